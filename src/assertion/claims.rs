@@ -1,0 +1,85 @@
+//! Checks that every kind of assertion shares, on claims whose signature holds: audience, times and lifetime. A claim
+//! that is present and of the wrong type is never taken for absent.
+
+use super::AssertionError;
+use crate::audit::Trail;
+use crate::domain::{Lifetime, Timestamp};
+use serde_json::{Map, Value};
+
+/// How far an issuer's clock may be ahead of ours, in seconds. `exp` gets no leeway: nothing is minted past it.
+pub const LEEWAY: i64 = 30;
+
+/// The longest `jti`, `iss` or audience that is read, in bytes.
+const MAX_TEXT: usize = 1024;
+
+/// A string claim that may be absent.
+pub(super) fn text<'a>(claims: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, AssertionError> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) if !text.is_empty() && text.len() <= MAX_TEXT => Ok(Some(text)),
+        Some(_) => Err(AssertionError::Claim(name)),
+    }
+}
+
+/// A subject: required, at most `most` bytes of printable text without spaces at its ends.
+pub(super) fn subject(claims: &Map<String, Value>, most: usize) -> Result<&str, AssertionError> {
+    match claims.get("sub") {
+        Some(Value::String(sub)) if (1..=most).contains(&sub.len()) && is_plain(sub) => Ok(sub),
+        _ => Err(AssertionError::Claim("sub")),
+    }
+}
+
+/// Printable ASCII: what a name is compared by is what a person sees.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) && text.trim() == text
+}
+
+/// `aud` must be exactly one of `ours`: a string, or an array of that one string (standards R6).
+pub(super) fn audience(claims: &Map<String, Value>, ours: &[String], trail: &mut Trail) -> Result<(), AssertionError> {
+    let named = match claims.get("aud") {
+        Some(Value::String(one)) => Some(one),
+        Some(Value::Array(list)) => match list.as_slice() {
+            [Value::String(one)] => Some(one),
+            _ => None,
+        },
+        _ => None,
+    };
+    let presented = || claims.get("aud").map_or_else(|| "absent".to_owned(), Value::to_string);
+    let holds = named.is_some_and(|named| ours.contains(named));
+    trail.check("audience", holds, || ours.join(" or "), presented);
+    if holds { Ok(()) } else { Err(AssertionError::Audience) }
+}
+
+/// Checks `exp`, `nbf` and `iat` against `now` and the cap on the whole life, and gives `exp`.
+pub(super) fn times(
+    claims: &Map<String, Value>,
+    cap: Lifetime,
+    now: Timestamp,
+    trail: &mut Trail,
+) -> Result<Timestamp, AssertionError> {
+    let exp = date(claims, "exp")?.ok_or(AssertionError::Claim("exp"))?;
+    let (nbf, iat) = (date(claims, "nbf")?, date(claims, "iat")?);
+    trail.check("expiry", exp > now, || format!("after {now}"), || exp.to_string());
+    if exp <= now {
+        return Err(AssertionError::Expired);
+    }
+    let latest = now.plus(LEEWAY);
+    let starts = [nbf, iat].into_iter().flatten().max().unwrap_or(now);
+    trail.check("start", starts <= latest, || format!("by {latest}"), || starts.to_string());
+    if starts > latest {
+        return Err(AssertionError::NotYetValid);
+    }
+    // Where a kind's tokens have no `iat`, what is left is capped (standards R16).
+    let life = exp.since(iat.unwrap_or(now));
+    let holds = life > 0 && life <= cap.seconds();
+    trail.check("lifetime", holds, || format!("at most {cap}"), || format!("{life}s"));
+    if holds { Ok(exp) } else { Err(AssertionError::Lifetime) }
+}
+
+/// A NumericDate: an integer between 1970 and 9999. A fraction, a string or `1e300` is malformed.
+fn date(claims: &Map<String, Value>, name: &'static str) -> Result<Option<Timestamp>, AssertionError> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(value) => value.as_i64().and_then(Timestamp::new).map(Some).ok_or(AssertionError::Claim(name)),
+    }
+}

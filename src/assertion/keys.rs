@@ -1,0 +1,241 @@
+//! An issuer's public keys, kept fresh. Owns when they are fetched: in the background before they go stale, and for a
+//! token with an unknown `kid` once per cooldown, however many such tokens arrive. A set past its staleness bound is not
+//! used; a key that its issuer took away is gone with the next refresh.
+
+use super::fetch::{FetchError, Fetcher};
+use crate::domain::{Clock, Lifetime, Timestamp};
+use arc_swap::ArcSwapOption;
+use countersign_verify::json;
+use countersign_verify::key::{Algorithm, KeySet, KeySetError, KeyUse, NoKey};
+use serde_json::Value;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where an issuer's keys come from.
+#[derive(Clone)]
+pub enum KeySource {
+    /// A pinned JWK Set.
+    File(PathBuf),
+    /// A SPIFFE trust bundle: an empty one revokes all, and its sequence never goes back (Trust Domain and Bundle §4.1).
+    Bundle(PathBuf),
+    /// A stated JWK Set URL.
+    Url(Fetcher, String),
+    /// The `jwks_uri` of `<issuer>/.well-known/openid-configuration` (OpenID Connect Discovery §4).
+    Discovery(Fetcher, String),
+}
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.describe())
+    }
+}
+
+impl KeySource {
+    /// For people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::File(path) | Self::Bundle(path) => path.display().to_string(),
+            Self::Url(_, url) => url.clone(),
+            Self::Discovery(_, issuer) => format!("{issuer} (discovery)"),
+        }
+    }
+
+    /// Whether getting them needs the network.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Url(..) | Self::Discovery(..))
+    }
+}
+
+/// How keys are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Refresh {
+    /// The time between two background refreshes.
+    pub every: Lifetime,
+    /// How old a set may be and still be trusted.
+    pub max_stale: Lifetime,
+    /// The least time between two refreshes that tokens cause.
+    pub cooldown: Lifetime,
+}
+
+/// Why an issuer's keys are not to be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    /// None was ever read, or the last good set is past the staleness bound.
+    #[error("no key set of this issuer is fresh enough to be trusted")]
+    NoneFresh,
+    /// They could not be fetched.
+    #[error("the issuer's keys cannot be fetched: {0}")]
+    Fetch(#[from] FetchError),
+    /// What was fetched is no key set.
+    #[error("what the issuer publishes is not usable: {0}")]
+    KeySet(#[from] KeySetError),
+    /// The set holds no key that can be used.
+    #[error("the issuer publishes no key that can be used")]
+    Empty,
+    /// The discovery document is not one, names another issuer, or has its keys elsewhere.
+    #[error("the discovery document {0}")]
+    Discovery(&'static str),
+    /// The bundle's `spiffe_sequence` is lower than the one that is held.
+    #[error("the bundle's spiffe_sequence went back")]
+    Sequence,
+}
+
+/// The keys of one issuer.
+pub struct IssuerKeys {
+    source: KeySource,
+    algorithms: Vec<Algorithm>,
+    refresh: Refresh,
+    clock: Arc<dyn Clock>,
+    held: ArcSwapOption<Held>,
+    /// When a token last caused a refresh. Holding the lock is the single flight.
+    flight: tokio::sync::Mutex<Option<Timestamp>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    keys: Arc<KeySet>,
+    at: Timestamp,
+    sequence: Option<u64>,
+}
+
+impl fmt::Debug for IssuerKeys {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "IssuerKeys({:?})", self.source)
+    }
+}
+
+impl IssuerKeys {
+    /// Keys from `source` for `algorithms`; none is read yet.
+    #[must_use]
+    pub fn new(source: KeySource, algorithms: Vec<Algorithm>, refresh: Refresh, clock: Arc<dyn Clock>) -> Self {
+        let (held, flight) = (ArcSwapOption::empty(), tokio::sync::Mutex::new(None));
+        Self { source, algorithms, refresh, clock, held, flight }
+    }
+
+    /// The keys to judge a token with `kid` and `algorithm` by. Where the set that is held lacks the `kid` or is not
+    /// fresh, waits for one refresh, at most one per cooldown.
+    ///
+    /// # Errors
+    /// [`KeyFault::NoneFresh`] when no set is fresh enough: the answer is 503, never a token fault.
+    pub async fn current(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+        now: Timestamp,
+    ) -> Result<Arc<KeySet>, KeyFault> {
+        let knows = |held: &Held| !matches!(held.keys.find(kid, algorithm), Err(NoKey::UnknownKid));
+        if let Some(held) = self.fresh(now)
+            && knows(&held)
+        {
+            return Ok(Arc::clone(&held.keys));
+        }
+        let seen = self.held.load_full();
+        let mut last = self.flight.lock().await;
+        let refreshed_meanwhile = !same(seen.as_ref(), self.held.load_full().as_ref());
+        let cooling = last.is_some_and(|last| now.since(last).abs() < self.refresh.cooldown.seconds());
+        if !refreshed_meanwhile && !cooling {
+            *last = Some(now);
+            if let Err(fault) = self.refresh().await {
+                tracing::warn!(source = %self.source.describe(), %fault, "keys not refreshed");
+            }
+        }
+        drop(last);
+        self.fresh(now).map(|held| Arc::clone(&held.keys)).ok_or(KeyFault::NoneFresh)
+    }
+
+    /// How many keys are held and fresh at `now`.
+    #[must_use]
+    pub fn ready(&self, now: Timestamp) -> Option<usize> {
+        self.fresh(now).map(|held| held.keys.len())
+    }
+
+    /// Where the keys come from.
+    #[must_use]
+    pub fn source(&self) -> &KeySource {
+        &self.source
+    }
+
+    /// Reads the keys now and holds them, or keeps what is held.
+    ///
+    /// # Errors
+    /// [`KeyFault`] says why they could not be read; what was held stays until it is stale.
+    pub async fn refresh(&self) -> Result<usize, KeyFault> {
+        let document = self.read().await?;
+        let is_bundle = matches!(self.source, KeySource::Bundle(_));
+        let usage = if is_bundle { KeyUse::JwtSvid } else { KeyUse::Signature };
+        let (keys, skipped) = KeySet::from_jwks(&document, usage, &self.algorithms)?;
+        for key in skipped {
+            tracing::info!(source = %self.source.describe(), index = key.index, reason = %key.reason, "key not used");
+        }
+        let sequence = if is_bundle { self.sequence(&document)? } else { None };
+        // An empty bundle revokes its trust domain; an empty JWK Set is a fault of its issuer (standards R9).
+        if keys.is_empty() && !is_bundle {
+            return Err(KeyFault::Empty);
+        }
+        let count = keys.len();
+        self.held.store(Some(Arc::new(Held { keys: Arc::new(keys), at: self.clock.now(), sequence })));
+        Ok(count)
+    }
+
+    /// Refreshes for ever: at once where nothing is held, then at each interval, and after a failure four times as often.
+    pub async fn keep_fresh(self: Arc<Self>) {
+        let every = self.refresh.every.duration();
+        let mut wait = if self.held.load().is_some() { every } else { std::time::Duration::ZERO };
+        loop {
+            tokio::time::sleep(wait).await;
+            wait = match self.refresh().await {
+                Ok(_) => every,
+                Err(fault) => {
+                    tracing::warn!(source = %self.source.describe(), %fault, "keys not refreshed");
+                    every / 4
+                }
+            };
+        }
+    }
+
+    fn fresh(&self, now: Timestamp) -> Option<Arc<Held>> {
+        self.held.load_full().filter(|held| now.since(held.at) <= self.refresh.max_stale.seconds())
+    }
+
+    async fn read(&self) -> Result<Vec<u8>, KeyFault> {
+        match &self.source {
+            KeySource::File(path) | KeySource::Bundle(path) => Ok(super::fetch::read_file(path)?),
+            KeySource::Url(fetcher, url) => Ok(fetcher.get(url).await?),
+            KeySource::Discovery(fetcher, issuer) => {
+                let document =
+                    fetcher.get(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))).await?;
+                let document = json::object(&document).map_err(|_| KeyFault::Discovery("is not strict JSON"))?;
+                if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
+                    return Err(KeyFault::Discovery("names another issuer"));
+                }
+                let uri =
+                    document.get("jwks_uri").and_then(Value::as_str).ok_or(KeyFault::Discovery("has no jwks_uri"))?;
+                if !super::fetch::same_origin(issuer, uri) {
+                    return Err(KeyFault::Discovery("has its keys on another origin; name them with `jwks_uri`"));
+                }
+                Ok(fetcher.get(uri).await?)
+            }
+        }
+    }
+
+    fn sequence(&self, document: &[u8]) -> Result<Option<u64>, KeyFault> {
+        let members = json::object(document).map_err(|_| KeySetError::Malformed)?;
+        let sequence = match members.get("spiffe_sequence") {
+            None => None,
+            Some(number) => Some(number.as_u64().ok_or(KeySetError::Malformed)?),
+        };
+        let held = self.held.load().as_ref().and_then(|held| held.sequence);
+        if held.is_some() && sequence < held { Err(KeyFault::Sequence) } else { Ok(sequence) }
+    }
+}
+
+fn same(a: Option<&Arc<Held>>, b: Option<&Arc<Held>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (None, None) => true,
+        _ => false,
+    }
+}

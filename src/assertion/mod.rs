@@ -1,0 +1,104 @@
+//! From untrusted to verified. Owns what is known of the issuers and the only way by which a claim of a token can be
+//! read: a [`Verified`] one. Must never ask the network on behalf of an issuer that is not configured.
+
+mod claims;
+mod fetch;
+mod github_actions;
+mod issuer;
+mod keys;
+mod oidc;
+mod own;
+mod refusal;
+mod spiffe;
+mod verify;
+
+pub use fetch::{FetchError, Fetcher};
+pub use issuer::{Accept, Issuer, Kind};
+pub use keys::{IssuerKeys, KeyFault, KeySource, Refresh};
+pub use own::OwnTokens;
+pub use refusal::AssertionError;
+pub use verify::{Issuers, LEEWAY};
+
+use crate::domain::{Digest, Timestamp, TokenType, Workload};
+use countersign_verify::AccessToken;
+use countersign_verify::claims::Origin;
+use std::fmt;
+use std::marker::PhantomData;
+
+/// The role of the token that says on whose behalf a token is asked for (RFC 8693 §2.1).
+#[derive(Debug)]
+pub enum SubjectToken {}
+
+/// A token as it came, in the role `R`. Nothing can be read from it.
+pub struct Untrusted<R> {
+    text: String,
+    declared: TokenType,
+    role: PhantomData<R>,
+}
+
+impl<R> Untrusted<R> {
+    /// Takes the token as presented, with the type that the request declares for it.
+    #[must_use]
+    pub fn new(text: String, declared: TokenType) -> Self {
+        Self { text, declared, role: PhantomData }
+    }
+}
+
+impl<R> fmt::Debug for Untrusted<R> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Untrusted({} bytes)", self.text.len())
+    }
+}
+
+/// A token whose issuer is trusted and accepts this workload, and whose signature, issuer, audience, times and type hold.
+/// Only this folder makes one.
+#[derive(Debug)]
+pub struct Verified<R> {
+    workload: Workload,
+    origin: Origin,
+    expires: Timestamp,
+    first_use: Option<FirstUse>,
+    parent: Option<Box<AccessToken>>,
+    role: PhantomData<R>,
+}
+
+/// What marks an assertion as used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstUse {
+    /// Stands for `(iss, jti)`, or for the signed part where there is no `jti`.
+    pub key: Digest,
+    /// How long the mark has to be kept.
+    pub until: Timestamp,
+}
+
+impl<R> Verified<R> {
+    /// Who it speaks for.
+    #[must_use]
+    pub fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    /// Who vouched for the workload at the root of the lineage.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// When it ends.
+    #[must_use]
+    pub fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// What has to be claimed before anything is issued for it; none where it may be presented again.
+    #[must_use]
+    pub fn first_use(&self) -> Option<FirstUse> {
+        self.first_use
+    }
+
+    /// Our own token that was presented, if it was one.
+    #[must_use]
+    pub fn parent(&self) -> Option<&AccessToken> {
+        self.parent.as_deref()
+    }
+}

@@ -1,0 +1,91 @@
+//! Our own access tokens as subject tokens. Verified by our own keys alone, whoever else claims our name.
+
+use super::{AssertionError, Issuer, SubjectToken, Verified};
+use crate::audit::Trail;
+use crate::domain::{Attributes, Timestamp, Workload};
+use crate::revocation::Revocations;
+use crate::signing::KeyRing;
+use countersign_verify::{AccessToken, verify_any_audience};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// What knows our own tokens.
+pub struct OwnTokens {
+    issuer: String,
+    keys: Arc<KeyRing>,
+    revocations: Arc<Revocations>,
+}
+
+impl OwnTokens {
+    /// Tokens that `issuer` minted with `keys` and that `revocations` have not killed.
+    #[must_use]
+    pub fn new(issuer: String, keys: Arc<KeyRing>, revocations: Arc<Revocations>) -> Self {
+        Self { issuer, keys, revocations }
+    }
+
+    /// Our issuer identifier.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The token, if it is ours, alive and not revoked. The signature is verified before anything is looked up.
+    ///
+    /// # Errors
+    /// [`AssertionError::OwnToken`] when it does not verify, [`AssertionError::Revoked`] when it or one above it is dead.
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<AccessToken, AssertionError> {
+        let token = verify_any_audience(token, &self.issuer, self.keys.verifying(), now.seconds(), 0)
+            .map_err(AssertionError::OwnToken)?;
+        if self.revocations.hit(token.claims()) { Err(AssertionError::Revoked) } else { Ok(token) }
+    }
+
+    pub(super) fn verify_subject(
+        &self,
+        token: &str,
+        now: Timestamp,
+        trail: &mut Trail,
+    ) -> Result<Verified<SubjectToken>, AssertionError> {
+        let verified = self.verify(token, now);
+        trail.check(
+            "own token",
+            verified.is_ok(),
+            || "minted here, alive".to_owned(),
+            || match &verified {
+                Ok(token) => token.claims().jti.clone(),
+                Err(fault) => fault.to_string(),
+            },
+        );
+        let token = verified?;
+        if token.claims().cnf.is_some() {
+            return Err(AssertionError::Bound);
+        }
+        let claims = token.claims();
+        trail.subject(&claims.iss, &claims.sub, Some(&claims.jti));
+        let workload = Workload {
+            name: claims.sub.clone(),
+            issuer: String::new(),
+            owner: None,
+            environment: None,
+            attributes: Attributes::OwnToken,
+        };
+        let (origin, exp) = (claims.origin.clone(), claims.exp);
+        Ok(Verified {
+            workload,
+            origin,
+            expires: Timestamp::new(exp).ok_or(AssertionError::Claim("exp"))?,
+            first_use: None,
+            parent: Some(Box::new(token)),
+            role: PhantomData,
+        })
+    }
+}
+
+impl Verified<SubjectToken> {
+    /// Names the issuer that vouched for the workload in the first place.
+    pub(super) fn vouched_by(mut self, issuer: &Issuer) -> Self {
+        self.workload.issuer = issuer.name.to_string();
+        self.workload.owner.clone_from(&issuer.owner);
+        self.workload.environment.clone_from(&issuer.environment);
+        self
+    }
+}

@@ -1,0 +1,92 @@
+//! Why a token is refused, in the operator's words. What of it the caller may learn is decided in `error.rs`.
+
+use super::keys::KeyFault;
+use countersign_verify::Refusal;
+use countersign_verify::jws::EnvelopeError;
+use countersign_verify::key::NoKey;
+
+/// Why a subject token is refused, or cannot be judged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AssertionError {
+    /// Not a compact JWS.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// No configured issuer signs as its `iss`, or as the trust domain of its `sub`.
+    #[error("no configured issuer signs as the token's `iss`")]
+    UnknownIssuer,
+    /// The declared `subject_token_type` is not the one of this issuer's tokens.
+    #[error("the declared token type is not the type of this issuer's tokens")]
+    DeclaredType,
+    /// `alg` is not one that this issuer may use.
+    #[error("the token's `alg` is not one that this issuer may sign with")]
+    Algorithm,
+    /// A header member that this kind of token may not have.
+    #[error("the header has a member that this kind of token may not have")]
+    HeaderMember,
+    /// No key fits.
+    #[error(transparent)]
+    Key(#[from] NoKey),
+    /// The signature does not hold.
+    #[error("the signature does not verify")]
+    Signature,
+    /// `typ` is not the one of this kind of token.
+    #[error("the token's `typ` is not the one of this kind of token")]
+    Type,
+    /// A claim is missing or of the wrong type.
+    #[error("the claim `{0}` is missing or malformed")]
+    Claim(&'static str),
+    /// `aud` is not exactly us.
+    #[error("the token's `aud` is not exactly this broker")]
+    Audience,
+    /// `exp` has passed.
+    #[error("the token has expired")]
+    Expired,
+    /// `nbf` or `iat` lies ahead.
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    /// It lives longer than its issuer's entry allows.
+    #[error("the token lives longer than its issuer's entry allows")]
+    Lifetime,
+    /// `accept` does not match.
+    #[error("the issuer's `accept` does not match this workload")]
+    NotAccepted,
+    /// One of our own tokens that does not verify.
+    #[error("{0}")]
+    OwnToken(Refusal),
+    /// One of our own tokens that was revoked, or one above it.
+    #[error("the token, or one above it, was revoked")]
+    Revoked,
+    /// One of our own tokens that is bound to a key.
+    #[error("the token is bound to a key, and exchanging bound tokens is not supported by this version")]
+    Bound,
+    /// The issuer's keys are not to be had.
+    #[error(transparent)]
+    Keys(KeyFault),
+}
+
+impl AssertionError {
+    /// The stable code of this refusal, for the audit log.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Envelope(_) => "token_malformed",
+            Self::UnknownIssuer => "issuer_unknown",
+            Self::DeclaredType => "token_type_mismatch",
+            Self::Algorithm => "algorithm_not_allowed",
+            Self::HeaderMember => "header_not_allowed",
+            Self::Key(_) => "key_unknown",
+            Self::Signature => "signature_invalid",
+            Self::Type => "typ_mismatch",
+            Self::Claim(_) => "claim_malformed",
+            Self::Audience => "audience_mismatch",
+            Self::Expired => "token_expired",
+            Self::NotYetValid => "token_not_yet_valid",
+            Self::Lifetime => "lifetime_too_long",
+            Self::NotAccepted => "workload_not_accepted",
+            Self::OwnToken(_) => "own_token_invalid",
+            Self::Revoked => "token_revoked",
+            Self::Bound => "bound_token_unsupported",
+            Self::Keys(_) => "keys_unavailable",
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The order of the checks, the same for every kind of issuer, so that no kind can forget one.
+
+use super::claims::{self, audience, times};
+use super::{AssertionError, FirstUse, Issuer, Kind, OwnTokens, SubjectToken, Untrusted, Verified};
+use super::{github_actions, oidc, spiffe};
+use crate::audit::Trail;
+use crate::domain::{Attributes, Digest, Timestamp, TokenType, Workload, WorkloadName};
+use countersign_verify::claims::Origin;
+use countersign_verify::jws::{Compact, Header, Payload};
+use countersign_verify::key::NoKey;
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+pub use super::claims::LEEWAY;
+
+/// How much longer than the assertion its first-use mark is kept, in seconds, so that no clock's step forgets it early.
+const MARK_MARGIN: i64 = 120;
+
+/// Every configured issuer, by what signs its assertions. There is no pattern: an `iss` is known byte for byte, or not.
+#[derive(Default)]
+pub struct Issuers {
+    by_iss: HashMap<String, Arc<Issuer>>,
+    by_trust_domain: HashMap<String, Arc<Issuer>>,
+}
+
+impl Issuers {
+    /// Adds `issuer`.
+    pub fn add(&mut self, issuer: Arc<Issuer>) {
+        match &issuer.kind {
+            Kind::Oidc { issuer: iss, .. } | Kind::GitHubActions { issuer: iss } => {
+                self.by_iss.insert(iss.clone(), issuer)
+            }
+            Kind::Spiffe { trust_domain } => self.by_trust_domain.insert(trust_domain.to_string(), issuer),
+        };
+    }
+
+    /// Every issuer.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Issuer>> {
+        self.by_iss.values().chain(self.by_trust_domain.values())
+    }
+
+    /// Verifies `token`, which is consumed; what comes back is the only thing from which a claim can be read.
+    ///
+    /// # Errors
+    /// [`AssertionError`] names the first check that failed, which is also the last one on `trail`.
+    pub async fn verify(
+        &self,
+        token: Untrusted<SubjectToken>,
+        own: &OwnTokens,
+        now: Timestamp,
+        trail: &mut Trail,
+    ) -> Result<Verified<SubjectToken>, AssertionError> {
+        match token.declared {
+            TokenType::AccessToken => {
+                let verified = own.verify_subject(&token.text, now, trail)?;
+                let vouching = self.signing_as(&verified.origin.iss);
+                trail.check(
+                    "origin",
+                    vouching.is_some(),
+                    || "a configured issuer".to_owned(),
+                    || verified.origin.iss.clone(),
+                );
+                // An issuer that was taken out of the configuration takes the tokens with it that came from it.
+                Ok(verified.vouched_by(vouching.ok_or(AssertionError::UnknownIssuer)?))
+            }
+            TokenType::Jwt | TokenType::IdToken => self.verify_assertion(&token, now, trail).await,
+            TokenType::RefreshToken | TokenType::Saml1 | TokenType::Saml2 => Err(AssertionError::DeclaredType),
+        }
+    }
+
+    fn signing_as(&self, iss: &str) -> Option<&Arc<Issuer>> {
+        let trust_domain = || self.by_trust_domain.get(iss.strip_prefix("spiffe://")?);
+        self.by_iss.get(iss).or_else(trust_domain)
+    }
+
+    async fn verify_assertion(
+        &self,
+        token: &Untrusted<SubjectToken>,
+        now: Timestamp,
+        trail: &mut Trail,
+    ) -> Result<Verified<SubjectToken>, AssertionError> {
+        let compact = Compact::parse(&token.text);
+        trail.check(
+            "envelope",
+            compact.is_ok(),
+            || "a compact JWS".to_owned(),
+            || match &compact {
+                Ok(_) => "a compact JWS".to_owned(),
+                Err(fault) => fault.to_string(),
+            },
+        );
+        let compact = compact?;
+        let issuer = self.route(&compact, trail)?;
+        issuer.admits(token.declared, compact.header(), trail)?;
+        let digest = Digest::of("signed part", &[compact.signing_input()]);
+        let (payload, header) = issuer.check_signature(compact, now, trail).await?;
+        issuer.judge(payload.members(), &header, digest, now, trail)
+    }
+
+    /// The issuer whose keys are to be tried: by `iss`, or by the trust domain of a SPIFFE ID in `sub`.
+    fn route(&self, compact: &Compact<'_>, trail: &mut Trail) -> Result<Arc<Issuer>, AssertionError> {
+        let routing = compact.routing();
+        let by_iss = routing.issuer.and_then(|iss| self.by_iss.get(iss));
+        let by_trust_domain = || self.by_trust_domain.get(&routing.subject.and_then(spiffe::trust_domain_of)?);
+        let found = by_iss.or_else(by_trust_domain);
+        trail.check(
+            "issuer",
+            found.is_some(),
+            || "a configured issuer".to_owned(),
+            || match found {
+                Some(issuer) => issuer.kind.signs_as(),
+                None => routing.issuer.or(routing.subject).unwrap_or("no `iss`").to_owned(),
+            },
+        );
+        found.cloned().ok_or(AssertionError::UnknownIssuer)
+    }
+}
+
+impl Issuer {
+    /// What can be refused before a key is looked up: the declared type, the algorithm, the header's members.
+    fn admits(&self, declared: TokenType, header: &Header, trail: &mut Trail) -> Result<(), AssertionError> {
+        let fits = match self.kind {
+            Kind::Oidc { .. } | Kind::GitHubActions { .. } => matches!(declared, TokenType::Jwt | TokenType::IdToken),
+            Kind::Spiffe { .. } => declared == TokenType::Jwt,
+        };
+        trail.check(
+            "declared type",
+            fits,
+            || format!("a token of kind {}", self.kind.name()),
+            || declared.urn().to_owned(),
+        );
+        if !fits {
+            return Err(AssertionError::DeclaredType);
+        }
+        let allowed = self.algorithms.contains(&header.algorithm);
+        let names = || self.algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join(" or ");
+        trail.check("algorithm", allowed, names, || header.algorithm.name().to_owned());
+        if !allowed {
+            return Err(AssertionError::Algorithm);
+        }
+        if matches!(self.kind, Kind::Spiffe { .. }) { spiffe::header(header) } else { Ok(()) }
+    }
+
+    async fn check_signature(
+        &self,
+        compact: Compact<'_>,
+        now: Timestamp,
+        trail: &mut Trail,
+    ) -> Result<(Payload, Header), AssertionError> {
+        let header = compact.header().clone();
+        let kid = header.key_id.as_deref();
+        let keys = self.keys.current(kid, header.algorithm, now).await.map_err(AssertionError::Keys)?;
+        // A JWT-SVID without a `kid` is refused, as SPIRE and go-spiffe do.
+        let found = match (&self.kind, kid) {
+            (Kind::Spiffe { .. }, None) => Err(NoKey::UnknownKid),
+            _ => keys.find(kid, header.algorithm),
+        };
+        trail.check(
+            "key",
+            found.is_ok(),
+            || format!("one of the issuer's {} keys", keys.len()),
+            || kid.unwrap_or("no kid").to_owned(),
+        );
+        let verified = compact.verify(found?);
+        trail.check(
+            "signature",
+            verified.is_ok(),
+            || "verifies".to_owned(),
+            || if verified.is_ok() { "verifies" } else { "does not verify" }.to_owned(),
+        );
+        Ok((verified.map_err(|_| AssertionError::Signature)?, header))
+    }
+
+    /// Everything that is read from claims whose signature holds.
+    fn judge(
+        &self,
+        claims: &Map<String, Value>,
+        header: &Header,
+        digest: Digest,
+        now: Timestamp,
+        trail: &mut Trail,
+    ) -> Result<Verified<SubjectToken>, AssertionError> {
+        let longest = if matches!(self.kind, Kind::Spiffe { .. }) { 2048 } else { 1024 };
+        let subject = claims::subject(claims, longest)?;
+        let jti = claims::text(claims, "jti")?;
+        trail.subject(&self.kind.signs_as(), subject, jti);
+        self.check_type(header, trail)?;
+        audience(claims, &self.audiences, trail)?;
+        let expires = times(claims, self.max_lifetime, now, trail)?;
+        let (name, attributes) = self.identify(claims, subject)?;
+        let mismatch = self.accept.mismatch(claims);
+        trail.check(
+            "accept",
+            mismatch.is_none(),
+            || self.accept.describe(),
+            || match mismatch {
+                None => "matches".to_owned(),
+                Some((claim, _)) => {
+                    format!("{claim} = {}", claims.get(claim).map_or_else(|| "absent".to_owned(), Value::to_string))
+                }
+            },
+        );
+        if mismatch.is_some() {
+            return Err(AssertionError::NotAccepted);
+        }
+        let workload = Workload {
+            name: name.as_str().to_owned(),
+            issuer: self.name.to_string(),
+            owner: self.owner.clone(),
+            environment: self.environment.clone(),
+            attributes,
+        };
+        let key = jti.map_or(digest, |jti| Digest::of("jti", &[&self.kind.signs_as(), jti]));
+        Ok(Verified {
+            workload,
+            origin: Origin { iss: self.kind.signs_as(), sub: subject.to_owned() },
+            expires,
+            first_use: self.single_use.then(|| FirstUse { key, until: expires.plus(MARK_MARGIN) }),
+            parent: None,
+            role: PhantomData,
+        })
+    }
+
+    /// `typ`, where it is present, must be the one of this kind of token (RFC 8725 §3.11; JWT-SVID §2.3).
+    fn check_type(&self, header: &Header, trail: &mut Trail) -> Result<(), AssertionError> {
+        let typ = header.media_type.as_deref();
+        let (fits, expected) = match self.kind {
+            Kind::Oidc { .. } | Kind::GitHubActions { .. } => (matches!(typ, None | Some("jwt")), "absent or JWT"),
+            Kind::Spiffe { .. } => (matches!(typ, None | Some("jwt" | "jose")), "absent, JWT or JOSE"),
+        };
+        trail.check("typ", fits, || expected.to_owned(), || typ.unwrap_or("absent").to_owned());
+        if fits { Ok(()) } else { Err(AssertionError::Type) }
+    }
+
+    fn identify(
+        &self,
+        claims: &Map<String, Value>,
+        subject: &str,
+    ) -> Result<(WorkloadName, Attributes), AssertionError> {
+        let attributes = match &self.kind {
+            Kind::Oidc { tags, .. } => oidc::attributes(claims, tags),
+            Kind::GitHubActions { .. } => github_actions::attributes(claims, subject)?,
+            Kind::Spiffe { trust_domain } => {
+                let (id, attributes) = spiffe::identity(subject, trust_domain)?;
+                return Ok((WorkloadName::spiffe(&id), attributes));
+            }
+        };
+        let Some(template) = &self.workload else {
+            return Ok((WorkloadName::of_issuer(&self.name, subject), attributes));
+        };
+        let stable = template.render(|claim| claims.get(claim).and_then(Value::as_str));
+        let stable =
+            stable.filter(|stable| stable.len() <= 1024 && stable.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+        let stable = stable.ok_or(AssertionError::Claim("workload"))?;
+        Ok((WorkloadName::of_issuer(&self.name, &stable), attributes))
+    }
+}

@@ -1,0 +1,133 @@
+//! One event: what was asked, every check with what was compared, what was decided, what was given. The policy question
+//! is kept whole, so that the decision can be made again.
+
+use crate::policy::{Decision, Question};
+use serde::{Deserialize, Serialize};
+
+/// The version of this shape. A reader refuses a version that it does not know.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// One line of the log, less the chain's own members.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// When, in seconds since 1970.
+    pub time: i64,
+    /// The decision's id.
+    pub decision: String,
+    /// What was asked for.
+    pub kind: Kind,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The address that asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// The client that authenticated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// The assertion, once its signature was verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
+    /// Every check in order; the first that does not hold is the refusal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
+    /// What policy was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<Question>,
+    /// What it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Decision>,
+    /// What was refused and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refused>,
+    /// What was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granted: Option<Granted>,
+    /// The token that was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<String>,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A token exchange.
+    Exchange,
+    /// A revocation.
+    Revocation,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A token was given, or a revocation recorded.
+    Granted,
+    /// Refused.
+    Refused,
+    /// Something that the broker depends on was down.
+    Unavailable,
+    /// The caller went away, or the broker failed, before an answer.
+    Abandoned,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What was checked.
+    pub name: std::borrow::Cow<'static, str>,
+    /// What was expected.
+    pub expected: String,
+    /// What was presented, cut to a bound.
+    pub presented: String,
+    /// Whether it holds.
+    pub holds: bool,
+}
+
+/// Who an assertion is from and about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// Who signed it.
+    pub iss: String,
+    /// Whom it is about.
+    pub sub: String,
+    /// Its id, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+}
+
+/// Why nothing was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The operator's code, as precise as it is known.
+    pub reason: String,
+    /// In words.
+    pub message: String,
+    /// The OAuth error code that the caller got.
+    pub error: String,
+    /// The reason that the caller got.
+    pub told: String,
+}
+
+/// What was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
+    /// The minted token's id.
+    pub jti: String,
+    /// The key that signed it.
+    pub kid: String,
+    /// Its workload.
+    pub sub: String,
+    /// Its target.
+    pub aud: String,
+    /// Its scopes.
+    pub scope: String,
+    /// When it ends.
+    pub exp: i64,
+    /// The task that it belongs to.
+    pub task: String,
+    /// The tokens above it, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lineage: Vec<String>,
+}

@@ -1,0 +1,98 @@
+//! Appends events to the chain. An event is one line of JSON that ends with its own hash and begins with the hash of the
+//! line before it; it is written with one `write` before anything leaves.
+
+use super::chain::{self, Broken, Head};
+use super::event::{Event, SCHEMA_VERSION};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Why an event was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The file or directory cannot be used.
+    #[error("the audit log `{0}` cannot be written: {1}")]
+    Io(PathBuf, io::Error),
+    /// The chain that is there is broken, so nothing may be added to it.
+    #[error("the audit log is broken: {0}; keep it aside as evidence and start with an empty directory")]
+    Broken(#[from] Broken),
+    /// A write failed half-way and could not be undone; the log is closed until the broker starts again.
+    #[error("the audit log was closed after a write that could not be undone")]
+    Closed,
+}
+
+/// The log of this broker.
+pub struct AuditLog {
+    path: PathBuf,
+    writer: Mutex<Writer>,
+}
+
+struct Writer {
+    file: File,
+    length: u64,
+    head: Head,
+    closed: bool,
+    line: Vec<u8>,
+}
+
+impl AuditLog {
+    /// Opens the log in `directory`, which is created with mode 0700, and finds where its chain ends. A last line that a
+    /// crash cut short is taken away: its answer never left.
+    ///
+    /// # Errors
+    /// [`AuditError`] when it cannot be opened or its last line is broken.
+    pub fn open(directory: &Path) -> Result<Self, AuditError> {
+        let path = directory.join(chain::FILE);
+        let io = |fault| AuditError::Io(path.clone(), fault);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
+        let mut file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(&path).map_err(io)?;
+        let report = chain::tail(&mut file, &path)?;
+        if report.torn > 0 {
+            tracing::warn!(bytes = report.torn, "the last line was cut short by a crash and is removed");
+            file.set_len(report.length).map_err(io)?;
+        }
+        let writer =
+            Writer { file, length: report.length, head: report.head, closed: false, line: Vec::with_capacity(4096) };
+        Ok(Self { path, writer: Mutex::new(writer) })
+    }
+
+    /// Writes `event` as the next line.
+    ///
+    /// # Errors
+    /// [`AuditError`] when it is not written whole; the chain is then as it was.
+    pub fn append(&self, event: &Event) -> Result<(), AuditError> {
+        let io = |fault| AuditError::Io(self.path.clone(), fault);
+        let body = serde_json::to_vec(event).map_err(|fault| io(fault.into()))?;
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = &mut *writer;
+        if writer.closed {
+            return Err(AuditError::Closed);
+        }
+        let next = writer.head.line(&body, &mut writer.line);
+        if let Err(fault) = writer.file.write_all(&writer.line) {
+            // Part of the line may be on disk: the file ends where it did, or nothing is added any more.
+            writer.closed = writer.file.set_len(writer.length).is_err();
+            return Err(io(fault));
+        }
+        writer.length += writer.line.len() as u64;
+        writer.head = next;
+        Ok(())
+    }
+}
+
+impl Head {
+    /// Puts the line of `body` after this head into `line`, and gives the head after it.
+    fn line(&self, body: &[u8], line: &mut Vec<u8>) -> Head {
+        line.clear();
+        let members = body.get(1..body.len().saturating_sub(1)).unwrap_or_default();
+        line.extend_from_slice(
+            format!("{{\"v\":{SCHEMA_VERSION},\"seq\":{},\"prev\":\"{}\",", self.next, self.hash).as_bytes(),
+        );
+        line.extend_from_slice(members);
+        let hash = chain::hash(line);
+        line.extend_from_slice(format!(",\"hash\":\"{hash}\"}}\n").as_bytes());
+        Head { next: self.next + 1, hash }
+    }
+}

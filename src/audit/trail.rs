@@ -1,0 +1,124 @@
+//! The event of one exchange while it is made. It is written when it is closed, or when it is dropped: a caller that goes
+//! away, and a fault that unwinds, leave their event too.
+
+use super::event::{Check, Event, Granted, Kind, Outcome, Refused, Subject};
+use super::log::{AuditError, AuditLog};
+use crate::domain::{ClientId, DecisionId, Timestamp};
+use crate::policy::{Decision, Question};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// How much of anything presented is kept, in bytes.
+const MAX_PRESENTED: usize = 256;
+
+/// An event in the making.
+pub struct Trail {
+    event: Event,
+    log: Option<Arc<AuditLog>>,
+}
+
+impl Trail {
+    /// Begins the event of `decision`.
+    #[must_use]
+    pub fn begin(kind: Kind, decision: &DecisionId, peer: Option<IpAddr>, now: Timestamp, log: &Arc<AuditLog>) -> Self {
+        let event = Event {
+            time: now.seconds(),
+            decision: decision.to_string(),
+            kind,
+            outcome: Outcome::Abandoned,
+            peer: peer.map(|address| address.to_string()),
+            client: None,
+            subject: None,
+            checks: Vec::with_capacity(16),
+            question: None,
+            answer: None,
+            refused: None,
+            granted: None,
+            revoked: None,
+        };
+        Self { event, log: Some(Arc::clone(log)) }
+    }
+
+    /// Notes that `name` was checked.
+    pub fn check(
+        &mut self,
+        name: &'static str,
+        holds: bool,
+        expected: impl FnOnce() -> String,
+        presented: impl FnOnce() -> String,
+    ) {
+        let check = Check { name: name.into(), expected: cut(expected()), presented: cut(presented()), holds };
+        self.event.checks.push(check);
+    }
+
+    /// Notes who authenticated.
+    pub fn client(&mut self, client: &ClientId) {
+        self.event.client = Some(client.to_string());
+    }
+
+    /// Notes whom a verified assertion is from and about.
+    pub fn subject(&mut self, iss: &str, sub: &str, jti: Option<&str>) {
+        self.event.subject =
+            Some(Subject { iss: iss.to_owned(), sub: sub.to_owned(), jti: jti.map(|jti| cut(jti.to_owned())) });
+    }
+
+    /// Notes what policy was asked and what it answered.
+    pub fn decided(&mut self, question: Question, answer: Decision) {
+        self.event.question = Some(question);
+        self.event.answer = Some(answer);
+    }
+
+    /// Notes the token that was revoked.
+    pub fn revoked(&mut self, jti: &str) {
+        self.event.revoked = Some(jti.to_owned());
+    }
+
+    /// Writes that `granted` is given. Only after this may it leave.
+    ///
+    /// # Errors
+    /// [`AuditError`] when the event is not written: then nothing may leave. The event can still be closed as refused.
+    pub fn grant(&mut self, granted: Option<Granted>) -> Result<(), AuditError> {
+        self.event.outcome = Outcome::Granted;
+        self.event.granted = granted;
+        match self.log.take() {
+            Some(log) => log.append(&self.event).inspect_err(|_| {
+                self.event.granted = None;
+                self.log = Some(log);
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes why nothing is given. A refusal that cannot be written is still a refusal.
+    pub fn refuse(mut self, outcome: Outcome, refused: Refused) {
+        self.event.outcome = outcome;
+        self.event.refused = Some(refused);
+        self.write();
+    }
+
+    fn write(&mut self) {
+        if let Some(log) = self.log.take()
+            && let Err(fault) = log.append(&self.event)
+        {
+            tracing::error!(decision = %self.event.decision, %fault, "event not written");
+        }
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        if self.log.is_some() {
+            self.event.outcome = Outcome::Abandoned;
+        }
+        self.write();
+    }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_PRESENTED {
+        let end = (0..=MAX_PRESENTED).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

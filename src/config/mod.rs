@@ -1,0 +1,218 @@
+//! The configuration: `countersign.toml` as it is written ([`raw`]) becomes [`Config`], which is complete and checked.
+//! Every problem is told at once, each with its place and what to do. Nothing here opens what it names.
+
+mod problem;
+mod raw;
+mod resolve;
+
+pub use problem::{Problem, Problems};
+
+use crate::domain::{Audience, ClientId, IssuerName, Lifetime, Scopes, TrustDomain};
+use countersign_verify::key::Algorithm;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// A whole, checked configuration. Relative paths have been joined to the file's own directory.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[server.limits]`
+    pub limits: Limits,
+    /// `[store] path`
+    pub store: PathBuf,
+    /// `[signing] directory`
+    pub keys: PathBuf,
+    /// `[audit] path`
+    pub audit: PathBuf,
+    /// `[policy] directory`
+    pub policies: PathBuf,
+    /// `[keys]`
+    pub refresh: Refresh,
+    /// `[[issuers]]`
+    pub issuers: Vec<Issuer>,
+    /// `[[targets]]`
+    pub targets: Vec<Target>,
+    /// `[[clients]]`
+    pub clients: Vec<Client>,
+}
+
+/// Where the broker listens and who it is.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Our `iss`, exact.
+    pub issuer: String,
+    /// The public listener.
+    pub listen: SocketAddr,
+    /// The listener of `/livez` and `/readyz`.
+    pub management: Option<SocketAddr>,
+    /// The control socket.
+    pub control: PathBuf,
+    /// `[server.tls]`
+    pub tls: Option<Tls>,
+    /// Threads that serve requests.
+    pub workers: usize,
+}
+
+/// The certificate of the public listener.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// PEM chain, leaf first.
+    pub certificate: PathBuf,
+    /// PEM private key.
+    pub key: PathBuf,
+}
+
+/// What is read of a request at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The body, in bytes; more is 413.
+    pub body: usize,
+    /// All header fields, in bytes; more is 431.
+    pub head: usize,
+    /// The request target, in bytes; more is 414.
+    pub uri: usize,
+    /// Until the head is read; slower is 408.
+    pub head_timeout: Lifetime,
+    /// Until the body is read; slower is 408.
+    pub body_timeout: Lifetime,
+    /// Requests worked on at once; more is 503.
+    pub in_flight: usize,
+    /// Connections at once, for each worker; more wait.
+    pub connections: usize,
+}
+
+/// How issuers' keys are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Refresh {
+    /// The background refresh.
+    pub every: Lifetime,
+    /// How old a set may be and still be trusted.
+    pub max_stale: Lifetime,
+    /// The least time between two refreshes that tokens with an unknown `kid` cause.
+    pub cooldown: Lifetime,
+}
+
+/// One issuer of assertions.
+#[derive(Debug, Clone)]
+pub struct Issuer {
+    /// The operator's name for it.
+    pub name: IssuerName,
+    /// Its kind, with what only that kind has.
+    pub kind: IssuerKind,
+    /// What the assertion's `aud` must be: one of these.
+    pub audiences: Vec<String>,
+    /// Claim values that it must have: for each name, one of the values.
+    pub accept: BTreeMap<String, Vec<String>>,
+    /// Algorithms that it may sign with.
+    pub algorithms: Vec<Algorithm>,
+    /// The longest life of an assertion.
+    pub max_lifetime: Lifetime,
+    /// Whether an assertion can be exchanged once only.
+    pub single_use: bool,
+    /// The name of its workloads, if it is not the kind's own.
+    pub workload: Option<String>,
+    /// Whether its keys may come from private addresses, and over plain HTTP from a loopback one.
+    pub allow_private_addresses: bool,
+    /// Certificates to trust instead of the machine's own when its keys are fetched.
+    pub ca_file: Option<PathBuf>,
+    /// Who owns it.
+    pub owner: Option<String>,
+    /// Where it runs.
+    pub environment: Option<String>,
+}
+
+/// What differs between the kinds of issuer.
+#[derive(Debug, Clone)]
+pub enum IssuerKind {
+    /// Any OpenID Connect issuer.
+    Oidc {
+        /// Its exact `iss`.
+        issuer: String,
+        /// Where its keys come from.
+        keys: KeyPlace,
+        /// Tag name to claim name.
+        tags: BTreeMap<String, String>,
+    },
+    /// GitHub Actions.
+    GitHubActions {
+        /// Its exact `iss`.
+        issuer: String,
+        /// Where its keys come from.
+        keys: KeyPlace,
+    },
+    /// A SPIFFE trust domain.
+    Spiffe {
+        /// The trust domain.
+        trust_domain: TrustDomain,
+        /// Its bundle.
+        bundle_file: PathBuf,
+    },
+}
+
+/// Where an issuer's keys come from.
+#[derive(Debug, Clone)]
+pub enum KeyPlace {
+    /// `<issuer>/.well-known/openid-configuration`
+    Discovery,
+    /// A stated URL.
+    Url(String),
+    /// A pinned file.
+    File(PathBuf),
+}
+
+/// One target.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its `aud`.
+    pub audience: Audience,
+    /// Further names for it.
+    pub resources: Vec<String>,
+    /// Its scopes.
+    pub scopes: Scopes,
+    /// The longest life of a token for it.
+    pub max_lifetime: Lifetime,
+    /// Who owns it.
+    pub owner: Option<String>,
+    /// Where it runs.
+    pub environment: Option<String>,
+    /// How much its data matters.
+    pub sensitivity: Option<String>,
+}
+
+/// One client that authenticates with a secret.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// Its id.
+    pub id: ClientId,
+    /// SHA-256 of its secret.
+    pub secret_digest: [u8; 32],
+    /// Audiences whose tokens it may introspect, and exchange onward.
+    pub introspects: Vec<Audience>,
+}
+
+impl Config {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// Every [`Problem`] of the file at once.
+    pub fn read(path: &Path) -> Result<Self, Problems> {
+        let text = std::fs::read_to_string(path).map_err(|fault| Problems::unreadable(path, &fault))?;
+        let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+        Self::parse(&text, path, &directory)
+    }
+
+    /// Reads `text`, which stands in the file `path`; relative paths in it start from `directory`.
+    ///
+    /// # Errors
+    /// Every [`Problem`] of the text at once.
+    pub fn parse(text: &str, path: &Path, directory: &Path) -> Result<Self, Problems> {
+        let mut problems = Problems::of(path, text);
+        let config = raw::read(text, &mut problems).and_then(|raw| resolve::resolve(&raw, directory, &mut problems));
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(problems),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The control socket: how the command line reaches a broker that runs. A Unix socket of mode 0600; only the broker's own
+//! user, and root, are heard. One line of JSON is a request, one line its answer.
+
+use crate::domain::TokenId;
+use crate::exchange::Broker;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream as Client;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+
+/// The longest line that is read, in bytes.
+const MAX_LINE: u64 = 64 * 1024;
+/// How long a peer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What can be asked of a running broker.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    /// Revoke the token with this `jti`, and everything below it.
+    Revoke {
+        /// The token's id.
+        jti: String,
+    },
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Done, by this decision.
+    Done {
+        /// The decision's id.
+        decision: String,
+    },
+    /// Not done, and why.
+    Failed {
+        /// In words.
+        message: String,
+    },
+}
+
+/// Why the socket cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Another broker listens on it.
+    #[error("another broker listens on `{0}`; stop it first, or name another `server.control`")]
+    InUse(PathBuf),
+    /// Nobody listens on it.
+    #[error("no broker listens on `{0}`")]
+    NotRunning(PathBuf),
+    /// It cannot be used.
+    #[error("the control socket `{0}` cannot be used: {1}")]
+    Io(PathBuf, io::Error),
+}
+
+/// The bound socket.
+pub struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Control {
+    /// Binds the socket. One that a dead broker left behind is replaced.
+    ///
+    /// # Errors
+    /// [`ControlError::InUse`] where a broker answers on it.
+    pub fn bind(path: &Path) -> Result<Self, ControlError> {
+        let fault = |fault| ControlError::Io(path.to_owned(), fault);
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(fault)?;
+        }
+        if path.exists() {
+            if Client::connect(path).is_ok() {
+                return Err(ControlError::InUse(path.to_owned()));
+            }
+            fs::remove_file(path).map_err(fault)?;
+        }
+        let listener = UnixListener::bind(path).map_err(fault)?;
+        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(fault)?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Answers commands, for ever.
+pub async fn serve(control: Control, broker: Arc<Broker>) {
+    loop {
+        match control.listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(tokio::time::timeout(PATIENCE, converse(stream, Arc::clone(&broker))));
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "control connection not accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn converse(mut stream: UnixStream, broker: Arc<Broker>) {
+    // The mode of the socket keeps others out; this holds where the mode was changed.
+    let own = rustix::process::geteuid().as_raw();
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == own || peer.uid() == 0 => {}
+        _ => return,
+    }
+    let (reader, mut writer) = stream.split();
+    let mut line = String::new();
+    if tokio::io::BufReader::new(reader.take(MAX_LINE)).read_line(&mut line).await.is_err() {
+        return;
+    }
+    let reply = match serde_json::from_str(&line) {
+        Ok(command) => obey(command, &broker).await,
+        Err(fault) => Reply::Failed { message: format!("the command cannot be read: {fault}") },
+    };
+    if let Ok(mut line) = serde_json::to_vec(&reply) {
+        line.push(b'\n');
+        let _ = writer.write_all(&line).await;
+    }
+}
+
+async fn obey(command: Command, broker: &Broker) -> Reply {
+    match command {
+        Command::Revoke { jti } => match jti.parse::<TokenId>() {
+            Ok(jti) => {
+                let answer = broker.revoke_by_id(&jti).await;
+                match answer.result {
+                    Ok(()) => Reply::Done { decision: answer.decision.to_string() },
+                    Err(fault) => Reply::Failed { message: fault.to_string() },
+                }
+            }
+            Err(fault) => Reply::Failed { message: fault.to_string() },
+        },
+    }
+}
+
+/// Asks the broker that listens on `path`.
+///
+/// # Errors
+/// [`ControlError::NotRunning`] where nobody listens, [`ControlError::Io`] where there is no whole answer.
+pub fn ask(path: &Path, command: &Command) -> Result<Reply, ControlError> {
+    let fault = |fault| ControlError::Io(path.to_owned(), fault);
+    let mut stream = match Client::connect(path) {
+        Ok(stream) => stream,
+        Err(refused) if matches!(refused.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Err(ControlError::NotRunning(path.to_owned()));
+        }
+        Err(other) => return Err(fault(other)),
+    };
+    stream.set_read_timeout(Some(PATIENCE)).map_err(fault)?;
+    let mut line = serde_json::to_vec(command).map_err(|error| fault(error.into()))?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(fault)?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(MAX_LINE)).read_line(&mut answer).map_err(fault)?;
+    serde_json::from_str(&answer).map_err(|error| fault(error.into()))
+}

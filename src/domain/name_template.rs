@@ -1,0 +1,119 @@
+//! How an operator overrides what a workload is called: `workload = "{repository_id}:{ref}"`.
+
+use super::Malformed;
+use std::str::FromStr;
+
+/// Text with claims in braces. Every claim's value has its `:` and `%` percent-encoded and every two claims are kept apart
+/// by a `:`, so that two different sets of values never give the same name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameTemplate(Vec<Part>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Claim(String),
+}
+
+impl NameTemplate {
+    /// The name that the claims found by `claim` give; none when one of them is missing.
+    pub fn render<'a>(&self, claim: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
+        let mut name = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => name.push_str(text),
+                Part::Claim(wanted) => name.push_str(&claim(wanted)?.replace('%', "%25").replace(':', "%3A")),
+            }
+        }
+        Some(name)
+    }
+
+    /// The claims that it uses.
+    pub fn claims(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Claim(claim) => Some(claim.as_str()),
+            Part::Text(_) => None,
+        })
+    }
+}
+
+impl FromStr for NameTemplate {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            if let Some(inner) = rest.strip_prefix('{') {
+                let (claim, after) = inner.split_once('}').ok_or(Malformed("has a `{` without a `}`"))?;
+                if claim.is_empty() || claim.contains('{') {
+                    return Err(Malformed("has an empty or malformed claim between braces"));
+                }
+                if matches!(parts.last(), Some(Part::Claim(_))) {
+                    return Err(Malformed(
+                        "joins two claims without a `:` between them, so that two workloads could share a name",
+                    ));
+                }
+                parts.push(Part::Claim(claim.to_owned()));
+                rest = after;
+            } else {
+                let end = rest.find('{').unwrap_or(rest.len());
+                let (literal, after) = rest.split_at(end);
+                if literal.contains('}') {
+                    return Err(Malformed("has a `}` without a `{`"));
+                }
+                let between = !parts.is_empty() && !after.is_empty();
+                if between && !literal.contains(':') {
+                    return Err(Malformed(
+                        "joins two claims without a `:` between them, so that two workloads could share a name",
+                    ));
+                }
+                parts.push(Part::Text(literal.to_owned()));
+                rest = after;
+            }
+        }
+        let template = Self(parts);
+        let per_run = [
+            "jti",
+            "run_id",
+            "run_number",
+            "run_attempt",
+            "sha",
+            "workflow_sha",
+            "job_workflow_sha",
+            "exp",
+            "iat",
+            "nbf",
+        ];
+        if template.claims().next().is_none() {
+            return Err(Malformed("names no claim in braces, so that every workload would share one name"));
+        }
+        if template.claims().any(|claim| per_run.contains(&claim)) {
+            return Err(Malformed("uses a claim that changes with every run; a workload's name has to be stable"));
+        }
+        Ok(template)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_cannot_move_a_boundary() {
+        let template: NameTemplate = "{a}:{b}".parse().unwrap();
+        let name = |a: &'static str, b: &'static str| {
+            template.render(move |claim| Some(if claim == "a" { a } else { b })).unwrap()
+        };
+        assert_eq!(name("x", "refs/heads/main"), "x:refs/heads/main");
+        assert_ne!(name("x:y", "z"), name("x", "y:z"));
+        assert_ne!(name("x%3Ay", "z"), name("x:y", "z"));
+        assert_eq!(template.render(|claim| (claim == "a").then_some("x")), None);
+    }
+
+    #[test]
+    fn a_template_that_could_not_tell_workloads_apart_is_refused() {
+        for text in ["", "fixed", "{a}{b}", "{a}/{b}", "{a", "a}", "{}", "{{a}}", "{run_id}", "{repository_id}:{sha}"] {
+            assert!(text.parse::<NameTemplate>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Do subject, client and target belong together? And what then is to be asked of policy.
+
+use super::RequestError;
+use super::request::Asked;
+use crate::assertion::{SubjectToken, Verified};
+use crate::audit::Trail;
+use crate::client::Client;
+use crate::domain::{Lifetime, Scopes, Target, Targets};
+use crate::error::Error;
+use crate::policy::Action;
+use countersign_verify::claims::MAX_LINEAGE;
+use std::sync::Arc;
+
+/// A verified subject with a client that may present it, for one target.
+pub struct BoundExchange {
+    pub(super) subject: Verified<SubjectToken>,
+    pub(super) client: Option<Arc<Client>>,
+    pub(super) target: Arc<Target>,
+    pub(super) action: Action,
+    pub(super) asked: Scopes,
+    /// The scopes of our own token that was presented, where the answer must not have more.
+    pub(super) ceiling: Option<Scopes>,
+    pub(super) lifetime: Option<Lifetime>,
+    pub(super) claimed_client: Option<String>,
+}
+
+impl BoundExchange {
+    /// Binds `subject` to `client` and to the one target that was asked for.
+    ///
+    /// # Errors
+    /// [`Error::NotItsAudience`] when our own token is presented by anyone but a client that its `aud` names,
+    /// [`Error::UnknownTarget`] or [`RequestError`] when no one target was asked for.
+    pub(super) fn bind(
+        asked: Asked,
+        subject: Verified<SubjectToken>,
+        client: Option<Arc<Client>>,
+        targets: &Targets,
+        issuer: &str,
+        trail: &mut Trail,
+    ) -> Result<Self, Error> {
+        let Asked { targets: names, scopes, lifetime, claimed_client } = asked;
+        if let Some(parent) = subject.parent() {
+            let aud = &parent.claims().aud;
+            let serves = client.as_ref().is_some_and(|client| client.serves(aud));
+            trail.check(
+                "presenter",
+                serves,
+                || format!("a client that serves {aud}"),
+                || client.as_ref().map_or_else(|| "nobody in particular".to_owned(), |client| client.id.to_string()),
+            );
+            if !serves {
+                return Err(Error::NotItsAudience);
+            }
+            if parent.claims().lineage.len() >= MAX_LINEAGE {
+                return Err(Error::LineageTooLong);
+            }
+        }
+        let target = one_target(&names, targets, issuer, trail)?;
+        let ceiling = ceiling(&subject, &target, &scopes);
+        // Its own assertion, or less of a token for the very same target: anything else an authenticated client asks in
+        // the workload's name.
+        let action = if client.is_none() || ceiling.is_some() { Action::Exchange } else { Action::Impersonate };
+        Ok(Self { subject, client, target, action, asked: scopes, ceiling, lifetime, claimed_client })
+    }
+}
+
+/// The scopes of the presented token, where the same target is asked for the same or less.
+fn ceiling(subject: &Verified<SubjectToken>, target: &Target, asked: &Scopes) -> Option<Scopes> {
+    let parent = subject.parent()?.claims();
+    let scopes: Scopes = parent.scope.parse().ok()?;
+    (parent.aud == target.audience.as_str() && asked.is_subset(&scopes)).then_some(scopes)
+}
+
+fn one_target(names: &[String], targets: &Targets, issuer: &str, trail: &mut Trail) -> Result<Arc<Target>, Error> {
+    if names.iter().any(|name| name == issuer) {
+        return Err(RequestError::OpensTask.into());
+    }
+    let found: Vec<_> = names.iter().map(|name| targets.find(name)).collect();
+    let first = found.first().copied().flatten();
+    let same = first.is_some() && found.iter().all(|other| other.is_some_and(|other| Some(other) == first));
+    trail.check("target", same, || "one registered target".to_owned(), || names.join(", "));
+    match first {
+        Some(target) if same => Ok(Arc::clone(target)),
+        _ if names.iter().any(|name| Some(name) != names.first()) => Err(RequestError::SeveralTargets.into()),
+        _ => Err(Error::UnknownTarget),
+    }
+}

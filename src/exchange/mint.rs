@@ -1,0 +1,65 @@
+//! Fixes the claims and signs them.
+
+use super::AuthorizedExchange;
+use crate::assertion::FirstUse;
+use crate::audit::Granted;
+use crate::domain::{Entropy, Scopes, Timestamp, TokenId};
+use crate::error::{Error, Unavailable};
+use crate::signing::KeyRing;
+use crate::token::{self, Grant};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// A signed token that nobody has yet.
+pub struct MintedToken {
+    pub(super) token: String,
+    pub(super) expires: Timestamp,
+    pub(super) scopes: Scopes,
+    pub(super) granted: Granted,
+    pub(super) first_use: Option<FirstUse>,
+}
+
+impl MintedToken {
+    /// Mints the token of `authorized`, as of `position` in the revocation log.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when there is no randomness for its id, or the key cannot sign.
+    pub(super) fn mint(
+        authorized: AuthorizedExchange,
+        issuer: &str,
+        keys: &KeyRing,
+        entropy: &dyn Entropy,
+        position: u64,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let AuthorizedExchange { bound, scopes, expires } = authorized;
+        let mut random = [0; 16];
+        entropy.fill(&mut random).map_err(|_| Unavailable::Entropy)?;
+        let jti: TokenId = URL_SAFE_NO_PAD.encode(random).parse().map_err(|_| Unavailable::Entropy)?;
+        let grant = Grant {
+            issuer,
+            workload: &bound.subject.workload().name,
+            audience: &bound.target.audience,
+            client: bound.client.as_ref().map(|client| client.id.as_str()),
+            scopes: &scopes,
+            origin: bound.subject.origin(),
+            parent: bound.subject.parent(),
+            now,
+            expires,
+            position,
+        };
+        let claims = token::claims(&grant, &jti);
+        let (token, kid) = keys.sign(&claims).map_err(|_| Unavailable::Signing)?;
+        let granted = Granted {
+            jti: claims.jti,
+            kid: kid.to_owned(),
+            sub: claims.sub,
+            aud: claims.aud,
+            scope: claims.scope,
+            exp: claims.exp,
+            task: claims.task.id,
+            lineage: claims.lineage.into_iter().map(|ancestor| ancestor.jti).collect(),
+        };
+        Ok(Self { token, expires, scopes, granted, first_use: bound.subject.first_use() })
+    }
+}

@@ -1,0 +1,206 @@
+//! One exchange, from what was presented to what is issued. Each stage is a type that only its own file can make and that
+//! the next one consumes, so that a check that is skipped does not compile.
+
+mod authorize;
+mod bind;
+mod form;
+mod mint;
+mod record;
+mod request;
+mod tokens;
+
+pub use authorize::AuthorizedExchange;
+pub use bind::BoundExchange;
+pub use form::Form;
+pub use mint::MintedToken;
+pub use record::Issued;
+pub use request::{ExchangeRequest, GRANT_TYPE, RequestError};
+pub use tokens::Introspection;
+
+use crate::assertion::{Issuers, OwnTokens};
+use crate::audit::{AuditLog, Kind, Outcome, Refused, Trail};
+use crate::client::{Clients, Credentials};
+use crate::domain::{Clock, DecisionId, Entropy, Targets};
+use crate::error::{Error, Unavailable};
+use crate::policy::Policy;
+use crate::revocation::Revocations;
+use crate::signing::KeyRing;
+use crate::store::FirstUses;
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What a caller presented, before anything of it is believed.
+#[derive(Debug)]
+pub struct Presented {
+    /// The form, or why it cannot be read.
+    pub form: Result<Form, RequestError>,
+    /// Client credentials, if any were sent.
+    pub credentials: Option<Credentials>,
+    /// Something in the head of the request that this version does not do.
+    pub unsupported: Option<RequestError>,
+    /// The address that asked.
+    pub peer: IpAddr,
+}
+
+/// What an operator configures. One snapshot serves a whole exchange, so that a reload never splits one.
+pub struct Snapshot {
+    /// Whose assertions are accepted.
+    pub issuers: Issuers,
+    /// What tokens are minted for.
+    pub targets: Targets,
+    /// Who may authenticate.
+    pub clients: Clients,
+    /// What is permitted.
+    pub policy: Policy,
+}
+
+/// The parts that a [`Broker`] is made of.
+pub struct Parts {
+    /// Our issuer identifier.
+    pub issuer: String,
+    /// This replica's name: six letters, digits, `-` or `_`.
+    pub replica: String,
+    /// What is configured.
+    pub snapshot: Snapshot,
+    /// Our keys.
+    pub keys: Arc<KeyRing>,
+    /// What is revoked.
+    pub revocations: Arc<Revocations>,
+    /// Which assertions were used.
+    pub first_uses: Arc<dyn FirstUses>,
+    /// What happened.
+    pub audit: Arc<AuditLog>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids come from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// The broker.
+pub struct Broker {
+    issuer: String,
+    replica: String,
+    snapshot: ArcSwap<Snapshot>,
+    own: OwnTokens,
+    keys: Arc<KeyRing>,
+    revocations: Arc<Revocations>,
+    first_uses: Arc<dyn FirstUses>,
+    audit: Arc<AuditLog>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+/// An answer, and the decision that it is known by.
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// Its id.
+    pub decision: DecisionId,
+    /// What it is.
+    pub result: Result<T, Error>,
+}
+
+impl Broker {
+    /// Puts a broker together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { issuer, replica, snapshot, keys, revocations, first_uses, audit, clock, entropy } = parts;
+        let own = OwnTokens::new(issuer.clone(), Arc::clone(&keys), Arc::clone(&revocations));
+        let snapshot = ArcSwap::from_pointee(snapshot);
+        Self { issuer, replica, snapshot, own, keys, revocations, first_uses, audit, clock, entropy }
+    }
+
+    /// Exchanges a token (RFC 8693 §2). Leaves one event on the audit log, whatever happens.
+    pub async fn exchange(&self, presented: Presented) -> Answer<Issued> {
+        let decision = self.decision();
+        let mut trail = Trail::begin(Kind::Exchange, &decision, Some(presented.peer), self.clock.now(), &self.audit);
+        let result = self.stages(presented, &mut trail).await;
+        Self::close(Answer { decision, result }, trail)
+    }
+
+    /// The stages, read aloud.
+    async fn stages(&self, presented: Presented, trail: &mut Trail) -> Result<Issued, Error> {
+        let now = self.clock.now();
+        let snapshot = self.snapshot.load_full();
+        let position = self.revocations.position();
+        let Presented { form, credentials, unsupported, peer } = presented;
+
+        let request = ExchangeRequest::read(&form?, unsupported)?;
+        let client = snapshot.clients.authenticate(credentials.as_ref(), request.claimed_client())?;
+        if let Some(client) = &client {
+            trail.client(&client.id);
+        }
+        let (token, asked) = request.into_parts();
+        let subject = snapshot.issuers.verify(token, &self.own, now, trail).await?;
+        let bound = BoundExchange::bind(asked, subject, client, &snapshot.targets, &self.issuer, trail)?;
+        let authorized = AuthorizedExchange::ask(bound, &snapshot.policy, peer, now, trail)?;
+        let minted = MintedToken::mint(authorized, &self.issuer, &self.keys, &*self.entropy, position, now)?;
+        Issued::record(minted, &*self.first_uses, &*self.clock, trail).await
+    }
+
+    /// Our issuer identifier.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The document at `/jwks`.
+    #[must_use]
+    pub fn jwks(&self) -> &str {
+        self.keys.jwks()
+    }
+
+    /// What is configured now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// What serves requests from here on, whole.
+    pub fn swap(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// The issuers that have no key set fresh enough to be trusted.
+    #[must_use]
+    pub fn issuers_without_keys(&self) -> Vec<String> {
+        let now = self.clock.now();
+        let snapshot = self.snapshot.load();
+        let without = snapshot.issuers.iter().filter(|issuer| issuer.keys.ready(now).is_none());
+        without.map(|issuer| issuer.name.to_string()).collect()
+    }
+
+    fn decision(&self) -> DecisionId {
+        let mut random = [0; 12];
+        // An id that repeats while randomness is down tells less; the exchange itself answers 503 then.
+        let _ = self.entropy.fill(&mut random);
+        DecisionId::new(&self.replica, &URL_SAFE_NO_PAD.encode(random))
+    }
+
+    /// Closes the event with how it ended.
+    fn close<T>(answer: Answer<T>, trail: Trail) -> Answer<T> {
+        if let Err(fault) = &answer.result {
+            let outcome = if fault.is_unavailable() { Outcome::Unavailable } else { Outcome::Refused };
+            let wire = fault.wire();
+            tracing::info!(decision = %answer.decision, reason = fault.reason(), "refused");
+            trail.refuse(
+                outcome,
+                Refused {
+                    reason: fault.reason().to_owned(),
+                    message: fault.to_string(),
+                    error: wire.error.to_owned(),
+                    told: wire.reason.to_owned(),
+                },
+            );
+        }
+        answer
+    }
+}
+
+impl From<Unavailable> for Error {
+    fn from(fault: Unavailable) -> Self {
+        Self::Unavailable(fault)
+    }
+}

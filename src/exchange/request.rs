@@ -1,0 +1,279 @@
+//! The form of RFC 8693 §2.1 as an [`ExchangeRequest`]: every parameter is honoured, or refused with the code it has.
+
+use super::Form;
+use crate::assertion::{SubjectToken, Untrusted};
+use crate::domain::{Lifetime, Scopes, TokenType, is_absolute_uri};
+use crate::error::Wire;
+
+/// The grant type of RFC 8693 §2.1.
+pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// How many `audience` and `resource` values are read.
+const MAX_TARGETS: usize = 16;
+
+/// A well-formed request. Nothing in it is believed yet.
+#[derive(Debug)]
+pub struct ExchangeRequest {
+    subject_token: Untrusted<SubjectToken>,
+    asked: Asked,
+}
+
+/// What was asked for.
+#[derive(Debug)]
+pub struct Asked {
+    pub(super) targets: Vec<String>,
+    pub(super) scopes: Scopes,
+    pub(super) lifetime: Option<Lifetime>,
+    pub(super) claimed_client: Option<String>,
+}
+
+/// What is wrong with a request. A malformed request is always explained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The body is not form-encoded UTF-8.
+    #[error("the body is not form-encoded UTF-8")]
+    Form,
+    /// The content type is another one.
+    #[error("the content type is not application/x-www-form-urlencoded in UTF-8")]
+    ContentType,
+    /// The body is too large.
+    #[error("the body is larger than the limit")]
+    TooLarge,
+    /// The body came too slowly.
+    #[error("the body did not arrive in time")]
+    TooSlow,
+    /// More parameters than are read.
+    #[error("there are more parameters than are read")]
+    TooMany,
+    /// Parameters in the request target.
+    #[error("parameters were sent in the URL")]
+    Query,
+    /// Sent more than once.
+    #[error("`{0}` was sent more than once")]
+    Repeated(&'static str),
+    /// Not sent, or empty.
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    /// Another grant type.
+    #[error("the grant type is not token exchange")]
+    GrantType,
+    /// A token type that is unknown or not taken.
+    #[error("`{0}` names a token type that is not supported here")]
+    TokenType(&'static str),
+    /// `actor_token` and `actor_token_type` do not come together.
+    #[error("`actor_token` and `actor_token_type` were not sent together")]
+    ActorPair,
+    /// Delegation.
+    #[error("an actor token was sent, and delegation is not supported by this version")]
+    Actor,
+    /// `resource` is no absolute URI without a fragment.
+    #[error("`resource` is not an absolute URI without a fragment")]
+    Resource,
+    /// Neither `audience` nor `resource`.
+    #[error("neither `audience` nor `resource` was sent")]
+    NoTarget,
+    /// The names are not all of one target.
+    #[error("the `audience` and `resource` values do not all name one target")]
+    SeveralTargets,
+    /// The broker itself as the target.
+    #[error("the target is the broker itself, and opening a task is not supported by this version")]
+    OpensTask,
+    /// A parameter of tasks.
+    #[error("a `task_` parameter was sent, and tasks are not supported by this version")]
+    Task,
+    /// `lifetime` is no number of seconds.
+    #[error("`lifetime` is not a whole number of seconds from 1")]
+    Lifetime,
+    /// `scope` is malformed.
+    #[error("`scope` is malformed")]
+    Scope,
+    /// `authorization_details`.
+    #[error("`authorization_details` was sent, and it is not supported by this version")]
+    AuthorizationDetails,
+    /// A DPoP proof.
+    #[error("a DPoP proof was sent, and sender-constrained tokens are not supported by this version")]
+    Dpop,
+    /// A client method that is not supported.
+    #[error("the client used `client_secret` or `client_assertion` in the body")]
+    ClientInBody,
+}
+
+impl ExchangeRequest {
+    /// Reads `form`. `unsupported` is what the head of the request asks for and nobody here does.
+    ///
+    /// # Errors
+    /// [`RequestError`] for the first thing that is wrong.
+    pub fn read(form: &Form, unsupported: Option<RequestError>) -> Result<Self, RequestError> {
+        match form.single("grant_type")? {
+            None => return Err(RequestError::Missing("grant_type")),
+            Some(GRANT_TYPE) => {}
+            Some(_) => return Err(RequestError::GrantType),
+        }
+        if let Some(unsupported) = unsupported {
+            return Err(unsupported);
+        }
+        refuse_unsupported(form)?;
+        let token = form.single("subject_token")?.ok_or(RequestError::Missing("subject_token"))?;
+        let declared = form.single("subject_token_type")?.ok_or(RequestError::Missing("subject_token_type"))?;
+        let declared = match declared.parse() {
+            Ok(known @ (TokenType::AccessToken | TokenType::IdToken | TokenType::Jwt)) => known,
+            _ => return Err(RequestError::TokenType("subject_token_type")),
+        };
+        match form.single("requested_token_type")?.map(str::parse) {
+            None | Some(Ok(TokenType::AccessToken | TokenType::Jwt)) => {}
+            Some(_) => return Err(RequestError::TokenType("requested_token_type")),
+        }
+        let lifetime = form.single("lifetime")?.map(seconds).transpose()?;
+        let asked = Asked {
+            targets: targets(form)?,
+            scopes: form.single("scope")?.unwrap_or_default().parse().map_err(|_| RequestError::Scope)?,
+            lifetime,
+            claimed_client: form.single("client_id")?.map(|id| id.chars().take(256).collect()),
+        };
+        Ok(Self { subject_token: Untrusted::new(token.to_owned(), declared), asked })
+    }
+
+    /// The `client_id` that the form merely claims.
+    pub(super) fn claimed_client(&self) -> Option<&str> {
+        self.asked.claimed_client.as_deref()
+    }
+
+    pub(super) fn into_parts(self) -> (Untrusted<SubjectToken>, Asked) {
+        (self.subject_token, self.asked)
+    }
+}
+
+/// What a later version may do is refused here; unknown parameters are ignored (RFC 6749 §3.2).
+fn refuse_unsupported(form: &Form) -> Result<(), RequestError> {
+    match (form.single("actor_token")?, form.single("actor_token_type")?) {
+        (None, None) => {}
+        (Some(_), Some(_)) => return Err(RequestError::Actor),
+        _ => return Err(RequestError::ActorPair),
+    }
+    if form.names().any(|name| name.starts_with("task_")) {
+        return Err(RequestError::Task);
+    }
+    if form.single("authorization_details")?.is_some() {
+        return Err(RequestError::AuthorizationDetails);
+    }
+    for name in ["client_secret", "client_assertion", "client_assertion_type"] {
+        if form.single(name)?.is_some() {
+            return Err(RequestError::ClientInBody);
+        }
+    }
+    Ok(())
+}
+
+fn targets(form: &Form) -> Result<Vec<String>, RequestError> {
+    if form.all("resource").any(|resource| !is_absolute_uri(resource)) {
+        return Err(RequestError::Resource);
+    }
+    let names: Vec<String> = form.all("audience").chain(form.all("resource")).map(str::to_owned).collect();
+    match names.len() {
+        0 => Err(RequestError::NoTarget),
+        1..=MAX_TARGETS => Ok(names),
+        _ => Err(RequestError::SeveralTargets),
+    }
+}
+
+fn seconds(text: &str) -> Result<Lifetime, RequestError> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).and_then(Lifetime::new).ok_or(RequestError::Lifetime)
+}
+
+impl RequestError {
+    /// What the caller is told: all of it.
+    pub(crate) fn wire(self) -> Wire {
+        let told = |status, error, reason, description| Wire { status, error, reason, description };
+        let invalid = |reason, description| told(400, "invalid_request", reason, description);
+        match self {
+            Self::Form => invalid("form_malformed", "the body is not form-encoded UTF-8; percent-encode every value"),
+            Self::ContentType => told(
+                415,
+                "invalid_request",
+                "content_type_unsupported",
+                "send the parameters as application/x-www-form-urlencoded in UTF-8",
+            ),
+            Self::TooLarge => {
+                told(413, "invalid_request", "body_too_large", "the body is larger than this broker reads")
+            }
+            Self::TooSlow => told(408, "invalid_request", "body_too_slow", "the body did not arrive in time"),
+            Self::TooMany => invalid("too_many_parameters", "there are more parameters than this broker reads"),
+            Self::Query => invalid("query_not_allowed", "send the parameters in the body and not in the URL"),
+            Self::Repeated(_) => {
+                invalid("parameter_repeated", "a parameter other than audience and resource was sent more than once")
+            }
+            Self::Missing("grant_type") => invalid("grant_type_missing", "grant_type is missing"),
+            Self::Missing("subject_token") => invalid("subject_token_missing", "subject_token is missing or empty"),
+            Self::Missing("subject_token_type") => {
+                invalid("subject_token_type_missing", "subject_token_type is missing or empty")
+            }
+            Self::Missing("token") => invalid("token_missing", "token is missing or empty"),
+            Self::Missing(_) => invalid("parameter_missing", "a required parameter is missing or empty"),
+            Self::GrantType => told(
+                400,
+                "unsupported_grant_type",
+                "grant_type_unsupported",
+                "grant_type must be urn:ietf:params:oauth:grant-type:token-exchange",
+            ),
+            Self::TokenType("subject_token_type") => invalid(
+                "subject_token_type_unsupported",
+                "subject_token_type must be the URN of jwt, of id_token, or of access_token for a token of this broker",
+            ),
+            Self::TokenType(_) => invalid(
+                "requested_token_type_unsupported",
+                "requested_token_type must be the URN of access_token or of jwt",
+            ),
+            Self::ActorPair => {
+                invalid("actor_token_incomplete", "actor_token and actor_token_type must be sent together")
+            }
+            Self::Actor => invalid(
+                "actor_token_unsupported",
+                "actor tokens are not supported by this version; leave actor_token out",
+            ),
+            Self::Resource => {
+                told(400, "invalid_target", "resource_malformed", "resource must be an absolute URI without a fragment")
+            }
+            Self::NoTarget => {
+                told(400, "invalid_target", "target_missing", "name one target with audience or resource")
+            }
+            Self::SeveralTargets => told(
+                400,
+                "invalid_target",
+                "several_targets",
+                "the audience and resource values do not all name one target; ask for one target at a time",
+            ),
+            Self::OpensTask => told(
+                400,
+                "invalid_target",
+                "task_unsupported",
+                "opening a task is not supported by this version; name the target that the token is for",
+            ),
+            Self::Task => invalid(
+                "task_parameter_unsupported",
+                "tasks are not supported by this version; leave the task_ parameters out",
+            ),
+            Self::Lifetime => invalid("lifetime_malformed", "lifetime must be a whole number of seconds from 1"),
+            Self::Scope => told(
+                400,
+                "invalid_scope",
+                "scope_malformed",
+                "scope must be at most 32 names of printable ASCII, separated by one space each",
+            ),
+            Self::AuthorizationDetails => told(
+                400,
+                "invalid_authorization_details",
+                "authorization_details_unsupported",
+                "authorization_details is not supported by this version; use scope",
+            ),
+            Self::Dpop => {
+                invalid("dpop_unsupported", "DPoP is not supported by this version; leave the DPoP header out")
+            }
+            Self::ClientInBody => told(
+                401,
+                "invalid_client",
+                "client_method_unsupported",
+                "this way to authenticate is not supported; use HTTP Basic (client_secret_basic)",
+            ),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! From a request to what was presented.
+
+use super::{Edge, limits};
+use crate::client::Credentials;
+use crate::exchange::{Form, Presented, RequestError};
+use actix_web::HttpRequest;
+use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use actix_web::web::Payload;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::net::{IpAddr, Ipv4Addr};
+use zeroize::Zeroizing;
+
+pub(super) async fn read(request: &HttpRequest, payload: Payload, edge: &Edge) -> Presented {
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let announced = header(CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    let form = match (is_form(header(CONTENT_TYPE)), request.headers().contains_key(CONTENT_ENCODING)) {
+        (true, false) => limits::body(payload, announced, edge.limits).await.and_then(|body| Form::decode(&body)),
+        _ => Err(RequestError::ContentType),
+    };
+    let (credentials, known_scheme) = credentials(request);
+    let unsupported = if !request.query_string().is_empty() {
+        Some(RequestError::Query)
+    } else if request.headers().contains_key("dpop") {
+        Some(RequestError::Dpop)
+    } else if !known_scheme {
+        Some(RequestError::ClientInBody)
+    } else {
+        None
+    };
+    let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+    Presented { form, credentials, unsupported, peer }
+}
+
+/// `application/x-www-form-urlencoded`, with no charset but UTF-8.
+fn is_form(content_type: Option<&str>) -> bool {
+    let Some(content_type) = content_type else { return false };
+    let mut parts = content_type.split(';').map(str::trim);
+    let media_type = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/x-www-form-urlencoded"));
+    let plain = |parameter: &str| match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    };
+    media_type && parts.all(plain)
+}
+
+/// What `Authorization` proves, and whether its scheme is one that is known here. Credentials that cannot be read are
+/// credentials all the same: they prove nobody.
+fn credentials(request: &HttpRequest) -> (Option<Credentials>, bool) {
+    let mut headers = request.headers().get_all(AUTHORIZATION);
+    let Some(value) = headers.next() else { return (None, true) };
+    let unreadable = Some(Credentials { readings: Vec::new() });
+    if headers.next().is_some() {
+        return (unreadable, true);
+    }
+    let Some((scheme, encoded)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
+        return (unreadable, true);
+    };
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return (unreadable, false);
+    }
+    let decoded =
+        STANDARD.decode(encoded.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).map(Zeroizing::new);
+    let Some((id, secret)) = decoded.as_ref().and_then(|text| text.split_once(':')) else { return (unreadable, true) };
+    let mut readings = vec![(id.to_owned(), Zeroizing::new(secret.to_owned()))];
+    if let (Some(form_id), Some(form_secret)) = (form_decoded(id), form_decoded(secret))
+        && (form_id.as_str() != id || form_secret.as_str() != secret)
+    {
+        readings.push(((*form_id).clone(), form_secret));
+    }
+    (Some(Credentials { readings }), true)
+}
+
+/// A value as RFC 6749 §2.3.1 encodes it.
+fn form_decoded(text: &str) -> Option<Zeroizing<String>> {
+    let decoded = Form::decode(format!("x={}", text.replace('&', "%26")).as_bytes()).ok()?;
+    decoded.single("x").ok().map(|value| Zeroizing::new(value.unwrap_or_default().to_owned()))
+}

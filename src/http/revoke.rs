@@ -1,0 +1,14 @@
+//! `POST /revoke` (RFC 7009).
+
+use super::{Edge, presented, respond};
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+
+pub(super) async fn revoke(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
+    let presented = presented::read(&request, payload, &edge).await;
+    let answer = edge.broker.revoke(presented).await;
+    match &answer.result {
+        Ok(()) => respond::done(&answer.decision),
+        Err(fault) => respond::refusal(&answer.decision, fault),
+    }
+}

@@ -1,0 +1,35 @@
+//! `POST /token`.
+
+use super::{Edge, presented, respond};
+use crate::domain::TokenType;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+
+/// RFC 8693 §2.2.1.
+#[derive(Serialize)]
+struct Success<'a> {
+    access_token: &'a str,
+    issued_token_type: &'static str,
+    token_type: &'static str,
+    expires_in: i64,
+    scope: String,
+}
+
+pub(super) async fn exchange(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
+    let presented = presented::read(&request, payload, &edge).await;
+    let answer = edge.broker.exchange(presented).await;
+    match &answer.result {
+        Ok(issued) => {
+            let body = Success {
+                access_token: issued.access_token(),
+                issued_token_type: TokenType::AccessToken.urn(),
+                token_type: "Bearer",
+                expires_in: issued.expires_in(),
+                scope: issued.scopes().to_string(),
+            };
+            respond::success(&answer.decision, &body)
+        }
+        Err(fault) => respond::refusal(&answer.decision, fault),
+    }
+}

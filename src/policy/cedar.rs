@@ -1,0 +1,194 @@
+//! The question in Cedar's terms. Entity ids are built from their parts, never parsed from text, so that no name can be
+//! read as code; entities are built once for all scopes of a question.
+
+use super::question::{Question, Verdict};
+use super::slices::Slices;
+use crate::domain::{Attributes, Timestamp};
+use cedar_policy::{
+    Authorizer, Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicySet, Request,
+    RestrictedExpression as Value, Schema,
+};
+use std::collections::HashSet;
+use std::fmt::Display;
+
+/// Asks Cedar. Built once for a policy set.
+pub(super) struct Asker {
+    authorizer: Authorizer,
+    schema: Schema,
+    workload: EntityTypeName,
+    issuer: EntityTypeName,
+    target: EntityTypeName,
+    client: EntityTypeName,
+    action: EntityTypeName,
+    reads_now: bool,
+    reads_network: bool,
+}
+
+impl Asker {
+    /// `reads` are the attributes of `context` that a policy reads: building a date or an address costs more than
+    /// deciding, so those two enter the question, and the schema that it is held against, only if they are among them.
+    pub(super) fn new(schema: &str, reads: &HashSet<String>) -> Result<Self, String> {
+        let (reads_now, reads_network) = (reads.contains("now"), reads.contains("network"));
+        let needed = |line: &&str| {
+            (reads_now || line.trim() != "now: datetime,") && (reads_network || line.trim() != "network: ipaddr,")
+        };
+        let schema: String = schema.lines().filter(needed).flat_map(|line| [line, "\n"]).collect();
+        let (schema, _) = Schema::from_cedarschema_str(&schema).map_err(|fault| fault.to_string())?;
+        let name = |name: &str| name.parse::<EntityTypeName>().map_err(|fault| fault.to_string());
+        Ok(Self {
+            authorizer: Authorizer::new(),
+            schema,
+            workload: name("Workload")?,
+            issuer: name("Issuer")?,
+            target: name("Target")?,
+            client: name("Client")?,
+            action: name("Action")?,
+            reads_now,
+            reads_network,
+        })
+    }
+
+    /// One verdict a scope. What cannot be asked is denied.
+    pub(super) fn ask(
+        &self,
+        question: &Question,
+        slices: &Slices,
+        bound: impl Fn(&str) -> Option<i64>,
+    ) -> Vec<Verdict> {
+        let sets: Vec<&PolicySet> =
+            slices.about(&question.principal.name, &question.principal.issuer, &question.resource.audience).collect();
+        let entities = self.entities(question);
+        let one = |scope: &String| match &entities {
+            Ok(entities) => match self.request(question, scope) {
+                Ok(request) => self.verdict(scope, &request, &sets, entities, &bound),
+                Err(fault) => denied(scope, fault),
+            },
+            Err(fault) => denied(scope, fault.clone()),
+        };
+        question.scopes.iter().map(one).collect()
+    }
+
+    fn verdict(
+        &self,
+        scope: &str,
+        request: &Request,
+        sets: &[&PolicySet],
+        entities: &Entities,
+        bound: &impl Fn(&str) -> Option<i64>,
+    ) -> Verdict {
+        let (mut permits, mut forbids, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        for set in sets {
+            let response = self.authorizer.is_authorized(request, set, entities);
+            let permitted = response.decision() == cedar_policy::Decision::Allow;
+            let determining = if permitted { &mut permits } else { &mut forbids };
+            determining.extend(response.diagnostics().reason().map(ToString::to_string));
+            // Cedar skips a policy that errs, a forbid too. Here one that errs denies.
+            errors.extend(response.diagnostics().errors().map(ToString::to_string));
+        }
+        let permitted = !permits.is_empty() && forbids.is_empty() && errors.is_empty();
+        let mut determining = if forbids.is_empty() { permits } else { forbids };
+        determining.sort();
+        // Of several permits the longest counts, and one without a bound is longer than any.
+        let max_lifetime =
+            determining.iter().map(|id| bound(id)).collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max());
+        Verdict {
+            scope: scope.to_owned(),
+            permitted,
+            determining,
+            errors,
+            max_lifetime: max_lifetime.filter(|_| permitted),
+        }
+    }
+
+    fn entities(&self, question: &Question) -> Result<Entities, String> {
+        let principal = &question.principal;
+        let (mut attributes, mut tags) = (Vec::new(), Vec::new());
+        optional(&mut attributes, "owner", principal.owner.as_ref());
+        optional(&mut attributes, "environment", principal.environment.as_ref());
+        match &principal.attributes {
+            Attributes::Oidc(claims) => tags.extend(claims.iter().map(|(tag, value)| (tag.clone(), text(value)))),
+            Attributes::GitHubActions(github) => {
+                let claims = github.iter().map(|(name, value)| (name.to_owned(), text(value)));
+                attributes.push(("github".to_owned(), Value::new_record(claims).map_err(said)?));
+            }
+            Attributes::Spiffe { trust_domain, path } => {
+                let parts = [("trust_domain".to_owned(), text(trust_domain)), ("path".to_owned(), text(path))];
+                attributes.push(("spiffe".to_owned(), Value::new_record(parts).map_err(said)?));
+            }
+            Attributes::OwnToken => {}
+        }
+        let issuer = uid(&self.issuer, &principal.issuer);
+        let (mut of_issuer, mut of_target) = (Vec::new(), Vec::new());
+        optional(&mut of_issuer, "owner", principal.owner.as_ref());
+        optional(&mut of_issuer, "environment", principal.environment.as_ref());
+        let target = &question.resource;
+        optional(&mut of_target, "owner", target.owner.as_ref());
+        optional(&mut of_target, "environment", target.environment.as_ref());
+        optional(&mut of_target, "sensitivity", target.sensitivity.as_ref());
+        let workload = uid(&self.workload, &principal.name);
+        let all = [
+            Entity::new_with_tags(workload, attributes, [issuer.clone()], tags).map_err(said)?,
+            Entity::new_with_tags(issuer, of_issuer, [], []).map_err(said)?,
+            Entity::new_with_tags(uid(&self.target, &target.audience), of_target, [], []).map_err(said)?,
+        ];
+        Entities::from_entities(all, None).map_err(said)
+    }
+
+    fn request(&self, question: &Question, scope: &str) -> Result<Request, String> {
+        let mut hints = Vec::new();
+        optional(&mut hints, "client_id", question.hints.client_id.as_ref());
+        let mut context =
+            vec![("scope".to_owned(), text(scope)), ("hints".to_owned(), Value::new_record(hints).map_err(said)?)];
+        if let Some(client) = &question.client {
+            context.push(("client".to_owned(), Value::new_entity_uid(uid(&self.client, client))));
+        }
+        if let Some(lifetime) = question.lifetime {
+            context.push(("lifetime".to_owned(), Value::new_long(lifetime)));
+        }
+        if self.reads_now {
+            let now = Timestamp::new(question.now).ok_or_else(|| "`now` is no date".to_owned())?;
+            context.push(("now".to_owned(), Value::new_datetime(now.to_string())));
+        }
+        if self.reads_network {
+            context.push(("network".to_owned(), Value::new_ip(&question.network)));
+        }
+        let context = Context::from_pairs(context).map_err(said)?;
+        let principal = uid(&self.workload, &question.principal.name);
+        let action = uid(&self.action, question.action.name());
+        let resource = uid(&self.target, &question.resource.audience);
+        Request::new(principal, action, resource, context, Some(&self.schema)).map_err(said)
+    }
+
+    /// Whether the entities of `question` fit the schema: what strict validation takes for granted.
+    #[cfg(test)]
+    pub(super) fn entities_conform(&self, question: &Question) -> Result<(), String> {
+        let entities: Vec<Entity> = self.entities(question)?.iter().cloned().collect();
+        Entities::from_entities(entities, Some(&self.schema)).map(drop).map_err(said)
+    }
+}
+
+fn denied(scope: &str, fault: String) -> Verdict {
+    Verdict {
+        scope: scope.to_owned(),
+        permitted: false,
+        determining: Vec::new(),
+        errors: vec![fault],
+        max_lifetime: None,
+    }
+}
+
+fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
+    EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
+}
+
+fn text(value: impl Into<String>) -> Value {
+    Value::new_string(value.into())
+}
+
+fn optional(attributes: &mut Vec<(String, Value)>, name: &str, value: Option<&String>) {
+    attributes.extend(value.map(|value| (name.to_owned(), text(value))));
+}
+
+fn said(fault: impl Display) -> String {
+    fault.to_string()
+}

@@ -1,0 +1,211 @@
+//! Loads a directory of policies: all or nothing, strictly validated, every problem at once.
+
+use super::Policy;
+use super::annotations::Annotations;
+use super::cedar::Asker;
+use super::slices::Slices;
+use crate::domain::sha256;
+use cedar_policy::{PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use miette::Diagnostic;
+use std::collections::{HashMap, HashSet};
+use std::fmt::{self, Write as _};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+
+/// The schema that policies are validated against; `policies/schema.cedarschema` of this version.
+pub const SCHEMA: &str = include_str!("../../policies/schema.cedarschema");
+/// The largest policy file that is read, in bytes.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+/// Why a directory of policies was not loaded: every problem, each naming its file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct LoadError(pub Vec<String>);
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.0 {
+            writeln!(out, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Policy {
+    /// Loads every `*.cedar` file in `directory`.
+    ///
+    /// # Errors
+    /// [`LoadError`] with every problem; a set is loaded whole or not at all.
+    pub fn load(directory: &Path) -> Result<Self, LoadError> {
+        let mut problems = Vec::new();
+        let mut texts = Vec::new();
+        for path in files(directory, &mut problems) {
+            match read(&path) {
+                Ok(text) => texts.push((path, text)),
+                Err(fault) => problems.push(format!("{}: {fault}", path.display())),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(LoadError(problems));
+        }
+        Self::from_texts(texts.iter().map(|(path, text)| (path.display().to_string(), text.as_str())))
+    }
+
+    /// Loads policies from `files`, each a name for messages and a text.
+    ///
+    /// # Errors
+    /// As [`Policy::load`].
+    pub fn from_texts<'a>(files: impl IntoIterator<Item = (String, &'a str)>) -> Result<Self, LoadError> {
+        let mut loader = Loader::default();
+        for (name, text) in files {
+            loader.file(&name, text);
+        }
+        loader.finish()
+    }
+}
+
+#[derive(Default)]
+struct Loader {
+    set: PolicySet,
+    slices: Slices,
+    max_lifetimes: HashMap<String, i64>,
+    homes: HashMap<String, String>,
+    texts: HashMap<String, String>,
+    reads: HashSet<String>,
+    digested: Vec<u8>,
+    problems: Vec<String>,
+}
+
+impl Loader {
+    fn file(&mut self, name: &str, text: &str) {
+        self.digested.extend_from_slice(&sha256(&[text.as_bytes()]));
+        self.texts.insert(name.to_owned(), text.to_owned());
+        let parsed = match PolicySet::from_str(text) {
+            Ok(parsed) => parsed,
+            Err(fault) => {
+                for fault in fault.iter() {
+                    self.problems.push(format!("{name}:{}", located(text, fault)));
+                }
+                return;
+            }
+        };
+        if parsed.templates().next().is_some() {
+            self.problems
+                .push(format!("{name}: templates (`?principal`, `?resource`) are not supported; write the policy out"));
+        }
+        for policy in parsed.policies() {
+            if let Err(fault) = self.policy(name, policy) {
+                self.problems.push(format!("{name}: {fault}"));
+            }
+        }
+    }
+
+    fn policy(&mut self, file: &str, policy: &cedar_policy::Policy) -> Result<(), String> {
+        let Annotations { id, max_lifetime } = Annotations::read(policy)?;
+        if let Some(other) = self.homes.insert(id.clone(), file.to_owned()) {
+            return Err(format!("`{id}` is the `@id` of a policy in {other} too; give each its own"));
+        }
+        let policy = policy.new_id(PolicyId::new(&id));
+        let json = policy.to_json().map_err(|fault| format!("`{id}`: {fault}"))?;
+        context_attributes(&json, &mut self.reads);
+        if let Some(lifetime) = max_lifetime {
+            self.max_lifetimes.insert(id.clone(), lifetime.seconds());
+        }
+        self.set.add(policy.clone()).map_err(|fault| format!("`{id}`: {fault}"))?;
+        self.slices.add(policy).map_err(|fault| format!("`{id}`: {fault}"))
+    }
+
+    fn finish(mut self) -> Result<Policy, LoadError> {
+        let schema = match Schema::from_cedarschema_str(SCHEMA) {
+            Ok((schema, _)) => schema,
+            Err(fault) => return Err(LoadError(vec![format!("schema.cedarschema: {fault}")])),
+        };
+        let result = Validator::new(schema).validate(&self.set, ValidationMode::Strict);
+        for fault in result.validation_errors() {
+            let id = fault.policy_id().to_string();
+            let home = self.homes.get(&id).cloned().unwrap_or_default();
+            let text = self.texts.get(&home).map_or("", String::as_str);
+            self.problems.push(format!("{home}:{}", located(text, fault)));
+        }
+        if self.set.is_empty() && self.problems.is_empty() {
+            self.problems
+                .push("there is no policy, so everything would be refused; write one in a `*.cedar` file".to_owned());
+        }
+        if !self.problems.is_empty() {
+            return Err(LoadError(self.problems));
+        }
+        let digest =
+            sha256(&[SCHEMA.as_bytes(), &self.digested]).iter().take(8).fold(String::new(), |mut hex, byte| {
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            });
+        let asker = Asker::new(SCHEMA, &self.reads).map_err(|fault| LoadError(vec![fault]))?;
+        Ok(Policy { digest, slices: self.slices, max_lifetimes: self.max_lifetimes, asker })
+    }
+}
+
+/// The policy files of `directory` in order. What else lies there that a policy directory may hold one day is refused:
+/// cases and invariants that nobody runs would only look like safety.
+fn files(directory: &Path, problems: &mut Vec<String>) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(fault) => {
+            problems.push(format!("{}: cannot be read ({fault}); create it and write a policy", directory.display()));
+            return files;
+        }
+    };
+    for entry in entries {
+        match entry.map(|entry| entry.path()) {
+            Ok(path) if path.extension().is_some_and(|extension| extension == "cedar") => files.push(path),
+            Ok(path) if path.ends_with("schema.cedarschema") => match read(&path) {
+                Ok(text) if text == SCHEMA => {}
+                Ok(_) => problems.push(format!(
+                    "{}: is not the schema of this version; replace it with what `countersign check --schema` prints",
+                    path.display()
+                )),
+                Err(fault) => problems.push(format!("{}: {fault}", path.display())),
+            },
+            Ok(path) if path.ends_with("cases") || path.ends_with("invariants.toml") => {
+                problems.push(format!("{}: is not supported by this version; move it away", path.display()));
+            }
+            Ok(_) => {}
+            Err(fault) => problems.push(format!("{}: {fault}", directory.display())),
+        }
+    }
+    files.sort();
+    files
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let size = fs::metadata(path).map_err(|fault| fault.to_string())?.len();
+    if size > MAX_FILE {
+        return Err(format!("is larger than {MAX_FILE} bytes; split it"));
+    }
+    fs::read_to_string(path).map_err(|fault| fault.to_string())
+}
+
+/// A fault with its line in the file, from 1.
+fn located(text: &str, fault: &impl Diagnostic) -> String {
+    let offset = fault.labels().and_then(|mut labels| labels.next()).map(|label| label.offset());
+    match offset.and_then(|offset| text.get(..offset)) {
+        Some(before) => format!("{}: {fault}", before.matches('\n').count() + 1),
+        None => format!(" {fault}"),
+    }
+}
+
+/// Collects which attributes of `context` a policy reads, from its JSON form.
+fn context_attributes(json: &serde_json::Value, reads: &mut HashSet<String>) {
+    match json {
+        serde_json::Value::Object(members) => {
+            let of_context = members.get("left").and_then(|left| left.get("Var")).is_some_and(|var| var == "context");
+            if let (true, Some(attribute)) = (of_context, members.get("attr").and_then(|attribute| attribute.as_str()))
+            {
+                reads.insert(attribute.to_owned());
+            }
+            members.values().for_each(|value| context_attributes(value, reads));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|value| context_attributes(value, reads)),
+        _ => {}
+    }
+}

@@ -1,0 +1,50 @@
+//! Asks policy. Owns the question, the answer, and how policies are loaded; Cedar stays in here. Denies by default, on
+//! any error of evaluation, and where the question itself does not fit the schema.
+
+mod annotations;
+mod cedar;
+mod load;
+mod question;
+mod slices;
+
+pub use load::{LoadError, SCHEMA};
+pub use question::{Action, Decision, Facts, Hints, Question, Verdict};
+
+use cedar::Asker;
+use slices::Slices;
+use std::collections::HashMap;
+
+/// A loaded, validated policy set. It never changes: a reload makes another one.
+pub struct Policy {
+    digest: String,
+    slices: Slices,
+    max_lifetimes: HashMap<String, i64>,
+    asker: Asker,
+}
+
+impl Policy {
+    /// Stands for the whole set: two sets with the same one decide alike.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// How many policies there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slices.len()
+    }
+
+    /// Whether there is no policy. A loaded set never is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Answers `question`: one verdict for each of its scopes, in order.
+    #[must_use]
+    pub fn decide(&self, question: &Question) -> Decision {
+        let verdicts = self.asker.ask(question, &self.slices, |policy| self.max_lifetimes.get(policy).copied());
+        Decision { policies: self.digest.clone(), verdicts }
+    }
+}

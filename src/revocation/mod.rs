@@ -1,0 +1,64 @@
+//! What is revoked, in memory, and the log behind it. Owns the order: a revocation is in the log for good before it is in
+//! the view, and in the view before anyone is told.
+
+use crate::domain::{Timestamp, TokenId};
+use crate::store::{Replayed, RevocationLog, Revoked, StoreError};
+use countersign_verify::claims::AccessClaims;
+use countersign_verify::revocation::{Kind, Name, names};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// All live revocations of this replica.
+pub struct Revocations {
+    log: Arc<dyn RevocationLog>,
+    live: RwLock<HashMap<Name, Timestamp>>,
+    position: AtomicU64,
+    /// Held from the log to the view, so that the view never skips a position.
+    order: tokio::sync::Mutex<()>,
+}
+
+impl Revocations {
+    /// Reads the log.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read whole: a replica that does not know what is revoked does not start.
+    pub async fn load(log: Arc<dyn RevocationLog>, now: Timestamp) -> Result<Self, StoreError> {
+        let Replayed { position, records } = log.replay(now).await?;
+        let live = records.into_iter().map(|Revoked { name, until, .. }| (name, until)).collect();
+        Ok(Self {
+            log,
+            live: RwLock::new(live),
+            position: AtomicU64::new(position),
+            order: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Whether a token with `claims`, or one above it, was revoked.
+    #[must_use]
+    pub fn hit(&self, claims: &AccessClaims) -> bool {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        !live.is_empty() && names(claims).any(|name| live.contains_key(&name))
+    }
+
+    /// The position in the log that this replica has applied.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position.load(Ordering::Acquire)
+    }
+
+    /// Revokes the token `jti`, which no token below outlives past `until`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the log does not have it for good; then it may or may not hold, and asking again is safe.
+    pub async fn revoke_token(&self, jti: &TokenId, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        let name = Name::new(Kind::Token, jti.as_str());
+        let _ordered = self.order.lock().await;
+        let position = self.log.append(name, until).await?;
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        live.retain(|_, until| *until >= now);
+        live.insert(name, until);
+        self.position.store(position, Ordering::Release);
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! What has to outlive a request, behind narrow traits. Nothing here decides; what a store cannot answer for is an error,
+//! and never a guess. `embedded` serves one machine. Every implementation passes `tests/it/store.rs`.
+
+mod embedded;
+mod first_use;
+
+pub use embedded::Embedded;
+
+use crate::domain::{Digest, Timestamp};
+use countersign_verify::revocation::Name;
+use std::pin::Pin;
+
+/// An answer that may take a round trip.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// The store could not answer. The broker answers 503 for it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Reading or writing failed.
+    #[error("the store cannot be used: {0}")]
+    Io(String),
+    /// Another broker has it open.
+    #[error("the store is in use by another process")]
+    InUse,
+    /// A record is not one that this version reads, so what it revokes is not known.
+    #[error("the store holds a record that this version does not know; run the version that wrote it")]
+    UnknownRecord,
+    /// As many first-use marks as it may hold are alive.
+    #[error("the store holds as many first-use marks as it may")]
+    Full,
+}
+
+/// Marks assertions as used, each at most once, whoever asks at the same time.
+pub trait FirstUses: Send + Sync {
+    /// Marks `key` until `until`. True where this call did; false where it was marked already.
+    fn claim(&self, key: Digest, until: Timestamp, now: Timestamp) -> Answer<'_, bool>;
+
+    /// Takes back a mark for which nothing was issued.
+    fn release(&self, key: Digest, until: Timestamp) -> Answer<'_, ()>;
+}
+
+/// The log of revocations: append-only, in one order.
+pub trait RevocationLog: Send + Sync {
+    /// Appends a record that lives until `until`; what comes back is its position. The record is synced to disk first.
+    fn append(&self, name: Name, until: Timestamp) -> Answer<'_, u64>;
+
+    /// Every record that is alive at `now`, and the last position; drops the others.
+    fn replay(&self, now: Timestamp) -> Answer<'_, Replayed>;
+}
+
+/// One record of the revocation log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revoked {
+    /// Where it stands in the log, from 1.
+    pub position: u64,
+    /// What it names.
+    pub name: Name,
+    /// Until when it can hit something.
+    pub until: Timestamp,
+}
+
+/// The log as it is read at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replayed {
+    /// The last position that was ever given, or 0.
+    pub position: u64,
+    /// Every record that is alive.
+    pub records: Vec<Revoked>,
+}
