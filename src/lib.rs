@@ -17,7 +17,7 @@
 pub mod app;
 pub mod assertion;
 pub mod audit;
-//pub mod cli;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod control;

@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! The `countersign` program. All of it is in the library.
+
+fn main() -> std::process::ExitCode {
+    countersign::cli::run()
+}

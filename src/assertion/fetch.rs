@@ -10,7 +10,7 @@ use std::time::Duration;
 use url::{Host, Url};
 
 /// The largest document that is read, in bytes. The largest known JWKS takes some 12 KiB.
-pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+pub(super) const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 /// How long a connection may take, and the whole fetch.
 const CONNECT: Duration = Duration::from_secs(2);
 const TOTAL: Duration = Duration::from_secs(5);

@@ -75,7 +75,11 @@ impl Issuers {
         self.by_iss.get(iss).or_else(trust_domain)
     }
 
-    async fn verify_assertion(
+    /// Verifies the assertion of one of the issuers, and never one of our own tokens.
+    ///
+    /// # Errors
+    /// As [`Issuers::verify`].
+    pub async fn verify_assertion(
         &self,
         token: &Untrusted<SubjectToken>,
         now: Timestamp,

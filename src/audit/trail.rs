@@ -21,9 +21,27 @@ impl Trail {
     /// Begins the event of `decision`.
     #[must_use]
     pub fn begin(kind: Kind, decision: &DecisionId, peer: Option<IpAddr>, now: Timestamp, log: &Arc<AuditLog>) -> Self {
+        let mut trail = Self::of(kind, decision.as_str(), peer, now);
+        trail.log = Some(Arc::clone(log));
+        trail
+    }
+
+    /// An event that is never written: for an operator who looks at a token and asks for nothing.
+    #[must_use]
+    pub fn unwritten(now: Timestamp) -> Self {
+        Self::of(Kind::Exchange, "", None, now)
+    }
+
+    /// The checks so far.
+    #[must_use]
+    pub fn checks(&self) -> &[Check] {
+        &self.event.checks
+    }
+
+    fn of(kind: Kind, decision: &str, peer: Option<IpAddr>, now: Timestamp) -> Self {
         let event = Event {
             time: now.seconds(),
-            decision: decision.to_string(),
+            decision: decision.to_owned(),
             kind,
             outcome: Outcome::Abandoned,
             peer: peer.map(|address| address.to_string()),
@@ -36,7 +54,7 @@ impl Trail {
             granted: None,
             revoked: None,
         };
-        Self { event, log: Some(Arc::clone(log)) }
+        Self { event, log: None }
     }
 
     /// Notes that `name` was checked.

@@ -19,7 +19,7 @@ pub struct ExchangeRequest {
 
 /// What was asked for.
 #[derive(Debug)]
-pub struct Asked {
+pub(super) struct Asked {
     pub(super) targets: Vec<String>,
     pub(super) scopes: Scopes,
     pub(super) lifetime: Option<Lifetime>,

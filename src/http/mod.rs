@@ -1,6 +1,7 @@
 //! The edge. The only folder that knows actix: it reads a request within its limits, hands over what was presented, and
 //! renders the answer. It decides nothing.
 
+mod documents;
 mod introspect;
 mod limits;
 mod management;
@@ -11,6 +12,7 @@ mod revoke;
 mod tls;
 mod token;
 
+pub use documents::documents;
 pub use limits::Limits;
 pub use tls::{Certificate, TlsError};
 
@@ -20,6 +22,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpServer};
 use metadata::Metadata;
+use std::future::Future;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -87,6 +90,11 @@ pub fn management(broker: &Arc<Broker>, listener: TcpListener) -> io::Result<Ser
     let broker = Data::from(Arc::clone(broker));
     let server = HttpServer::new(move || App::new().app_data(broker.clone()).configure(management::routes));
     Ok(server.workers(1).disable_signals().listen(listener)?.run())
+}
+
+/// Runs `future` to its end on this thread, with what servers need around it.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    actix_web::rt::System::new().block_on(future)
 }
 
 /// Lets what is being worked on end, and stops.

@@ -1,0 +1,114 @@
+//! `countersign exchange`: a client.
+
+use super::output::Output;
+use super::token_source::{TokenSource, variable};
+use super::wire::Client;
+use super::{Failure, output};
+use crate::domain::TokenType;
+use crate::exchange::GRANT_TYPE;
+use clap::Args;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Exchange a token at a broker.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  countersign exchange --broker https://sts.acme.example --audience https://orders.acme.example \\
+      --from github-actions
+  countersign exchange --broker https://sts.acme.example --audience https://orders.acme.example \\
+      --scope orders:read --token-file /var/run/secrets/token --json")]
+pub(super) struct Exchange {
+    /// The broker's issuer identifier.
+    #[arg(long, value_name = "URL")]
+    broker: String,
+    /// The target, by its audience.
+    #[arg(long, value_name = "NAME", required_unless_present = "resource")]
+    audience: Option<String>,
+    /// The target, by one of its resources.
+    #[arg(long, value_name = "URI")]
+    resource: Option<String>,
+    /// Scopes, separated by spaces; all that are permitted where there is none.
+    #[arg(long)]
+    scope: Option<String>,
+    /// How long the token should live at most, in seconds.
+    #[arg(long, value_name = "SECONDS")]
+    lifetime: Option<u32>,
+    #[command(flatten)]
+    token: TokenSource,
+    /// What kind of token is presented: jwt, id_token or access_token.
+    #[arg(long, default_value = "jwt", value_name = "TYPE")]
+    token_type: String,
+    /// What a CI system is asked to put into the assertion's `aud`; the broker, where there is none.
+    #[arg(long, value_name = "NAME")]
+    assertion_audience: Option<String>,
+    /// Authenticate as this client.
+    #[arg(long, value_name = "ID")]
+    client_id: Option<String>,
+    /// Its secret is in this file.
+    #[arg(long, value_name = "FILE", requires = "client_id", conflicts_with = "client_secret_env")]
+    client_secret_file: Option<PathBuf>,
+    /// Its secret is in this environment variable.
+    #[arg(long, value_name = "NAME", requires = "client_id")]
+    client_secret_env: Option<String>,
+    /// Trust the certificates in this PEM file instead of the machine's.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &Exchange, output: Output) -> Result<ExitCode, Failure> {
+    let broker = arguments.broker.trim_end_matches('/');
+    let token = arguments.token.read(arguments.assertion_audience.as_deref().unwrap_or(&arguments.broker))?;
+    let token_type = format!("urn:ietf:params:oauth:token-type:{}", arguments.token_type);
+    if token_type.parse::<TokenType>().is_err() {
+        return Err(Failure(format!("`{}` is no token type; use jwt, id_token or access_token", arguments.token_type)));
+    }
+    let lifetime = arguments.lifetime.map(|seconds| seconds.to_string());
+    let mut form = vec![
+        ("grant_type", GRANT_TYPE),
+        ("subject_token", token.as_str()),
+        ("subject_token_type", token_type.as_str()),
+    ];
+    let optional = [
+        ("audience", &arguments.audience),
+        ("resource", &arguments.resource),
+        ("scope", &arguments.scope),
+        ("lifetime", &lifetime),
+    ];
+    form.extend(optional.into_iter().filter_map(|(name, value)| value.as_deref().map(|value| (name, value))));
+    let secret = match (&arguments.client_secret_file, &arguments.client_secret_env) {
+        (Some(path), _) => {
+            let secret = std::fs::read_to_string(path)
+                .map_err(|fault| Failure(format!("`{}` cannot be read: {fault}", path.display())))?;
+            Some(zeroize::Zeroizing::new(secret.trim().to_owned()))
+        }
+        (None, Some(name)) => Some(variable(name)?),
+        (None, None) => None,
+    };
+    let basic = arguments.client_id.as_deref().zip(secret.as_ref().map(|secret| secret.as_str()));
+    let client = Client::new(arguments.ca_file.as_deref())?;
+    let answer = crate::http::block_on(client.post(&format!("{broker}/token"), &form, basic))?;
+    let text = |name: &str| answer.body.get(name).and_then(Value::as_str).map(output::printable);
+    match (answer.status, text("access_token")) {
+        (200, Some(token)) => {
+            output.print(&token, &answer.body);
+            Ok(ExitCode::SUCCESS)
+        }
+        (status, _) => {
+            if output.json {
+                output.print("", &answer.body);
+                return Ok(ExitCode::FAILURE);
+            }
+            let mut message = format!("the broker refused (HTTP status {status})");
+            for name in ["error", "error_description", "reason", "decision"] {
+                if let Some(value) = text(name) {
+                    message.push_str(&format!("\n  {name}: {value}"));
+                }
+            }
+            if let Some(decision) = text("decision") {
+                message.push_str(&format!("\n  the operator can say why: countersign explain {decision}"));
+            }
+            Err(Failure(message))
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `countersign explain`: why a decision was what it was.
+
+use super::output::{BAD, BOLD, DIM, GOOD, Output, checks, printable};
+use super::{Failure, installation};
+use crate::audit::{self, Event, Outcome};
+use crate::domain::{DecisionId, Timestamp};
+use clap::Args;
+use serde_json::json;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Explain a decision from the audit log.
+#[derive(Debug, Args)]
+#[command(after_help = "The id is in the header Countersign-Decision of every answer, and in the body of a refusal.")]
+pub(super) struct Explain {
+    /// The decision's id.
+    decision: String,
+}
+
+pub(super) fn run(arguments: &Explain, config: &Path, output: Output) -> Result<ExitCode, Failure> {
+    let decision: DecisionId = arguments.decision.parse()?;
+    let installation = installation(config)?;
+    let Some(event) = audit::find(installation.audit(), decision.as_str())? else {
+        let place = installation.audit().display();
+        return Err(Failure(format!(
+            "the audit log in `{place}` has no decision `{decision}`; each replica has a log of its own"
+        )));
+    };
+    output.print(&describe(&event), &json!(event));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The event for people.
+pub(super) fn describe(event: &Event) -> String {
+    let (style, outcome) = match event.outcome {
+        Outcome::Granted => (GOOD, "granted"),
+        Outcome::Refused => (BAD, "refused"),
+        Outcome::Unavailable => (BAD, "not available"),
+        Outcome::Abandoned => (BAD, "abandoned"),
+    };
+    let time = Timestamp::new(event.time).map(|time| time.to_string()).unwrap_or_default();
+    let mut lines = vec![format!("{BOLD}{}{BOLD:#}  {style}{outcome}{style:#}  {DIM}{time}{DIM:#}", event.decision)];
+    if let Some(peer) = &event.peer {
+        lines.push(format!(
+            "  from {peer}{}",
+            event.client.as_ref().map(|client| format!(" as client {client}")).unwrap_or_default()
+        ));
+    }
+    lines.push(checks(&event.checks));
+    if let Some(refused) = &event.refused {
+        lines.push(format!("  {BAD}{}{BAD:#}: {}", refused.reason, printable(&refused.message)));
+        lines.push(format!("  {DIM}the caller was told: {} ({}){DIM:#}", refused.error, refused.told));
+    }
+    for verdict in event.answer.iter().flat_map(|answer| &answer.verdicts) {
+        let scope = if verdict.scope.is_empty() { "(no scope)" } else { &verdict.scope };
+        let (style, word) = if verdict.permitted { (GOOD, "permitted") } else { (BAD, "not permitted") };
+        let by = if verdict.determining.is_empty() { "no policy".to_owned() } else { verdict.determining.join(", ") };
+        lines.push(format!("  {style}{word}{style:#} {scope} by {by}"));
+        lines.extend(verdict.errors.iter().map(|fault| format!("    could not be evaluated: {}", printable(fault))));
+    }
+    if let Some(granted) = &event.granted {
+        lines.push(format!("  token {} for {} scope `{}`", granted.jti, granted.aud, granted.scope));
+    }
+    if let Some(revoked) = &event.revoked {
+        lines.push(format!("  revoked {revoked}"));
+    }
+    lines.retain(|line| !line.is_empty());
+    lines.join("\n")
+}

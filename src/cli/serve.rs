@@ -1,0 +1,27 @@
+//! `countersign serve`.
+
+use super::output::Output;
+use super::{Failure, installation};
+use crate::domain::{SystemClock, SystemEntropy};
+use serde_json::json;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(super) fn run(config: &Path, output: Output) -> Result<ExitCode, Failure> {
+    let installation = installation(config)?;
+    crate::http::block_on(async {
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let listening = installation.listen(Arc::new(SystemClock), Arc::new(SystemEntropy)).await?;
+        let address = listening.address().map(|address| address.to_string()).unwrap_or_default();
+        let issuer = installation.issuer();
+        output.print(&format!("{issuer} listens on {address}"), &json!({"issuer": issuer, "listen": address}));
+        let stop = async move {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            tracing::info!("stopping");
+        };
+        listening.serve(stop).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
