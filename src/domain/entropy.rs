@@ -19,6 +19,7 @@ pub struct NoEntropy;
 pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
+    #[expect(clippy::disallowed_methods, reason = "the one place that draws randomness")]
     fn fill(&self, bytes: &mut [u8]) -> Result<(), NoEntropy> {
         aws_lc_rs::rand::fill(bytes).map_err(|_| NoEntropy)
     }

@@ -24,7 +24,7 @@ enum Resources {
 }
 
 impl Slices {
-    pub(super) fn add(&mut self, policy: Policy) -> Result<(), PolicySetError> {
+    pub(super) fn add(&mut self, policy: Policy) -> Result<(), Box<PolicySetError>> {
         let key = (principals(&policy.principal_constraint()), resources(&policy.resource_constraint()));
         self.by_scope.entry(key).or_default().add(policy)?;
         self.count += 1;

@@ -1,1 +1,20 @@
-//! x
+//! The integration tests: one binary, because linking is slow. Each starts a whole broker over HTTP, with a clock to
+//! advance, and issuers that sign real tokens.
+
+mod architecture;
+mod assertions;
+mod audit;
+mod cli;
+mod config;
+mod docs;
+mod exchange;
+mod http;
+mod issuer_keys;
+mod kinds;
+mod policy;
+mod properties;
+mod signing;
+mod snapshots;
+mod store;
+mod support;
+mod tokens;

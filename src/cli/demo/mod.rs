@@ -91,7 +91,12 @@ impl Telling<'_> {
         self.hold(
             answer.status == 200 && !token.is_empty(),
             "exchanged",
-            &format!("for {}, scope `{}`, {} s", ORDERS, text(&answer, "scope"), answer.body["expires_in"]),
+            &format!(
+                "for {}, scope `{}`, {} s",
+                ORDERS,
+                text(&answer, "scope"),
+                answer.body.get("expires_in").unwrap_or(&Value::Null)
+            ),
             &answer.text,
         )?;
 
@@ -116,7 +121,7 @@ impl Telling<'_> {
 
         self.heading("Access is taken back at once");
         let active = self.introspect(&token).await?;
-        self.hold(active.body["active"] == true, "introspection says", "active", &active.text)?;
+        self.hold(active.body.get("active") == Some(&Value::Bool(true)), "introspection says", "active", &active.text)?;
         let revoked = self.client.post(&format!("{}/revoke", self.url), &[("token", &token)], None).await?;
         self.hold(revoked.status == 200, "revoked", "on disk before the answer", &revoked.text)?;
         let inactive = self.introspect(&token).await?;

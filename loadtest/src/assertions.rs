@@ -1,0 +1,116 @@
+//! Really signed assertions, shaped like GitHub's, each with its own `jti`; and the configuration that trusts them.
+
+use crate::Fault;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(crate) struct Assertions {
+    key: KeyPair,
+}
+
+impl Assertions {
+    /// Makes a key, and writes into `place` what the broker and the bound are configured with.
+    pub(crate) fn new(place: &Path) -> Result<Self, Fault> {
+        let key = KeyPair::generate(KeySize::Rsa2048)?;
+        let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let public = key.public_key();
+        let (n, e) =
+            (public.modulus().big_endian_without_leading_zero(), public.exponent().big_endian_without_leading_zero());
+        let jwks = json!({"keys": [{"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "k1", "n": number(n), "e": number(e)}]});
+        fs::write(place.join("github.jwks"), jwks.to_string())?;
+        fs::create_dir(place.join("policies"))?;
+        fs::write(place.join("policies/orders.cedar"), POLICY)?;
+        fs::write(place.join("countersign.toml"), CONFIGURATION)?;
+        Ok(Self { key })
+    }
+
+    /// `count` assertions that live for an hour, signed on both cores.
+    pub(crate) fn sign(&self, count: usize) -> Result<Vec<String>, Fault> {
+        let half = count / 2;
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| (0..half).map(|number| self.one(number)).collect::<Result<Vec<_>, Fault>>());
+            let mut all = (half..count).map(|number| self.one(number)).collect::<Result<Vec<_>, Fault>>()?;
+            all.extend(other.join().map_err(|_| "signing failed")??);
+            Ok(all)
+        })
+    }
+
+    fn one(&self, number: usize) -> Result<String, Fault> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let claims = json!({
+            "iss": "https://token.actions.githubusercontent.com", "sub": "repo:acme/app:ref:refs/heads/main",
+            "aud": "https://sts.bench.example", "jti": format!("5f0c2a7e-0000-4000-8000-{number:012}"),
+            "nbf": now - 600, "iat": now, "exp": now + 3_600, "actor": "octocat", "actor_id": "1",
+            "repository": "acme/app", "repository_id": "74", "repository_owner": "acme", "repository_owner_id": "41",
+            "repository_visibility": "private", "ref": "refs/heads/main", "ref_type": "branch", "event_name": "push",
+            "workflow": "deploy", "workflow_ref": "acme/app/.github/workflows/deploy.yml@refs/heads/main",
+            "job_workflow_ref": "acme/app/.github/workflows/deploy.yml@refs/heads/main", "run_id": "1", "run_number": "1",
+            "run_attempt": "1", "runner_environment": "github-hosted", "sha": "3c1e0f2b4d5a69788796a5b4c3d2e1f00112233f",
+        });
+        let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let input = format!("{}.{}", part(&json!({"typ": "JWT", "alg": "RS256", "kid": "k1"})), part(&claims));
+        let mut signature = vec![0; self.key.public_modulus_len()];
+        self.key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), input.as_bytes(), &mut signature)?;
+        Ok(format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+}
+
+const POLICY: &str = r#"@id("orders-from-main")
+@max_lifetime("5m")
+permit (
+  principal == Workload::"github:repo:acme/app:ref:refs/heads/main",
+  action == Action::"exchange",
+  resource == Target::"https://orders.bench.example"
+) when {
+  context.scope == "orders:read" && principal has github && principal.github has repository_id &&
+  principal.github.repository_id == "74"
+};
+"#;
+
+/// Two issuers with pinned keys, one worker: the broker has one core.
+const CONFIGURATION: &str = r#"[server]
+issuer = "https://sts.bench.example"
+listen = "127.0.0.1:18080"
+management = "127.0.0.1:18081"
+workers = 1
+
+[store]
+kind = "embedded"
+path = "data"
+
+[signing]
+directory = "keys"
+
+[audit]
+path = "data/audit"
+
+[policy]
+directory = "policies"
+
+[[issuers]]
+name = "github"
+kind = "github-actions"
+issuer = "https://token.actions.githubusercontent.com"
+audiences = ["https://sts.bench.example"]
+accept = { repository_owner_id = ["41"] }
+jwks_file = "github.jwks"
+
+[[issuers]]
+name = "cluster"
+kind = "oidc"
+issuer = "https://cluster.bench.example"
+audiences = ["https://sts.bench.example"]
+jwks_file = "github.jwks"
+
+[[targets]]
+audience = "https://orders.bench.example"
+scopes = ["orders:read"]
+max_lifetime = "5m"
+"#;

@@ -1,0 +1,161 @@
+//! The generator: as much as goes, or at a set pace. At a pace, a request's time counts from when it was due, so that a
+//! stall is seen by all who waited for it.
+
+use crate::Fault;
+use crate::process::Process;
+use hdrhistogram::Histogram;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::LocalSet;
+
+/// What one turn of full load took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn {
+    pub(crate) exchanges: u64,
+    pub(crate) seconds: f64,
+    pub(crate) cpu: f64,
+}
+
+pub(crate) fn request(assertion: &str) -> Vec<u8> {
+    let body = format!(
+        "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&audience=https%3A%2F%2Forders.bench.example\
+         &scope=orders%3Aread&subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Ajwt&subject_token={assertion}"
+    );
+    format!(
+        "POST /token HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// Sends one request on a connection of its own.
+pub(crate) async fn one(address: &str, request: &[u8]) -> Result<String, Fault> {
+    Connection::open(address).await?.exchange(request).await
+}
+
+/// As much as `connections` that are never idle bring, for `time`.
+pub(crate) async fn saturate(
+    server: &Process,
+    tokens: &mut Vec<String>,
+    connections: usize,
+    time: Duration,
+) -> Result<Turn, Fault> {
+    let shared = Rc::new(RefCell::new(std::mem::take(tokens)));
+    let cpu = server.cpu()?;
+    let started = Instant::now();
+    let local = LocalSet::new();
+    let workers: Vec<_> = (0..connections)
+        .map(|_| {
+            let (shared, address) = (Rc::clone(&shared), server.address());
+            local.spawn_local(async move {
+                let mut connection = Connection::open(address).await?;
+                let mut done = 0;
+                while started.elapsed() < time {
+                    let token = shared.borrow_mut().pop().ok_or("there are too few assertions")?;
+                    expect_ok(&connection.exchange(&request(&token)).await?)?;
+                    done += 1;
+                }
+                Ok::<u64, Fault>(done)
+            })
+        })
+        .collect();
+    let mut exchanges = 0;
+    local
+        .run_until(async {
+            for worker in workers {
+                exchanges += worker.await??;
+            }
+            Ok::<(), Fault>(())
+        })
+        .await?;
+    let turn = Turn { exchanges, seconds: started.elapsed().as_secs_f64(), cpu: server.cpu()? - cpu };
+    *tokens = shared.take();
+    Ok(turn)
+}
+
+/// `rate` requests a second for `time`. Times are in microseconds.
+pub(crate) async fn paced(
+    address: &'static str,
+    tokens: &mut Vec<String>,
+    rate: f64,
+    time: Duration,
+) -> Result<Histogram<u64>, Fault> {
+    let histogram = Rc::new(RefCell::new(Histogram::<u64>::new_with_max(60_000_000, 3)?));
+    let idle = Rc::new(RefCell::new(Vec::<Connection>::new()));
+    let local = LocalSet::new();
+    local
+        .run_until(async {
+            let mut running = Vec::new();
+            let started = Instant::now();
+            let mut number = 0_u32;
+            loop {
+                let due = started + Duration::from_secs_f64(f64::from(number) / rate);
+                if due.duration_since(started) >= time {
+                    break;
+                }
+                while Instant::now() < due {
+                    tokio::task::yield_now().await;
+                }
+                number += 1;
+                let token = tokens.pop().ok_or("there are too few assertions")?;
+                let (histogram, idle) = (Rc::clone(&histogram), Rc::clone(&idle));
+                running.push(tokio::task::spawn_local(async move {
+                    let kept = idle.borrow_mut().pop();
+                    let mut connection = match kept {
+                        Some(connection) => connection,
+                        None => Connection::open(address).await?,
+                    };
+                    expect_ok(&connection.exchange(&request(&token)).await?)?;
+                    let micros = u64::try_from(due.elapsed().as_micros())?;
+                    histogram.borrow_mut().record(micros)?;
+                    idle.borrow_mut().push(connection);
+                    Ok::<(), Fault>(())
+                }));
+            }
+            for request in running {
+                request.await??;
+            }
+            Ok::<(), Fault>(())
+        })
+        .await?;
+    let measured = histogram.borrow().clone();
+    Ok(measured)
+}
+
+fn expect_ok(answer: &str) -> Result<(), Fault> {
+    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(format!("an exchange failed: {answer}").into()) }
+}
+
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(address: &str) -> Result<Self, Fault> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::with_capacity(4096) })
+    }
+
+    async fn exchange(&mut self, request: &[u8]) -> Result<String, Fault> {
+        self.stream.write_all(request).await?;
+        self.buffer.clear();
+        loop {
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Err("the connection was closed".into());
+            }
+            let text = std::str::from_utf8(&self.buffer)?;
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length =
+                    head.lines().find_map(|line| line.strip_prefix("content-length: ")).ok_or("no content-length")?;
+                if body.len() >= length.trim().parse::<usize>()? {
+                    return Ok(text.to_owned());
+                }
+            }
+        }
+    }
+}

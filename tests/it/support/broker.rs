@@ -1,0 +1,282 @@
+//! A whole broker in a folder of its own, served over HTTP on loopback.
+
+use super::{CLUSTER, GITHUB, GRANT, JWT, LEDGER, ORDERS, Reply, STS, TestClock, keys, send_to};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use countersign::app::Installation;
+use countersign::audit::Event;
+use countersign::domain::{SystemEntropy, sha256};
+use countersign::exchange::Broker;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use tempfile::TempDir;
+
+/// Secret of the client `NAME`.
+pub fn secret(name: &str) -> String {
+    format!("{name}-secret-wIth+p%us:and=colon")
+}
+
+/// What a broker is started with; `change` rewrites the configuration.
+pub struct Setup {
+    pub config: String,
+    pub policies: String,
+}
+
+impl Setup {
+    pub fn new() -> Self {
+        let digest = |name: &str| {
+            let hex: String = sha256(&[secret(name).as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("sha256:{hex}")
+        };
+        let client = |name: &str, audience: &str| {
+            format!(
+                "[[clients]]\nid = \"{name}\"\nmethod = \"client_secret_basic\"\nsecret_digest = \"{}\"\nintrospects = [\"{audience}\"]\n",
+                digest(name)
+            )
+        };
+        let config = format!(
+            r#"
+[server]
+issuer = "{STS}"
+listen = "127.0.0.1:0"
+workers = 2
+[store]
+kind = "embedded"
+path = "data"
+[signing]
+directory = "keys"
+[audit]
+path = "data/audit"
+[policy]
+directory = "policies"
+[[issuers]]
+name = "github"
+kind = "github-actions"
+issuer = "{GITHUB}"
+audiences = ["{STS}"]
+accept = {{ repository_owner_id = ["41"] }}
+jwks_file = "github.jwks"
+owner = "platform"
+[[issuers]]
+name = "cluster"
+kind = "oidc"
+issuer = "{CLUSTER}"
+audiences = ["{STS}"]
+jwks_file = "cluster.jwks"
+single_use = false
+tags = {{ env = "env" }}
+[[issuers]]
+name = "prod"
+kind = "spiffe"
+trust_domain = "td.test"
+audiences = ["{STS}"]
+bundle_file = "td.bundle.json"
+[[targets]]
+audience = "{ORDERS}"
+resources = ["{ORDERS}/v1"]
+scopes = ["orders:read", "orders:write"]
+max_lifetime = "10m"
+sensitivity = "internal"
+[[targets]]
+audience = "{LEDGER}"
+max_lifetime = "2m"
+{}{}"#,
+            client("orders-api", ORDERS),
+            client("ledger-api", LEDGER),
+        );
+        Self { config, policies: POLICIES.to_owned() }
+    }
+
+    /// Replaces `from`, which has to be there.
+    pub fn change(mut self, from: &str, to: &str) -> Self {
+        assert!(self.config.contains(from), "{from}");
+        self.config = self.config.replace(from, to);
+        self
+    }
+
+    pub fn policies(mut self, policies: &str) -> Self {
+        self.policies = policies.to_owned();
+        self
+    }
+
+    /// Writes everything into a new folder.
+    pub fn write(&self) -> TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: String| std::fs::write(root.path().join(name), text).unwrap();
+        std::fs::create_dir(root.path().join("policies")).unwrap();
+        write("countersign.toml", self.config.clone());
+        write("policies/all.cedar", self.policies.clone());
+        write("github.jwks", keys().github.jwks().to_string());
+        write("cluster.jwks", keys().cluster.jwks().to_string());
+        let bundle = json!({"keys": [keys().spiffe.public("jwt-svid")], "spiffe_sequence": 7});
+        write("td.bundle.json", bundle.to_string());
+        root
+    }
+
+    pub fn start(&self) -> TestBroker {
+        TestBroker::start(self.write(), TestClock::new())
+    }
+}
+
+const POLICIES: &str = r#"
+@id("orders-read-from-main")
+permit (
+  principal == Workload::"github:repo:acme/app:ref:refs/heads/main",
+  action == Action::"exchange",
+  resource == Target::"https://orders.test"
+) when { context.scope == "orders:read" && principal has github && principal.github has repository_id && principal.github.repository_id == "74" };
+
+@id("orders-from-cluster")
+@max_lifetime("60s")
+permit (principal in Issuer::"cluster", action == Action::"exchange", resource == Target::"https://orders.test")
+when { principal.hasTag("env") && principal.getTag("env") == "prod" };
+
+@id("ledger-from-td")
+permit (principal in Issuer::"prod", action == Action::"exchange", resource == Target::"https://ledger.test")
+when { principal has spiffe && principal.spiffe.path like "/ns/pay/*" };
+
+@id("orders-again")
+permit (principal, action == Action::"exchange", resource == Target::"https://orders.test")
+when { context has client && context.client == Client::"orders-api" && context.scope == "orders:read" };
+
+@id("orders-api-onward")
+permit (principal, action == Action::"impersonate", resource == Target::"https://ledger.test")
+when { context has client && context.client == Client::"orders-api" };
+"#;
+
+/// A running broker.
+pub struct TestBroker {
+    pub root: TempDir,
+    pub clock: TestClock,
+    pub address: SocketAddr,
+    pub broker: Arc<Broker>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TestBroker {
+    pub fn start(root: TempDir, clock: TestClock) -> Self {
+        let installation = Installation::read(&root.path().join("countersign.toml")).unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (started, starting) = mpsc::channel();
+        let serving = clock.clone();
+        let thread = std::thread::spawn(move || {
+            countersign::http::block_on(async move {
+                let listening = installation.listen(Arc::new(serving), Arc::new(SystemEntropy)).await.unwrap();
+                started.send((listening.address().unwrap(), Arc::clone(&listening.broker))).unwrap();
+                let stop = async {
+                    let _ = stopped.await;
+                };
+                listening.serve(stop).await.unwrap();
+            });
+        });
+        let (address, broker) = starting.recv().expect("the broker starts");
+        Self { root, clock, address, broker, stop: Some(stop), thread: Some(thread) }
+    }
+
+    pub fn new() -> Self {
+        Setup::new().start()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// Stops, and starts again on the same folder.
+    pub fn restart(mut self) -> Self {
+        self.halt();
+        let root = std::mem::replace(&mut self.root, tempfile::tempdir().unwrap());
+        let clock = self.clock.clone();
+        drop(self);
+        Self::start(root, clock)
+    }
+
+    fn halt(&mut self) {
+        if let (Some(stop), Some(thread)) = (self.stop.take(), self.thread.take()) {
+            let _ = stop.send(());
+            thread.join().unwrap();
+        }
+    }
+
+    /// Exchanges `token` for orders, with more parameters.
+    pub fn exchange(&self, token: &str, more: &[(&str, &str)]) -> Reply {
+        let mut form = vec![("grant_type", GRANT), ("subject_token", token), ("subject_token_type", JWT)];
+        if !more.iter().any(|(name, _)| matches!(*name, "audience" | "resource")) {
+            form.push(("audience", ORDERS));
+        }
+        form.retain(|(name, _)| !more.iter().any(|(other, _)| other == name));
+        form.extend_from_slice(more);
+        self.post("/token", &form)
+    }
+
+    pub fn post(&self, path: &str, form: &[(&str, &str)]) -> Reply {
+        send_to(self.address, path, &[], form)
+    }
+
+    /// Posts as a client.
+    pub fn post_as(&self, client: &str, path: &str, form: &[(&str, &str)]) -> Reply {
+        let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let basic = STANDARD.encode(format!("{}:{}", encoded(client), encoded(&secret(client))));
+        send_to(self.address, path, &[("authorization", format!("Basic {basic}"))], form)
+    }
+
+    pub fn introspect(&self, client: &str, token: &str) -> Reply {
+        self.post_as(client, "/introspect", &[("token", token)])
+    }
+
+    /// The event of an answer's decision.
+    pub fn event(&self, reply: &Reply) -> Event {
+        countersign::audit::find(&self.audit(), &reply.decision()).unwrap().expect("every decision leaves an event")
+    }
+
+    /// The operator's reason of a refusal.
+    pub fn reason(&self, reply: &Reply) -> String {
+        self.event(reply).refused.map(|refused| refused.reason).unwrap_or_default()
+    }
+
+    pub fn audit(&self) -> PathBuf {
+        self.path("data/audit")
+    }
+
+    pub fn events(&self) -> u64 {
+        countersign::audit::verify(&self.audit()).unwrap().head.next
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.path("countersign.toml")
+    }
+
+    /// Reads the keys of `issuer` again, as the background refresh does.
+    pub fn refresh(&self, issuer: &str) -> Result<usize, countersign::assertion::KeyFault> {
+        let snapshot = self.broker.snapshot();
+        let issuer = snapshot.issuers.iter().find(|other| other.name.as_str() == issuer).cloned().unwrap();
+        countersign::http::block_on(async move { issuer.keys.refresh().await })
+    }
+}
+
+impl Drop for TestBroker {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+/// Everything in a folder as text, for searches.
+pub fn everything(root: &Path) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(root).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            text.push_str(&everything(&path));
+        } else if path.is_file() {
+            text.push_str(&String::from_utf8_lossy(&std::fs::read(&path).unwrap()));
+        }
+    }
+    text
+}
