@@ -59,20 +59,25 @@ pub(super) fn times(
 ) -> Result<Timestamp, AssertionError> {
     let exp = date(claims, "exp")?.ok_or(AssertionError::Claim("exp"))?;
     let (nbf, iat) = (date(claims, "nbf")?, date(claims, "iat")?);
-    trail.check("expiry", exp > now, || format!("after {now}"), || exp.to_string());
+    trail.check("expiry", exp > now, || "later than now", || format!("in {}s", exp.since(now)));
     if exp <= now {
         return Err(AssertionError::Expired);
     }
     let latest = now.plus(LEEWAY);
     let starts = [nbf, iat].into_iter().flatten().max().unwrap_or(now);
-    trail.check("start", starts <= latest, || format!("by {latest}"), || starts.to_string());
+    trail.check(
+        "start",
+        starts <= latest,
+        || format!("at most {LEEWAY}s ahead"),
+        || format!("{}s ago", now.since(starts)),
+    );
     if starts > latest {
         return Err(AssertionError::NotYetValid);
     }
     // Where a kind's tokens have no `iat`, what is left is capped (standards R16).
     let life = exp.since(iat.unwrap_or(now));
     let holds = life > 0 && life <= cap.seconds();
-    trail.check("lifetime", holds, || format!("at most {cap}"), || format!("{life}s"));
+    trail.check("lifetime", holds, || format!("between 1s and {cap}"), || format!("{life}s of at most {cap}"));
     if holds { Ok(exp) } else { Err(AssertionError::Lifetime) }
 }
 

@@ -24,6 +24,7 @@ use countersign_verify::AccessToken;
 use countersign_verify::claims::Origin;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// The role of the token that says on whose behalf a token is asked for (RFC 8693 §2.1).
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl<R> fmt::Debug for Untrusted<R> {
 /// Only this folder makes one.
 #[derive(Debug)]
 pub struct Verified<R> {
-    workload: Workload,
+    workload: Arc<Workload>,
     origin: Origin,
     expires: Timestamp,
     first_use: Option<FirstUse>,
@@ -74,7 +75,7 @@ pub struct FirstUse {
 impl<R> Verified<R> {
     /// Who it speaks for.
     #[must_use]
-    pub fn workload(&self) -> &Workload {
+    pub fn workload(&self) -> &Arc<Workload> {
         &self.workload
     }
 

@@ -49,7 +49,7 @@ impl OwnTokens {
         trail.check(
             "own token",
             verified.is_ok(),
-            || "minted here, alive".to_owned(),
+            || "minted here, alive",
             || match &verified {
                 Ok(token) => token.claims().jti.clone(),
                 Err(fault) => fault.to_string(),
@@ -70,7 +70,7 @@ impl OwnTokens {
         };
         let (origin, exp) = (claims.origin.clone(), claims.exp);
         Ok(Verified {
-            workload,
+            workload: Arc::new(workload),
             origin,
             expires: Timestamp::new(exp).ok_or(AssertionError::Claim("exp"))?,
             first_use: None,
@@ -82,10 +82,14 @@ impl OwnTokens {
 
 impl Verified<SubjectToken> {
     /// Names the issuer that vouched for the workload in the first place.
-    pub(super) fn vouched_by(mut self, issuer: &Issuer) -> Self {
-        self.workload.issuer = issuer.name.to_string();
-        self.workload.owner.clone_from(&issuer.owner);
-        self.workload.environment.clone_from(&issuer.environment);
-        self
+    pub(super) fn vouched_by(self, issuer: &Issuer) -> Self {
+        let workload = Workload {
+            name: self.workload.name.clone(),
+            issuer: issuer.name.to_string(),
+            owner: issuer.owner.clone(),
+            environment: issuer.environment.clone(),
+            attributes: Attributes::OwnToken,
+        };
+        Self { workload: Arc::new(workload), ..self }
     }
 }

@@ -9,6 +9,7 @@ use countersign_verify::claims::Origin;
 use countersign_verify::jws::{Compact, Header, Payload};
 use countersign_verify::key::NoKey;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -56,12 +57,7 @@ impl Issuers {
             TokenType::AccessToken => {
                 let verified = own.verify_subject(&token.text, now, trail)?;
                 let vouching = self.signing_as(&verified.origin.iss);
-                trail.check(
-                    "origin",
-                    vouching.is_some(),
-                    || "a configured issuer".to_owned(),
-                    || verified.origin.iss.clone(),
-                );
+                trail.check("origin", vouching.is_some(), || "a configured issuer", || verified.origin.iss.clone());
                 // An issuer that was taken out of the configuration takes the tokens with it that came from it.
                 Ok(verified.vouched_by(vouching.ok_or(AssertionError::UnknownIssuer)?))
             }
@@ -89,18 +85,18 @@ impl Issuers {
         trail.check(
             "envelope",
             compact.is_ok(),
-            || "a compact JWS".to_owned(),
+            || "a compact JWS",
             || match &compact {
-                Ok(_) => "a compact JWS".to_owned(),
-                Err(fault) => fault.to_string(),
+                Ok(_) => Cow::Borrowed("a compact JWS"),
+                Err(fault) => fault.to_string().into(),
             },
         );
         let compact = compact?;
         let issuer = self.route(&compact, trail)?;
         issuer.admits(token.declared, compact.header(), trail)?;
-        let digest = Digest::of("signed part", &[compact.signing_input()]);
+        let signed_part = compact.signing_input();
         let (payload, header) = issuer.check_signature(compact, now, trail).await?;
-        issuer.judge(payload.members(), &header, digest, now, trail)
+        issuer.judge(payload.members(), &header, signed_part, now, trail)
     }
 
     /// The issuer whose keys are to be tried: by `iss`, or by the trust domain of a SPIFFE ID in `sub`.
@@ -112,7 +108,7 @@ impl Issuers {
         trail.check(
             "issuer",
             found.is_some(),
-            || "a configured issuer".to_owned(),
+            || "a configured issuer",
             || match found {
                 Some(issuer) => issuer.kind.signs_as(),
                 None => routing.issuer.or(routing.subject).unwrap_or("no `iss`").to_owned(),
@@ -129,18 +125,13 @@ impl Issuer {
             Kind::Oidc { .. } | Kind::GitHubActions { .. } => matches!(declared, TokenType::Jwt | TokenType::IdToken),
             Kind::Spiffe { .. } => declared == TokenType::Jwt,
         };
-        trail.check(
-            "declared type",
-            fits,
-            || format!("a token of kind {}", self.kind.name()),
-            || declared.urn().to_owned(),
-        );
+        trail.check("declared type", fits, || format!("a token of kind {}", self.kind.name()), || declared.urn());
         if !fits {
             return Err(AssertionError::DeclaredType);
         }
         let allowed = self.algorithms.contains(&header.algorithm);
         let names = || self.algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join(" or ");
-        trail.check("algorithm", allowed, names, || header.algorithm.name().to_owned());
+        trail.check("algorithm", allowed, names, || header.algorithm.name());
         if !allowed {
             return Err(AssertionError::Algorithm);
         }
@@ -171,8 +162,8 @@ impl Issuer {
         trail.check(
             "signature",
             verified.is_ok(),
-            || "verifies".to_owned(),
-            || if verified.is_ok() { "verifies" } else { "does not verify" }.to_owned(),
+            || "verifies",
+            || if verified.is_ok() { "verifies" } else { "does not verify" },
         );
         Ok((verified.map_err(|_| AssertionError::Signature)?, header))
     }
@@ -182,7 +173,7 @@ impl Issuer {
         &self,
         claims: &Map<String, Value>,
         header: &Header,
-        digest: Digest,
+        signed_part: &str,
         now: Timestamp,
         trail: &mut Trail,
     ) -> Result<Verified<SubjectToken>, AssertionError> {
@@ -200,9 +191,10 @@ impl Issuer {
             mismatch.is_none(),
             || self.accept.describe(),
             || match mismatch {
-                None => "matches".to_owned(),
+                None => Cow::Borrowed("matches"),
                 Some((claim, _)) => {
-                    format!("{claim} = {}", claims.get(claim).map_or_else(|| "absent".to_owned(), Value::to_string))
+                    let value = claims.get(claim).map_or_else(|| "absent".to_owned(), Value::to_string);
+                    format!("{claim} = {value}").into()
                 }
             },
         );
@@ -216,12 +208,19 @@ impl Issuer {
             environment: self.environment.clone(),
             attributes,
         };
-        let key = jti.map_or(digest, |jti| Digest::of("jti", &[&self.kind.signs_as(), jti]));
         Ok(Verified {
-            workload,
+            workload: Arc::new(workload),
             origin: Origin { iss: self.kind.signs_as(), sub: subject.to_owned() },
             expires,
-            first_use: self.single_use.then(|| FirstUse { key, until: expires.plus(MARK_MARGIN) }),
+            first_use: self.single_use.then(|| FirstUse {
+                // Where there is no `jti`, what was signed stands for the assertion, and never the signature: one of
+                // ECDSA can be written in two ways.
+                key: match jti {
+                    Some(jti) => Digest::of("jti", &[&self.kind.signs_as(), jti]),
+                    None => Digest::of("signed part", &[signed_part]),
+                },
+                until: expires.plus(MARK_MARGIN),
+            }),
             parent: None,
             role: PhantomData,
         })
@@ -234,7 +233,7 @@ impl Issuer {
             Kind::Oidc { .. } | Kind::GitHubActions { .. } => (matches!(typ, None | Some("jwt")), "absent or JWT"),
             Kind::Spiffe { .. } => (matches!(typ, None | Some("jwt" | "jose")), "absent, JWT or JOSE"),
         };
-        trail.check("typ", fits, || expected.to_owned(), || typ.unwrap_or("absent").to_owned());
+        trail.check("typ", fits, || expected, || typ.unwrap_or("absent").to_owned());
         if fits { Ok(()) } else { Err(AssertionError::Type) }
     }
 

@@ -6,7 +6,6 @@
 use super::event::{Event, SCHEMA_VERSION};
 use crate::domain::sha256;
 use serde_json::Value;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -58,10 +57,9 @@ pub enum Broken {
 }
 
 pub(super) fn hash(line: &[u8]) -> String {
-    sha256(&[line]).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().map_or('0', char::from);
+    sha256(&[line]).into_iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Walks the chain in `directory` from its first line to its last.
@@ -89,7 +87,7 @@ pub(super) fn tail(file: &mut File, path: &Path) -> Result<Report, Broken> {
     let start = size.saturating_sub(2 * MAX_LINE as u64);
     file.seek(SeekFrom::Start(start)).map_err(io)?;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(io)?;
+    file.take(size - start).read_to_end(&mut bytes).map_err(io)?;
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let torn = (bytes.len() - whole) as u64;
     let mut report = Report { head: Head { next: 0, hash: GENESIS.to_owned() }, length: size - torn, torn };

@@ -2,7 +2,9 @@
 //! is kept whole, so that the decision can be made again.
 
 use crate::policy::{Decision, Question};
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeSeq as _;
+use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Cow;
 
 /// The version of this shape. A reader refuses a version that it does not know.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -72,17 +74,47 @@ pub enum Outcome {
     Abandoned,
 }
 
-/// One check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One check: what was checked, what was presented (cut to a bound), and, where it does not hold, what was expected. In
+/// the log it is an array of two or three strings: a grant has some fifteen checks, and every byte of a line costs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<Cow<'static, str>>")]
 pub struct Check {
     /// What was checked.
-    pub name: std::borrow::Cow<'static, str>,
-    /// What was expected.
-    pub expected: String,
-    /// What was presented, cut to a bound.
-    pub presented: String,
+    pub name: Cow<'static, str>,
+    /// What was presented.
+    pub presented: Cow<'static, str>,
+    /// What was expected, where the check does not hold.
+    pub expected: Option<Cow<'static, str>>,
+}
+
+impl Check {
     /// Whether it holds.
-    pub holds: bool,
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.expected.is_none()
+    }
+}
+
+impl Serialize for Check {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut parts = serializer.serialize_seq(Some(2 + usize::from(self.expected.is_some())))?;
+        for part in [Some(&self.name), Some(&self.presented), self.expected.as_ref()].into_iter().flatten() {
+            parts.serialize_element(part)?;
+        }
+        parts.end()
+    }
+}
+
+impl TryFrom<Vec<Cow<'static, str>>> for Check {
+    type Error = &'static str;
+
+    fn try_from(parts: Vec<Cow<'static, str>>) -> Result<Self, &'static str> {
+        let mut parts = parts.into_iter();
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(name), Some(presented), expected, None) => Ok(Self { name, presented, expected }),
+            _ => Err("a check is two or three strings"),
+        }
+    }
 }
 
 /// Who an assertion is from and about.

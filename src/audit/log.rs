@@ -1,5 +1,4 @@
-//! Appends events to the chain. An event is one line of JSON that ends with its own hash and begins with the hash of the
-//! line before it; it is written with one `write` before anything leaves.
+//! Appends events to the chain. An event is one line of JSON that ends with the hash of the line before it and its own; it is written with one `write` before anything leaves.
 
 use super::chain::{self, Broken, Head};
 use super::event::{Event, SCHEMA_VERSION};
@@ -8,6 +7,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+/// Room for a usual line, in bytes.
+const LINE: usize = 4096;
 
 /// Why an event was not written.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +36,6 @@ struct Writer {
     length: u64,
     head: Head,
     closed: bool,
-    line: Vec<u8>,
 }
 
 impl AuditLog {
@@ -53,8 +54,7 @@ impl AuditLog {
             tracing::warn!(bytes = report.torn, "the last line was cut short by a crash and is removed");
             file.set_len(report.length).map_err(io)?;
         }
-        let writer =
-            Writer { file, length: report.length, head: report.head, closed: false, line: Vec::with_capacity(4096) };
+        let writer = Writer { file, length: report.length, head: report.head, closed: false };
         Ok(Self { path, writer: Mutex::new(writer) })
     }
 
@@ -64,33 +64,31 @@ impl AuditLog {
     /// [`AuditError`] when it is not written whole; the chain is then as it was.
     pub fn append(&self, event: &Event) -> Result<(), AuditError> {
         let io = |fault| AuditError::Io(self.path.clone(), fault);
-        let body = serde_json::to_vec(event).map_err(|fault| io(fault.into()))?;
+        let mut line = Vec::with_capacity(LINE);
+        serde_json::to_writer(&mut line, event).map_err(|fault| io(fault.into()))?;
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let writer = &mut *writer;
         if writer.closed {
             return Err(AuditError::Closed);
         }
-        let next = writer.head.line(&body, &mut writer.line);
-        if let Err(fault) = writer.file.write_all(&writer.line) {
+        let next = writer.head.chain(&mut line);
+        if let Err(fault) = writer.file.write_all(&line) {
             // Part of the line may be on disk: the file ends where it did, or nothing is added any more.
             writer.closed = writer.file.set_len(writer.length).is_err();
             return Err(io(fault));
         }
-        writer.length += writer.line.len() as u64;
+        writer.length += line.len() as u64;
         writer.head = next;
         Ok(())
     }
 }
 
 impl Head {
-    /// Puts the line of `body` after this head into `line`, and gives the head after it.
-    fn line(&self, body: &[u8], line: &mut Vec<u8>) -> Head {
-        line.clear();
-        let members = body.get(1..body.len().saturating_sub(1)).unwrap_or_default();
+    /// Ends `line`, the JSON of an event, with its place in the chain, and gives the head after it.
+    fn chain(&self, line: &mut Vec<u8>) -> Head {
+        line.pop();
         line.extend_from_slice(
-            format!("{{\"v\":{SCHEMA_VERSION},\"seq\":{},\"prev\":\"{}\",", self.next, self.hash).as_bytes(),
+            format!(",\"v\":{SCHEMA_VERSION},\"seq\":{},\"prev\":\"{}\"", self.next, self.hash).as_bytes(),
         );
-        line.extend_from_slice(members);
         let hash = chain::hash(line);
         line.extend_from_slice(format!(",\"hash\":\"{hash}\"}}\n").as_bytes());
         Head { next: self.next + 1, hash }

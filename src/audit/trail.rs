@@ -5,6 +5,7 @@ use super::event::{Check, Event, Granted, Kind, Outcome, Refused, Subject};
 use super::log::{AuditError, AuditLog};
 use crate::domain::{ClientId, DecisionId, Timestamp};
 use crate::policy::{Decision, Question};
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -57,16 +58,16 @@ impl Trail {
         Self { event, log: None }
     }
 
-    /// Notes that `name` was checked.
-    pub fn check(
+    /// Notes that `name` was checked. What was expected is only put into words where it was not met.
+    pub fn check<P: Into<Cow<'static, str>>, E: Into<Cow<'static, str>>>(
         &mut self,
         name: &'static str,
         holds: bool,
-        expected: impl FnOnce() -> String,
-        presented: impl FnOnce() -> String,
+        expected: impl FnOnce() -> E,
+        presented: impl FnOnce() -> P,
     ) {
-        let check = Check { name: name.into(), expected: cut(expected()), presented: cut(presented()), holds };
-        self.event.checks.push(check);
+        let expected = (!holds).then(|| cut(expected().into()));
+        self.event.checks.push(Check { name: name.into(), presented: cut(presented().into()), expected });
     }
 
     /// Notes who authenticated.
@@ -76,8 +77,11 @@ impl Trail {
 
     /// Notes whom a verified assertion is from and about.
     pub fn subject(&mut self, iss: &str, sub: &str, jti: Option<&str>) {
-        self.event.subject =
-            Some(Subject { iss: iss.to_owned(), sub: sub.to_owned(), jti: jti.map(|jti| cut(jti.to_owned())) });
+        self.event.subject = Some(Subject {
+            iss: iss.to_owned(),
+            sub: sub.to_owned(),
+            jti: jti.map(|jti| cut(jti.to_owned().into()).into_owned()),
+        });
     }
 
     /// Notes what policy was asked and what it answered.
@@ -132,11 +136,10 @@ impl Drop for Trail {
     }
 }
 
-fn cut(mut text: String) -> String {
-    if text.len() > MAX_PRESENTED {
-        let end = (0..=MAX_PRESENTED).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
+fn cut(text: Cow<'static, str>) -> Cow<'static, str> {
+    if text.len() <= MAX_PRESENTED {
+        return text;
     }
-    text
+    let end = (0..=MAX_PRESENTED).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…", text.get(..end).unwrap_or_default()).into()
 }

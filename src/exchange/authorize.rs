@@ -7,6 +7,7 @@ use crate::domain::{Scope, Scopes, Timestamp};
 use crate::error::Error;
 use crate::policy::{Decision, Facts, Hints, Policy, Question};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A bound exchange that policy permits, with the scopes and the end that it permits.
 pub struct AuthorizedExchange {
@@ -73,7 +74,7 @@ fn offered(bound: &BoundExchange) -> Vec<String> {
 
 fn question(bound: &BoundExchange, scopes: Vec<String>, peer: IpAddr, now: Timestamp) -> Question {
     Question {
-        principal: bound.subject.workload().clone(),
+        principal: Arc::clone(bound.subject.workload()),
         action: bound.action,
         resource: Facts::from(&*bound.target),
         scopes,

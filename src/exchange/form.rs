@@ -67,6 +67,9 @@ impl Form {
 }
 
 fn decode(text: &[u8]) -> Result<String, RequestError> {
+    if !text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        return plain(text.to_vec());
+    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.iter().copied();
     while let Some(byte) = rest.next() {
@@ -84,6 +87,10 @@ fn decode(text: &[u8]) -> Result<String, RequestError> {
             byte => byte,
         });
     }
+    plain(bytes)
+}
+
+fn plain(bytes: Vec<u8>) -> Result<String, RequestError> {
     match String::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => Ok(text),
         _ => Err(RequestError::Form),

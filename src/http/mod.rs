@@ -30,6 +30,8 @@ use std::time::Duration;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(3);
+/// How long a connection may be idle: long enough that a client that asks every minute keeps it.
+const IDLE: Duration = Duration::from_secs(65);
 /// How long requests that are being worked on may take to end when the broker stops, in seconds.
 const DRAIN: u64 = 10;
 
@@ -74,6 +76,7 @@ pub fn public(
     .max_connections(limits.connections)
     .client_request_timeout(limits.head_timeout)
     .tls_handshake_timeout(HANDSHAKE)
+    .keep_alive(IDLE)
     .shutdown_timeout(DRAIN)
     .disable_signals();
     Ok(match certificate {

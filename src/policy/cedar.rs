@@ -1,6 +1,7 @@
 //! The question in Cedar's terms. Entity ids are built from their parts, never parsed from text, so that no name can be
 //! read as code; entities are built once for all scopes of a question.
 
+use super::load::Reads;
 use super::question::{Question, Verdict};
 use super::slices::Slices;
 use crate::domain::{Attributes, Timestamp};
@@ -8,7 +9,6 @@ use cedar_policy::{
     Authorizer, Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicySet, Request,
     RestrictedExpression as Value, Schema,
 };
-use std::collections::HashSet;
 use std::fmt::Display;
 
 /// Asks Cedar. Built once for a policy set.
@@ -20,15 +20,14 @@ pub(super) struct Asker {
     target: EntityTypeName,
     client: EntityTypeName,
     action: EntityTypeName,
-    reads_now: bool,
-    reads_network: bool,
+    reads: Reads,
 }
 
 impl Asker {
-    /// `reads` are the attributes of `context` that a policy reads: building a date or an address costs more than
-    /// deciding, so those two enter the question, and the schema that it is held against, only if they are among them.
-    pub(super) fn new(schema: &str, reads: &HashSet<String>) -> Result<Self, String> {
-        let (reads_now, reads_network) = (reads.contains("now"), reads.contains("network"));
+    /// Building a date or an address costs more than deciding, so those two enter the question, and the schema that it is
+    /// held against, only if they are among what the policies read.
+    pub(super) fn new(schema: &str, reads: Reads) -> Result<Self, String> {
+        let (reads_now, reads_network) = (reads.context.contains("now"), reads.context.contains("network"));
         let needed = |line: &&str| {
             (reads_now || line.trim() != "now: datetime,") && (reads_network || line.trim() != "network: ipaddr,")
         };
@@ -43,8 +42,7 @@ impl Asker {
             target: name("Target")?,
             client: name("Client")?,
             action: name("Action")?,
-            reads_now,
-            reads_network,
+            reads,
         })
     }
 
@@ -108,7 +106,9 @@ impl Asker {
         match &principal.attributes {
             Attributes::Oidc(claims) => tags.extend(claims.iter().map(|(tag, value)| (tag.clone(), text(value)))),
             Attributes::GitHubActions(github) => {
-                let claims = github.iter().map(|(name, value)| (name.to_owned(), text(value)));
+                let read = |name: &str| self.reads.whole_github || self.reads.github.contains(name);
+                let claims =
+                    github.iter().filter(|(name, _)| read(name)).map(|(name, value)| (name.to_owned(), text(value)));
                 attributes.push(("github".to_owned(), Value::new_record(claims).map_err(said)?));
             }
             Attributes::Spiffe { trust_domain, path } => {
@@ -145,11 +145,11 @@ impl Asker {
         if let Some(lifetime) = question.lifetime {
             context.push(("lifetime".to_owned(), Value::new_long(lifetime)));
         }
-        if self.reads_now {
+        if self.reads.context.contains("now") {
             let now = Timestamp::new(question.now).ok_or_else(|| "`now` is no date".to_owned())?;
             context.push(("now".to_owned(), Value::new_datetime(now.to_string())));
         }
-        if self.reads_network {
+        if self.reads.context.contains("network") {
             context.push(("network".to_owned(), Value::new_ip(&question.network)));
         }
         let context = Context::from_pairs(context).map_err(said)?;

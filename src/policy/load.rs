@@ -71,7 +71,7 @@ struct Loader {
     max_lifetimes: HashMap<String, i64>,
     homes: HashMap<String, String>,
     texts: HashMap<String, String>,
-    reads: HashSet<String>,
+    reads: Reads,
     digested: Vec<u8>,
     problems: Vec<String>,
 }
@@ -107,7 +107,7 @@ impl Loader {
         }
         let policy = policy.new_id(PolicyId::new(&id));
         let json = policy.to_json().map_err(|fault| format!("`{id}`: {fault}"))?;
-        context_attributes(&json, &mut self.reads);
+        self.reads.add(&json);
         if let Some(lifetime) = max_lifetime {
             self.max_lifetimes.insert(id.clone(), lifetime.seconds());
         }
@@ -139,7 +139,7 @@ impl Loader {
                 let _ = write!(hex, "{byte:02x}");
                 hex
             });
-        let asker = Asker::new(SCHEMA, &self.reads).map_err(|fault| LoadError(vec![fault]))?;
+        let asker = Asker::new(SCHEMA, self.reads).map_err(|fault| LoadError(vec![fault]))?;
         Ok(Policy { digest, slices: self.slices, max_lifetimes: self.max_lifetimes, asker })
     }
 }
@@ -194,18 +194,45 @@ fn located(text: &str, fault: &impl Diagnostic) -> String {
     }
 }
 
-/// Collects which attributes of `context` a policy reads, from its JSON form.
-fn context_attributes(json: &serde_json::Value, reads: &mut HashSet<String>) {
-    match json {
-        serde_json::Value::Object(members) => {
-            let of_context = members.get("left").and_then(|left| left.get("Var")).is_some_and(|var| var == "context");
-            if let (true, Some(attribute)) = (of_context, members.get("attr").and_then(|attribute| attribute.as_str()))
-            {
-                reads.insert(attribute.to_owned());
+/// What the loaded policies read of a question. What none of them reads need not be built for each exchange.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// Attributes of `context`.
+    pub(super) context: HashSet<String>,
+    /// Claims of `principal.github`.
+    pub(super) github: HashSet<String>,
+    /// Whether `principal.github` is used as a whole, so that all its claims count.
+    pub(super) whole_github: bool,
+}
+
+impl Reads {
+    /// Adds what a policy reads, from its JSON form: `{".": {"left": …, "attr": …}}`, and `has` likewise.
+    fn add(&mut self, json: &serde_json::Value) {
+        match json {
+            serde_json::Value::Object(members) => {
+                for (operator, operands) in members {
+                    match (operands.get("left"), operands.get("attr").and_then(serde_json::Value::as_str)) {
+                        (Some(left), Some(attribute)) => self.access(operator, left, attribute),
+                        _ => self.add(operands),
+                    }
+                }
             }
-            members.values().for_each(|value| context_attributes(value, reads));
+            serde_json::Value::Array(items) => items.iter().for_each(|value| self.add(value)),
+            _ => {}
         }
-        serde_json::Value::Array(items) => items.iter().for_each(|value| context_attributes(value, reads)),
-        _ => {}
+    }
+
+    fn access(&mut self, operator: &str, left: &serde_json::Value, attribute: &str) {
+        if left.get("Var").is_some_and(|variable| variable == "context") {
+            self.context.insert(attribute.to_owned());
+        }
+        let inner = left.get(".").filter(|inner| inner.get("attr").is_some_and(|attribute| attribute == "github"));
+        if let Some(inner) = inner {
+            self.github.insert(attribute.to_owned());
+            inner.get("left").into_iter().for_each(|further| self.add(further));
+        } else {
+            self.whole_github |= attribute == "github" && operator != "has";
+            self.add(left);
+        }
     }
 }

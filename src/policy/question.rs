@@ -3,6 +3,7 @@
 
 use crate::domain::{Target, Workload};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The actions that are asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +31,7 @@ impl Action {
 #[serde(deny_unknown_fields)]
 pub struct Question {
     /// The principal, always the subject.
-    pub principal: Workload,
+    pub principal: Arc<Workload>,
     /// What it wants to do.
     pub action: Action,
     /// The target.

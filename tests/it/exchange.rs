@@ -37,14 +37,29 @@ fn each_malformed_request_is_explained_and_consumes_nothing() {
     let refused: &[(&[(&str, &str)], (u16, &str, &str))] = &[
         (&[("grant_type", "")], (400, "invalid_request", "grant_type_missing")),
         (&[("grant_type", "client_credentials")], (400, "unsupported_grant_type", "grant_type_unsupported")),
-        (&[("grant_type", "URN:ietf:params:oauth:grant-type:token-exchange")], (400, "unsupported_grant_type", "grant_type_unsupported")),
+        (
+            &[("grant_type", "URN:ietf:params:oauth:grant-type:token-exchange")],
+            (400, "unsupported_grant_type", "grant_type_unsupported"),
+        ),
         (&[("subject_token", "")], (400, "invalid_request", "subject_token_missing")),
         (&[("subject_token_type", "")], (400, "invalid_request", "subject_token_type_missing")),
-        (&[("subject_token_type", "urn:ietf:params:oauth:token-type:saml2")], (400, "invalid_request", "subject_token_type_unsupported")),
-        (&[("subject_token_type", "urn:ietf:params:oauth:token-type:refresh_token")], (400, "invalid_request", "subject_token_type_unsupported")),
+        (
+            &[("subject_token_type", "urn:ietf:params:oauth:token-type:saml2")],
+            (400, "invalid_request", "subject_token_type_unsupported"),
+        ),
+        (
+            &[("subject_token_type", "urn:ietf:params:oauth:token-type:refresh_token")],
+            (400, "invalid_request", "subject_token_type_unsupported"),
+        ),
         (&[("subject_token_type", "jwt")], (400, "invalid_request", "subject_token_type_unsupported")),
-        (&[("requested_token_type", "urn:ietf:params:oauth:token-type:refresh_token")], (400, "invalid_request", "requested_token_type_unsupported")),
-        (&[("requested_token_type", "urn:ietf:params:oauth:token-type:id_token")], (400, "invalid_request", "requested_token_type_unsupported")),
+        (
+            &[("requested_token_type", "urn:ietf:params:oauth:token-type:refresh_token")],
+            (400, "invalid_request", "requested_token_type_unsupported"),
+        ),
+        (
+            &[("requested_token_type", "urn:ietf:params:oauth:token-type:id_token")],
+            (400, "invalid_request", "requested_token_type_unsupported"),
+        ),
         (&[("requested_token_type", "x")], (400, "invalid_request", "requested_token_type_unsupported")),
         (&[("actor_token", "x")], (400, "invalid_request", "actor_token_incomplete")),
         (&[("actor_token_type", JWT)], (400, "invalid_request", "actor_token_incomplete")),
@@ -63,7 +78,10 @@ fn each_malformed_request_is_explained_and_consumes_nothing() {
         (&[("lifetime", "99999999999")], (400, "invalid_request", "lifetime_malformed")),
         (&[("task_purpose", "x")], (400, "invalid_request", "task_parameter_unsupported")),
         (&[("task_anything", "")], (400, "invalid_request", "task_parameter_unsupported")),
-        (&[("authorization_details", "[]")], (400, "invalid_authorization_details", "authorization_details_unsupported")),
+        (
+            &[("authorization_details", "[]")],
+            (400, "invalid_authorization_details", "authorization_details_unsupported"),
+        ),
         (&[("client_secret", "x")], (401, "invalid_client", "client_method_unsupported")),
         (&[("client_assertion", "x")], (401, "invalid_client", "client_method_unsupported")),
         (&[("client_id", "orders-api")], (401, "invalid_client", "client_refused")),
@@ -71,9 +89,22 @@ fn each_malformed_request_is_explained_and_consumes_nothing() {
     for (more, expected) in refused {
         assert_eq!(form(more), (expected.0, expected.1.to_owned(), expected.2.to_owned()), "{more:?}");
     }
-    for single in ["grant_type", "subject_token", "subject_token_type", "scope", "requested_token_type", "actor_token", "client_id", "lifetime"] {
+    for single in [
+        "grant_type",
+        "subject_token",
+        "subject_token_type",
+        "scope",
+        "requested_token_type",
+        "actor_token",
+        "client_id",
+        "lifetime",
+    ] {
         let reply = broker.exchange(&token, &[(single, "a"), (single, "a")]);
-        let first = if single == "grant_type" { ("invalid_request", "parameter_repeated") } else { ("invalid_request", "parameter_repeated") };
+        let first = if single == "grant_type" {
+            ("invalid_request", "parameter_repeated")
+        } else {
+            ("invalid_request", "parameter_repeated")
+        };
         assert_eq!(reply.refusal(), (400, first.0, first.1), "{single}");
     }
     // None of them used the assertion up.
@@ -106,11 +137,17 @@ fn unmodified_clients_are_understood() {
     ];
     for more in accepted {
         let reply = broker.exchange(&Token::github().sign(), more);
-        assert_eq!((reply.status, reply.text("issued_token_type"), reply.text("scope")), (200, ACCESS_TOKEN, "orders:read"), "{more:?} {}", reply.text);
+        assert_eq!(
+            (reply.status, reply.text("issued_token_type"), reply.text("scope")),
+            (200, ACCESS_TOKEN, "orders:read"),
+            "{more:?} {}",
+            reply.text
+        );
     }
     let charset = ("content-type", "Application/x-www-form-urlencoded; charset=UTF-8".to_owned());
     let token = Token::github().sign();
-    let form = [("grant_type", GRANT), ("subject_token", token.as_str()), ("subject_token_type", JWT), ("audience", ORDERS)];
+    let form =
+        [("grant_type", GRANT), ("subject_token", token.as_str()), ("subject_token_type", JWT), ("audience", ORDERS)];
     assert_eq!(send_to(broker.address, "/token", &[charset], &form).status, 200);
 }
 
@@ -124,7 +161,9 @@ fn a_target_unknown_a_target_denied_and_a_workload_denied_are_one_answer() {
     };
     let unknown = body(broker.exchange(&Token::github().sign(), &[("audience", "https://unknown.test")]));
     let denied = body(broker.exchange(&Token::github().sign(), &[("audience", LEDGER)]));
-    let stranger = Token::github().claim("sub", json!("repo:acme/other:ref:refs/heads/main")).claim("repository", json!("acme/other"));
+    let stranger = Token::github()
+        .claim("sub", json!("repo:acme/other:ref:refs/heads/main"))
+        .claim("repository", json!("acme/other"));
     let workload = body(broker.exchange(&stranger.sign(), &[]));
     let scoped = body(broker.exchange(&stranger.claim("jti", json!("j")).sign(), &[("scope", "orders:read")]));
     let near_miss = body(broker.exchange(&Token::github().sign(), &[("audience", "https://orders.test/")]));
@@ -138,7 +177,9 @@ fn a_target_unknown_a_target_denied_and_a_workload_denied_are_one_answer() {
 #[test]
 fn every_scope_asked_for_must_be_permitted() {
     let broker = TestBroker::new();
-    for scope in ["orders:write", "orders:read orders:write", "orders:read orders:unknown", "orders:unknown", "Orders:read"] {
+    for scope in
+        ["orders:write", "orders:read orders:write", "orders:read orders:unknown", "orders:unknown", "Orders:read"]
+    {
         let reply = broker.exchange(&Token::github().sign(), &[("scope", scope)]);
         assert_eq!(reply.refusal(), (400, "invalid_scope", "scope_refused"), "{scope}");
     }
@@ -220,14 +261,24 @@ fn reserved_claims_come_from_the_broker_alone() {
     let broker = TestBroker::new();
     let mut token = Token::github();
     for (name, value) in [
-        ("act", json!({"sub": "root"})), ("cnf", json!({"jkt": "x"})), ("client_id", json!("admin")), ("scope", json!("admin")),
-        ("task", json!({"id": "t"})), ("lineage", json!([])), ("pos", json!(9_999)), ("may_act", json!({"sub": "x"})), ("origin", json!({})),
+        ("act", json!({"sub": "root"})),
+        ("cnf", json!({"jkt": "x"})),
+        ("client_id", json!("admin")),
+        ("scope", json!("admin")),
+        ("task", json!({"id": "t"})),
+        ("lineage", json!([])),
+        ("pos", json!(9_999)),
+        ("may_act", json!({"sub": "x"})),
+        ("origin", json!({})),
     ] {
         token = token.claim(name, value);
     }
     let reply = broker.exchange(&token.sign(), &[]);
     let claims = claims(&reply.token());
-    assert_eq!((claims.get("act"), claims.get("cnf"), claims.get("may_act"), claims.get("lineage")), (None, None, None, None));
+    assert_eq!(
+        (claims.get("act"), claims.get("cnf"), claims.get("may_act"), claims.get("lineage")),
+        (None, None, None, None)
+    );
     assert_eq!((claims["scope"].as_str(), claims["pos"].as_u64()), (Some("orders:read"), Some(0)));
     assert_ne!(claims["task"]["id"], "t");
 }
@@ -246,7 +297,9 @@ fn no_answer_and_no_file_holds_a_token() {
     bad.pop();
     bad.push(if good.ends_with('A') { 'B' } else { 'A' });
     let issued = broker.exchange(&good, &[]);
-    for reply in [broker.exchange(&bad, &[]), broker.exchange("eyJ.eyJ.x", &[]), broker.exchange(&good, &[("scope", "x")])] {
+    for reply in
+        [broker.exchange(&bad, &[]), broker.exchange("eyJ.eyJ.x", &[]), broker.exchange(&good, &[("scope", "x")])]
+    {
         assert_eq!(reply.status, 400);
         assert!(!reply.text.contains("eyJ"), "{}", reply.text);
     }

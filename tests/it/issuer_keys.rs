@@ -80,7 +80,9 @@ fn a_new_key_is_found_by_its_kid_and_a_withdrawn_one_is_gone_with_the_refresh() 
 fn an_outage_is_bridged_within_the_staleness_bound_and_503_past_it() {
     let upstream = Upstream::issuer(keys().cluster.jwks());
     let broker = discovered(&upstream).start();
-    let fresh = |broker: &TestBroker| token(&upstream).claim("iat", json!(broker_now(broker))).claim("exp", json!(broker_now(broker) + 300)).sign();
+    let fresh = |broker: &TestBroker| {
+        token(&upstream).claim("iat", json!(broker_now(broker))).claim("exp", json!(broker_now(broker) + 300)).sign()
+    };
     assert_eq!(broker.exchange(&fresh(&broker), &[]).status, 200);
     upstream.behave(|_| Answer::status(500));
     assert!(broker.refresh("cluster").is_err());
@@ -109,10 +111,20 @@ fn nothing_fetched_that_is_wrong_replaces_a_good_set() {
     let body = |body: &[u8]| Answer { body: body.to_vec(), ..Answer::status(200) };
     let many: Vec<Value> = (0..65).map(|_| keys().cluster.public("sig")).collect();
     let bad_sets = [
-        body(b"<html>"), body(b"{}"), body(b"{\"keys\":null}"), body(b"{\"keys\":[]}"), body(b"{\"keys\":[1]}"), body(b"{\"keys\":["),
-        body(b"[]"), body(&vec![b' '; 300_000]), Answer::json(&json!({"keys": many})), Answer::status(404), Answer::status(500),
+        body(b"<html>"),
+        body(b"{}"),
+        body(b"{\"keys\":null}"),
+        body(b"{\"keys\":[]}"),
+        body(b"{\"keys\":[1]}"),
+        body(b"{\"keys\":["),
+        body(b"[]"),
+        body(&vec![b' '; 300_000]),
+        Answer::json(&json!({"keys": many})),
+        Answer::status(404),
+        Answer::status(500),
         Answer { headers: "location: /jwks2\r\n".to_owned(), ..Answer::status(302) },
-        body(b"{\"keys\":[],\"keys\":[]}"), Answer::json(&json!({"keys": [keys().ed.public("enc")]})),
+        body(b"{\"keys\":[],\"keys\":[]}"),
+        Answer::json(&json!({"keys": [keys().ed.public("enc")]})),
     ];
     for bad in bad_sets {
         let (discovery, bad) = (discovery.clone(), bad.clone());
@@ -122,9 +134,13 @@ fn nothing_fetched_that_is_wrong_replaces_a_good_set() {
     }
     let elsewhere = Upstream::issuer(keys().evil.jwks());
     let bad_documents = [
-        json!({"issuer": format!("{url}/"), "jwks_uri": format!("{url}/jwks")}), json!({"issuer": "https://other.test", "jwks_uri": format!("{url}/jwks")}),
-        json!({"jwks_uri": format!("{url}/jwks")}), json!({"issuer": url}), json!({"issuer": url, "jwks_uri": format!("{}/jwks", elsewhere.url())}),
-        json!({"issuer": url, "jwks_uri": "file:///etc/passwd"}), json!([]),
+        json!({"issuer": format!("{url}/"), "jwks_uri": format!("{url}/jwks")}),
+        json!({"issuer": "https://other.test", "jwks_uri": format!("{url}/jwks")}),
+        json!({"jwks_uri": format!("{url}/jwks")}),
+        json!({"issuer": url}),
+        json!({"issuer": url, "jwks_uri": format!("{}/jwks", elsewhere.url())}),
+        json!({"issuer": url, "jwks_uri": "file:///etc/passwd"}),
+        json!([]),
     ];
     for bad in bad_documents {
         let (jwks, bad) = (keys().evil.jwks(), bad.clone());
@@ -163,14 +179,25 @@ fn a_slow_issuer_is_given_up_on_and_holds_up_nobody_else() {
 
 #[test]
 fn private_addresses_need_leave() {
-    for url in ["https://127.0.0.1:1", "https://localhost:1", "https://169.254.169.254", "https://[::1]:1", "https://2130706433", "https://[::ffff:10.0.0.1]"] {
+    for url in [
+        "https://127.0.0.1:1",
+        "https://localhost:1",
+        "https://169.254.169.254",
+        "https://[::1]:1",
+        "https://2130706433",
+        "https://[::ffff:10.0.0.1]",
+    ] {
         let keys = format!("issuer = \"{url}\"");
-        let broker = Setup::new().change("jwks_file = \"cluster.jwks\"\n", "").change("issuer = \"https://cluster.test\"", &keys).start();
+        let broker = Setup::new()
+            .change("jwks_file = \"cluster.jwks\"\n", "")
+            .change("issuer = \"https://cluster.test\"", &keys)
+            .start();
         assert_eq!(broker.refresh("cluster"), Err(KeyFault::Fetch(FetchError::PrivateAddress)), "{url}");
     }
     let upstream = Upstream::issuer(keys().cluster.jwks());
     let keys = format!("jwks_uri = \"{}/jwks\"", upstream.url());
-    let open = Setup::new().change("jwks_file = \"cluster.jwks\"", &format!("{keys}\nallow_private_addresses = true")).start();
+    let open =
+        Setup::new().change("jwks_file = \"cluster.jwks\"", &format!("{keys}\nallow_private_addresses = true")).start();
     assert_eq!(open.refresh("cluster"), Ok(1));
     let refused = Setup::new().change("jwks_file = \"cluster.jwks\"", &keys);
     let problems = countersign::config::Config::parse(&refused.config, "c.toml".as_ref(), "".as_ref()).unwrap_err();
@@ -205,9 +232,18 @@ fn published_keys_that_are_not_for_us_are_left_out() {
         jwk
     };
     let refused = [
-        private, json!({"kty": "oct", "k": "c2VjcmV0", "kid": "c1"}), with("use", json!("enc")), with("key_ops", json!(["encrypt"])),
-        with("key_ops", json!("verify")), with("alg", json!("ES384")), with("alg", json!("RSA-OAEP")), with("crv", json!("P-384")),
-        with("crv", json!("secp256k1")), with("x", json!("AAAA")), with("y", with("x", json!(0))["y"].clone()), with("kty", json!("RSA")),
+        private,
+        json!({"kty": "oct", "k": "c2VjcmV0", "kid": "c1"}),
+        with("use", json!("enc")),
+        with("key_ops", json!(["encrypt"])),
+        with("key_ops", json!("verify")),
+        with("alg", json!("ES384")),
+        with("alg", json!("RSA-OAEP")),
+        with("crv", json!("P-384")),
+        with("crv", json!("secp256k1")),
+        with("x", json!("AAAA")),
+        with("y", with("x", json!(0))["y"].clone()),
+        with("kty", json!("RSA")),
         with("kid", json!(1)),
     ];
     let broker = TestBroker::new();
@@ -219,7 +255,10 @@ fn published_keys_that_are_not_for_us_are_left_out() {
         assert_eq!(broker.reason(&reply), "key_unknown", "{bad}");
     }
     // Two keys under one kid: neither.
-    broker.write("cluster.jwks", &json!({"keys": [keys().cluster.public("sig"), keys().evil.public("sig"), good]}).to_string());
+    broker.write(
+        "cluster.jwks",
+        &json!({"keys": [keys().cluster.public("sig"), keys().evil.public("sig"), good]}).to_string(),
+    );
     assert_eq!(broker.refresh("cluster"), Ok(1));
     assert_eq!(broker.exchange(&Token::cluster().sign(), &[]).status, 400);
 }
@@ -236,9 +275,13 @@ fn rsa_keys_have_sound_numbers() {
     let small = josekit::jwk::Jwk::generate_rsa_key(1024).unwrap();
     let broker = TestBroker::new();
     let sets = [
-        rsa(&|jwk| jwk["n"] = json!(small.parameter("n").unwrap())), rsa(&|jwk| jwk["n"] = number(vec![0xff; 250_000 / 8 * 5])),
-        rsa(&|jwk| jwk["e"] = number(vec![1])), rsa(&|jwk| jwk["e"] = number(vec![2])), rsa(&|jwk| jwk["e"] = number(vec![0, 1, 0, 1])),
-        rsa(&|jwk| jwk["e"] = number(vec![1; 9])), rsa(&|jwk| jwk["e"] = number(vec![])),
+        rsa(&|jwk| jwk["n"] = json!(small.parameter("n").unwrap())),
+        rsa(&|jwk| jwk["n"] = number(vec![0xff; 250_000 / 8 * 5])),
+        rsa(&|jwk| jwk["e"] = number(vec![1])),
+        rsa(&|jwk| jwk["e"] = number(vec![2])),
+        rsa(&|jwk| jwk["e"] = number(vec![0, 1, 0, 1])),
+        rsa(&|jwk| jwk["e"] = number(vec![1; 9])),
+        rsa(&|jwk| jwk["e"] = number(vec![])),
     ];
     for bad in sets {
         broker.write("github.jwks", &json!({"keys": [bad]}).to_string());

@@ -23,7 +23,8 @@ fn github_workloads_are_named_by_both_forms_of_sub() {
     let custom = Token::github().claim("sub", json!("repository_owner:acme:environment:prod"));
     assert_eq!(name(&broker, &custom), "github:repository_owner:acme:environment:prod");
     for contradicting in ["repo:acme@42/app@74:x", "repo:acme@41/app@75:x", "repo:evil/app:ref:refs/heads/main"] {
-        let reply = broker.exchange(&Token::github().claim("sub", json!(contradicting)).sign(), &[("audience", LEDGER)]);
+        let reply =
+            broker.exchange(&Token::github().claim("sub", json!(contradicting)).sign(), &[("audience", LEDGER)]);
         assert_eq!(broker.reason(&reply), "claim_malformed", "{contradicting}");
     }
 }
@@ -54,15 +55,32 @@ fn github_policy_decides_on_typed_claims() {
 fn spiffe_ids_are_read_byte_for_byte_and_belong_to_the_bundles_trust_domain() {
     let broker = Setup::new().policies(ANYONE).start();
     assert_eq!(name(&broker, &Token::svid()), "spiffe://td.test/ns/pay/sa/web");
-    assert_eq!(name(&broker, &Token::svid().claim("iss", json!("https://unrelated.test"))), "spiffe://td.test/ns/pay/sa/web");
+    assert_eq!(
+        name(&broker, &Token::svid().claim("iss", json!("https://unrelated.test"))),
+        "spiffe://td.test/ns/pay/sa/web"
+    );
     assert_eq!(name(&broker, &Token::svid().head("typ", json!("JOSE"))), "spiffe://td.test/ns/pay/sa/web");
     let long = format!("spiffe://td.test/{}", "a".repeat(2_048 - 17));
     assert_eq!(name(&broker, &Token::svid().claim("sub", json!(long))), long);
     let refused = [
-        "spiffe://td.test/%61dmin", "spiffe://td.test/a//b", "spiffe://td.test/./a", "spiffe://td.test/../a", "spiffe://td.test/a/",
-        "spiffe://td.test/a?x", "spiffe://td.test/a#x", "spiffe://td.test:443/a", "spiffe://u@td.test/a", "spiffe://td.test/\u{e9}",
-        "spiffe://td.test/a*", "SPIFFE://td.test/a", "spiffe://TD.test/a", "spiffe://td.test", "spiffe://td.test/", "spiffe://other.test/a",
-        "system:serviceaccount:prod:deployer", "",
+        "spiffe://td.test/%61dmin",
+        "spiffe://td.test/a//b",
+        "spiffe://td.test/./a",
+        "spiffe://td.test/../a",
+        "spiffe://td.test/a/",
+        "spiffe://td.test/a?x",
+        "spiffe://td.test/a#x",
+        "spiffe://td.test:443/a",
+        "spiffe://u@td.test/a",
+        "spiffe://td.test/\u{e9}",
+        "spiffe://td.test/a*",
+        "SPIFFE://td.test/a",
+        "spiffe://TD.test/a",
+        "spiffe://td.test",
+        "spiffe://td.test/",
+        "spiffe://other.test/a",
+        "system:serviceaccount:prod:deployer",
+        "",
     ];
     for sub in refused {
         let reply = broker.exchange(&Token::svid().claim("sub", json!(sub)).sign(), &[("audience", LEDGER)]);
@@ -73,7 +91,8 @@ fn spiffe_ids_are_read_byte_for_byte_and_belong_to_the_bundles_trust_domain() {
         assert_eq!(reply.status, 400, "{header}");
     }
     assert!(broker.exchange(&Token::svid().head("cty", json!("JWT")).sign(), &[]).status == 400);
-    let reply = broker.exchange(&Token::svid().claim("aud", json!([STS, "https://other.test"])).sign(), &[("audience", LEDGER)]);
+    let reply = broker
+        .exchange(&Token::svid().claim("aud", json!([STS, "https://other.test"])).sign(), &[("audience", LEDGER)]);
     assert_eq!(broker.reason(&reply), "audience_mismatch");
     let reply = broker.exchange(&Token::svid().without("exp").sign(), &[("audience", LEDGER)]);
     assert_eq!(broker.reason(&reply), "claim_malformed");
@@ -82,7 +101,8 @@ fn spiffe_ids_are_read_byte_for_byte_and_belong_to_the_bundles_trust_domain() {
 #[test]
 fn only_jwt_svid_keys_of_the_bundle_verify_and_an_empty_bundle_revokes_all() {
     let broker = Setup::new().policies(ANYONE).start();
-    let bundle = |keys: serde_json::Value, sequence: u64| json!({"keys": keys, "spiffe_sequence": sequence}).to_string();
+    let bundle =
+        |keys: serde_json::Value, sequence: u64| json!({"keys": keys, "spiffe_sequence": sequence}).to_string();
     let status = || broker.exchange(&Token::svid().sign(), &[("audience", LEDGER)]).status;
     for usage in ["x509-svid", "sig", "wit-svid", "JWT-SVID"] {
         broker.write("td.bundle.json", &bundle(json!([keys().spiffe.public(usage)]), 8));
@@ -109,7 +129,14 @@ fn two_issuers_never_name_the_same_workload() {
     let setup = Setup::new().policies(ANYONE);
     let broker = setup.start();
     let subject = "spiffe://td.test/ns/pay/sa/web";
-    let subjects = [subject, "repo:acme/app:ref:refs/heads/main", "github:repo:acme/app:ref:refs/heads/main", ":x", "prod:x", "cluster:x"];
+    let subjects = [
+        subject,
+        "repo:acme/app:ref:refs/heads/main",
+        "github:repo:acme/app:ref:refs/heads/main",
+        ":x",
+        "prod:x",
+        "cluster:x",
+    ];
     let mut names = std::collections::HashMap::new();
     for sub in subjects {
         for (issuer, token) in [("cluster", Token::cluster()), ("github", Token::github().without("repository"))] {
@@ -140,7 +167,15 @@ fn an_oidc_tag_is_the_string_claim_and_nothing_else() {
     let broker = TestBroker::new();
     let status = |value: serde_json::Value| broker.exchange(&Token::cluster().claim("env", value).sign(), &[]).status;
     assert_eq!(status(json!("prod")), 200);
-    for other in [json!("Prod"), json!("prod "), json!(["prod"]), json!({"prod": true}), json!(true), json!(1), serde_json::Value::Null] {
+    for other in [
+        json!("Prod"),
+        json!("prod "),
+        json!(["prod"]),
+        json!({"prod": true}),
+        json!(true),
+        json!(1),
+        serde_json::Value::Null,
+    ] {
         assert_eq!(status(other.clone()), 400, "{other}");
     }
     assert_eq!(broker.exchange(&Token::cluster().without("env").sign(), &[]).status, 400);

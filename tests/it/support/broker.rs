@@ -186,8 +186,14 @@ impl TestBroker {
     }
 
     /// Stops, and starts again on the same folder.
-    pub fn restart(mut self) -> Self {
+    pub fn restart(self) -> Self {
+        self.restart_after(|_| {})
+    }
+
+    /// As [`TestBroker::restart`], with `change` to the folder in between.
+    pub fn restart_after(mut self, change: impl FnOnce(&Path)) -> Self {
         self.halt();
+        change(self.root.path());
         let root = std::mem::replace(&mut self.root, tempfile::tempdir().unwrap());
         let clock = self.clock.clone();
         drop(self);

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::collections::HashMap;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -64,7 +64,8 @@ pub fn read(stream: &mut impl std::io::Read) -> Reply {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let mut lines = head.lines();
-            let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).unwrap_or(0);
+            let status =
+                lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).unwrap_or(0);
             let headers: HashMap<String, String> = lines
                 .filter_map(|line| line.split_once(':'))
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
@@ -77,7 +78,12 @@ pub fn read(stream: &mut impl std::io::Read) -> Reply {
         }
         match stream.read(&mut chunk) {
             Ok(0) | Err(_) => {
-                return Reply { status: 0, headers: HashMap::new(), text: String::from_utf8_lossy(&bytes).into_owned(), json: Value::Null };
+                return Reply {
+                    status: 0,
+                    headers: HashMap::new(),
+                    text: String::from_utf8_lossy(&bytes).into_owned(),
+                    json: Value::Null,
+                };
             }
             Ok(count) => bytes.extend_from_slice(&chunk[..count]),
         }

@@ -127,7 +127,9 @@ impl Token {
         let key = keys().spiffe.clone();
         Self {
             header: object(json!({"alg": key.alg, "kid": key.kid, "typ": "JWT"})),
-            claims: object(json!({"sub": "spiffe://td.test/ns/pay/sa/web", "aud": [STS], "iat": NOW, "exp": NOW + 300})),
+            claims: object(
+                json!({"sub": "spiffe://td.test/ns/pay/sa/web", "aud": [STS], "iat": NOW, "exp": NOW + 300}),
+            ),
             key,
         }
     }

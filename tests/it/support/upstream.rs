@@ -62,7 +62,9 @@ impl Upstream {
     pub fn publish(&self, jwks: serde_json::Value) {
         let url = self.url();
         self.behave(move |path| match path {
-            "/.well-known/openid-configuration" => Answer::json(&serde_json::json!({"issuer": url, "jwks_uri": format!("{url}/jwks")})),
+            "/.well-known/openid-configuration" => {
+                Answer::json(&serde_json::json!({"issuer": url, "jwks_uri": format!("{url}/jwks")}))
+            }
             "/jwks" => Answer::json(&jwks),
             _ => Answer::status(404),
         });
@@ -95,6 +97,11 @@ fn answer(mut stream: TcpStream, behaviour: &Mutex<Behaviour>) {
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
     let answer = behaviour.lock().unwrap()(&path);
     std::thread::sleep(answer.delay);
-    let start = format!("HTTP/1.1 {} X\r\ncontent-length: {}\r\nconnection: close\r\n{}\r\n", answer.status, answer.body.len(), answer.headers);
+    let start = format!(
+        "HTTP/1.1 {} X\r\ncontent-length: {}\r\nconnection: close\r\n{}\r\n",
+        answer.status,
+        answer.body.len(),
+        answer.headers
+    );
     let _ = stream.write_all(start.as_bytes()).and_then(|()| stream.write_all(&answer.body));
 }

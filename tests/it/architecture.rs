@@ -1,0 +1,175 @@
+//! The tree tells the story: who may import whom, and where each external crate lives.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each part may import of the others. `main` calls `cli`, and nothing is imported upwards.
+const MAY: [(&str, &[&str]); 17] = [
+    ("main", &["cli"]),
+    ("cli", &["app", "assertion", "audit", "control", "domain", "exchange", "http", "policy", "signing", "telemetry"]),
+    (
+        "app",
+        &[
+            "assertion",
+            "audit",
+            "client",
+            "config",
+            "control",
+            "domain",
+            "exchange",
+            "http",
+            "policy",
+            "revocation",
+            "signing",
+            "store",
+        ],
+    ),
+    ("config", &["domain"]),
+    ("control", &["domain", "exchange"]),
+    ("http", &["client", "domain", "error", "exchange"]),
+    (
+        "exchange",
+        &["assertion", "audit", "client", "domain", "error", "policy", "revocation", "signing", "store", "token"],
+    ),
+    ("error", &["assertion", "client", "exchange", "store"]),
+    ("assertion", &["audit", "domain", "revocation", "signing"]),
+    ("audit", &["domain", "policy"]),
+    ("policy", &["domain"]),
+    ("client", &["domain"]),
+    ("signing", &["domain"]),
+    ("revocation", &["domain", "store"]),
+    ("store", &["domain"]),
+    ("token", &["domain"]),
+    ("domain", &[]),
+];
+
+/// Where each external crate lives.
+const HOMES: [(&str, &[&str]); 22] = [
+    ("actix_web", &["http"]),
+    ("anstream", &["cli"]),
+    ("anstyle", &["cli"]),
+    ("arc_swap", &["assertion/keys.rs", "exchange/mod.rs", "http/tls.rs"]),
+    ("aws_lc_rs", &["domain/entropy.rs", "signing", "cli/demo/issuer.rs"]),
+    ("cedar_policy", &["policy"]),
+    ("clap", &["cli"]),
+    ("comfy_table", &["cli/output.rs"]),
+    ("form_urlencoded", &["cli"]),
+    ("futures_util", &["http"]),
+    ("jiff", &["domain/time.rs"]),
+    ("miette", &["policy"]),
+    ("mimalloc", &["main.rs"]),
+    ("p256", &["signing/es256.rs"]),
+    ("redb", &["store/embedded.rs"]),
+    ("reqwest", &["assertion/fetch.rs", "cli/wire.rs"]),
+    ("rustix", &["control.rs", "signing/files.rs"]),
+    ("rustls", &["http/tls.rs", "app.rs"]),
+    ("sha2", &["domain/digest.rs"]),
+    ("subtle", &["client.rs"]),
+    ("toml", &["config"]),
+    ("tracing_subscriber", &["telemetry.rs"]),
+];
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, into: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                walk(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                into.push((path.clone(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    walk(&root, &mut all);
+    all.into_iter().map(|(path, text)| (path.strip_prefix(&root).unwrap().to_owned(), text)).collect()
+}
+
+fn part(path: &Path) -> String {
+    let first = path.components().next().unwrap().as_os_str().to_str().unwrap();
+    first.strip_suffix(".rs").unwrap_or(first).to_owned()
+}
+
+/// Code without comments.
+fn code(text: &str) -> String {
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Names behind `prefix::` at a word's start.
+fn named(text: &str, prefix: &str) -> Vec<String> {
+    let pattern = format!("{prefix}::");
+    let starts_word = |at: usize| {
+        !text[..at].ends_with(|character: char| character.is_alphanumeric() || character == '_' || character == ':')
+    };
+    text.match_indices(&pattern)
+        .filter(|(at, _)| starts_word(*at))
+        .flat_map(|(at, _)| {
+            let rest = &text[at + pattern.len()..];
+            let name: String =
+                rest.chars().take_while(|character| character.is_alphanumeric() || *character == '_').collect();
+            vec![name]
+        })
+        .collect()
+}
+
+#[test]
+fn nothing_is_imported_upwards() {
+    let may: BTreeMap<&str, &[&str]> = MAY.into_iter().collect();
+    for (path, text) in sources() {
+        let own = part(&path);
+        if own == "lib" {
+            continue;
+        }
+        if own == "telemetry" {
+            assert!(named(&code(&text), "crate").is_empty());
+            continue;
+        }
+        let allowed = may.get(own.as_str()).unwrap_or_else(|| panic!("{own} has no row in MAY"));
+        let prefix = if own == "main" { "countersign" } else { "crate" };
+        for import in named(&code(&text), prefix) {
+            assert!(import == own || allowed.contains(&import.as_str()), "{} imports {import}", path.display());
+        }
+    }
+}
+
+#[test]
+fn only_app_imports_config_and_only_http_knows_actix() {
+    for (path, text) in sources() {
+        let (own, code) = (part(&path), code(&text));
+        assert!(
+            !named(&code, "crate").contains(&"config".to_owned()) || matches!(own.as_str(), "app" | "config"),
+            "{}",
+            path.display()
+        );
+        assert!(!code.contains("actix") || own == "http", "{}", path.display());
+    }
+}
+
+#[test]
+fn each_external_crate_has_its_home() {
+    for (path, text) in sources() {
+        let code = code(&text);
+        for (name, homes) in HOMES {
+            if !named(&code, name).is_empty() {
+                assert!(homes.iter().any(|home| path.starts_with(home)), "{name} is used in {}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn files_stay_short_and_say_what_they_own() {
+    for (path, text) in sources() {
+        let production = text.split("#[cfg(test)]\nmod tests").next().unwrap().lines().count();
+        let long = if path.ends_with("config/resolve.rs") { 800 } else { 400 };
+        assert!(production <= long, "{} has {production} lines", path.display());
+        assert!(text.starts_with("//! "), "{} does not say what it owns", path.display());
+    }
+}
+
+#[test]
+fn the_moves_that_skip_a_stage_do_not_compile() {
+    trybuild::TestCases::new().compile_fail("tests/compile_fail/*.rs");
+}

@@ -1,0 +1,159 @@
+//! The configuration: every problem at once, each with its place and what to do.
+
+use crate::support::*;
+use countersign::config::{Config, Problems};
+use std::path::Path;
+
+fn parse(text: &str) -> Result<Config, Problems> {
+    Config::parse(text, Path::new("countersign.toml"), Path::new("/etc/countersign"))
+}
+
+fn problems(text: &str) -> String {
+    parse(text).expect_err("there are problems").to_string()
+}
+
+#[test]
+fn the_tests_own_configuration_is_whole() {
+    let config = parse(&Setup::new().config).unwrap();
+    assert_eq!(config.issuers.len(), 3);
+    assert_eq!(config.store, Path::new("/etc/countersign/data"));
+    assert!(config.issuers[0].single_use && !config.issuers[1].single_use && !config.issuers[2].single_use);
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_line_and_what_to_do() {
+    let text = r#"[server]
+isuer = "https://sts.test"
+listen = "127.0.0.1"
+[store]
+kind = "redis"
+path = 5
+[signing]
+directory = "keys"
+algorithm = "RS256"
+rotate_every = "30d"
+[audit]
+[policy]
+directory = "policies"
+[[issuers]]
+name = "GitHub"
+kind = "gitlab"
+audiences = []
+[[issuers]]
+name = "a"
+kind = "oidc"
+issuer = "http://a.test"
+audiences = ["x"]
+max_lifetime = "5"
+algorithms = ["HS256"]
+single_use = "yes"
+[[targets]]
+audience = "https://orders.test"
+max_lifetime = "forever"
+[[clients]]
+id = "c"
+method = "client_secret_post"
+secret_digest = "hunter2"
+secret = "hunter2"
+introspects = ["https://unknown.test"]
+"#;
+    let told = problems(text);
+    for expected in [
+        "countersign.toml:1:1: `server.issuer` is missing",
+        "countersign.toml:2:1: unknown key `isuer`; known here: issuer, listen",
+        "countersign.toml:3:10: `server.listen`",
+        "countersign.toml:5:8: `store.kind`: `redis` is not supported",
+        "countersign.toml:6:8: `store.path`",
+        "countersign.toml:9:13: `signing.algorithm`: signing with `RS256` is not supported",
+        "countersign.toml:10:1: unknown key `rotate_every`",
+        "countersign.toml:11:1: `audit.path` is missing",
+        "countersign.toml:15:8: `name`",
+        "countersign.toml:16:8: `kind`: `gitlab`",
+        "countersign.toml:17:13: `audiences` is empty",
+        "countersign.toml:21:10: `issuer`: `http://a.test` is not https",
+        "countersign.toml:23:16: `max_lifetime`",
+        "countersign.toml:24:14: `algorithms`: `HS256`",
+        "countersign.toml:25:14: `single_use`",
+        "countersign.toml:28:16: `max_lifetime`: `forever`",
+        "countersign.toml:31:10: `method`",
+        "countersign.toml:32:17: `secret_digest`",
+        "countersign.toml:33:1: unknown key `secret`",
+    ] {
+        assert!(told.contains(expected), "{expected} is not in\n{told}");
+    }
+    let lines: Vec<usize> = told.lines().map(|line| line.split(':').nth(1).unwrap().parse().unwrap()).collect();
+    assert!(lines.is_sorted());
+    assert!(!told.contains("hunter2"), "what may be a secret is not repeated");
+}
+
+#[test]
+fn what_grants_trust_has_no_default() {
+    let base = Setup::new().config;
+    for (from, to, expected) in [
+        ("accept = { repository_owner_id = [\"41\"] }", "", "`accept` is missing"),
+        ("accept = { repository_owner_id = [\"41\"] }", "accept = { repository_owner = [\"acme\"] }", "names no owner"),
+        ("accept = { repository_owner_id = [\"41\"] }", "accept = { repository_owner_id = [] }", "accepts nothing"),
+        ("accept = { repository_owner_id = [\"41\"] }", "accept = { repository_owner_id = [41] }", "`accept`"),
+        (
+            "accept = { repository_owner_id = [\"41\"] }",
+            "accept = { repository_owner_id = [\"41\"], repo = [\"x\"] }",
+            "no claim `repo`",
+        ),
+        ("audiences = [\"https://sts.test\"]\naccept", "accept", "`audiences` is missing"),
+        (
+            "issuer = \"https://cluster.test\"",
+            "issuer = \"https://accounts.google.com\"",
+            "anyone can get a token from accounts.google.com",
+        ),
+        (
+            "issuer = \"https://cluster.test\"",
+            "issuer = \"https://token.actions.githubusercontent.com\"",
+            "use `github-actions`",
+        ),
+        ("issuer = \"https://cluster.test\"", "issuer = \"https://sts.test\"", "is the broker itself"),
+        ("issuer = \"https://cluster.test\"", "issuer = \"https://cluster.test?x\"", "has a query"),
+        ("issuer = \"https://cluster.test\"", "issuer = \"https://u:p@cluster.test\"", "carries credentials"),
+        ("issuer = \"https://cluster.test\"", "issuer = \"http://127.0.0.1:1\"", "is not https"),
+        ("max_lifetime = \"10m\"", "", "`max_lifetime` is missing"),
+        ("listen = \"127.0.0.1:0\"", "listen = \"0.0.0.0:8080\"", "not a loopback address"),
+        ("workers = 2", "workers = 0", "use 1 to 256"),
+        ("workers = 2", "workers = 2\nmanagement = \"127.0.0.1:0\"", "is the public listener"),
+        ("audience = \"https://ledger.test\"", "audience = \"https://orders.test\"", "names two targets"),
+        ("audience = \"https://ledger.test\"", "audience = \"https://sts.test\"", "is the broker itself"),
+        ("id = \"ledger-api\"", "id = \"orders-api\"", "two clients"),
+        ("introspects = [\"https://ledger.test\"]", "introspects = [\"https://ledger\"]", "is no target's audience"),
+        ("trust_domain = \"td.test\"", "trust_domain = \"TD.test\"", "a trust domain is"),
+        (
+            "trust_domain = \"td.test\"",
+            "trust_domain = \"td.test\"\nissuer = \"https://x.test\"",
+            "not for kind `spiffe`",
+        ),
+        (
+            "trust_domain = \"td.test\"",
+            "trust_domain = \"td.test\"\nalgorithms = [\"EdDSA\"]",
+            "never signed with `EdDSA`",
+        ),
+        ("bundle_file = \"td.bundle.json\"", "", "`bundle_file` is missing"),
+        ("jwks_file = \"cluster.jwks\"", "jwks_file = \"a\"\njwks_uri = \"https://a.test/k\"", "keep one"),
+        ("jwks_file = \"cluster.jwks\"", "jwks_file = \"a\"\nworkload = \"{sub}{env}\"", "could share a name"),
+        ("tags = { env = \"env\" }", "tags = { env = 1 }", "`tags`"),
+    ] {
+        assert!(base.contains(from), "{from}");
+        let told = problems(&base.replace(from, to));
+        assert!(told.contains(expected), "{to}: {expected} is not in\n{told}");
+    }
+    assert!(problems("").contains("there is no `[[issuers]]`"));
+    assert!(problems("[server").starts_with("countersign.toml:1:"));
+    assert!(problems("server = 1").contains("countersign.toml:1:"));
+    assert!(problems(&format!("{base}\n[keys]\nmax_stale = \"1m\"")).contains("would lapse"));
+}
+
+#[test]
+fn the_digest_of_an_empty_secret_is_refused() {
+    let empty: String = countersign::domain::sha256(&[]).iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = format!(
+        "{}[[clients]]\nid = \"e\"\nmethod = \"client_secret_basic\"\nsecret_digest = \"sha256:{empty}\"\n",
+        Setup::new().config
+    );
+    assert!(problems(&text).contains("empty secret"));
+}

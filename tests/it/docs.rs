@@ -1,0 +1,135 @@
+//! The README and the documents show what is there: every command in them runs, every file that they name exists, and the
+//! example that they start from is one that `check` accepts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut all = vec![
+        root().join("README.md"),
+        root().join("CONTRIBUTING.md"),
+        root().join("SECURITY.md"),
+        root().join("keys/README.md"),
+    ];
+    for folder in ["docs", "docs/decisions"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "md") {
+                all.push(entry.path());
+            }
+        }
+    }
+    all.into_iter()
+        .map(|path| (path.clone(), fs::read_to_string(&path).unwrap_or_else(|_| panic!("{}", path.display()))))
+        .collect()
+}
+
+/// The lines of every block that is fenced as `language`.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_command_runs() {
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let example = example();
+    let mut ran = 0;
+    for (path, text) in documents() {
+        for command in
+            blocks(&text, "console").iter().flat_map(|block| block.lines()).filter_map(|line| line.strip_prefix("$ "))
+        {
+            ran += 1;
+            let words: Vec<&str> = command.split_whitespace().collect();
+            match words[..] {
+                ["make", target] => {
+                    assert!(makefile.contains(&format!("\n{target}:")), "{command} in {}", path.display())
+                }
+                ["countersign", "serve", ..] | ["countersign", "demo", ..] => {
+                    // They run by themselves in `cli.rs`; here that they are understood.
+                    let help = Command::new(env!("CARGO_BIN_EXE_countersign"))
+                        .args(&words[1..])
+                        .arg("--help")
+                        .output()
+                        .unwrap();
+                    assert!(help.status.success(), "{command} in {}", path.display());
+                }
+                _ => {
+                    let output = Command::new("sh")
+                        .args(["-c", command])
+                        .current_dir(example.path())
+                        .env("PATH", with_program())
+                        .output()
+                        .unwrap();
+                    let said =
+                        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+                    assert!(output.status.success(), "{command} in {}: {said}", path.display());
+                }
+            }
+        }
+    }
+    assert!(ran >= 10, "{ran}");
+}
+
+fn with_program() -> String {
+    let folder = Path::new(env!("CARGO_BIN_EXE_countersign")).parent().unwrap().to_owned();
+    format!("{}:{}", folder.display(), std::env::var("PATH").unwrap())
+}
+
+/// A folder with the example, after one granted exchange, so that there is something to look at.
+fn example() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |from: &str, to: &str| fs::copy(root().join(from), folder.path().join(to)).unwrap();
+    fs::create_dir(folder.path().join("policies")).unwrap();
+    copy("countersign.example.toml", "countersign.toml");
+    copy("policies/schema.cedarschema", "policies/schema.cedarschema");
+    copy("policies/orders.cedar", "policies/orders.cedar");
+    fs::create_dir_all(folder.path().join("data/audit")).unwrap();
+    let broker = crate::support::TestBroker::new();
+    let reply = broker.exchange(&crate::support::Token::github().sign(), &[]);
+    assert_eq!(reply.status, 200);
+    fs::copy(broker.audit().join("chain.jsonl"), folder.path().join("data/audit/chain.jsonl")).unwrap();
+    fs::write(folder.path().join("token"), reply.token()).unwrap();
+    fs::write(folder.path().join("decision"), reply.decision()).unwrap();
+    let keys = folder.path().join("keys");
+    fs::create_dir(&keys).unwrap();
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::copy(broker.path("keys/es256-1.pem"), keys.join("es256-1.pem")).unwrap();
+    folder
+}
+
+#[test]
+fn every_configuration_shown_is_one_that_check_accepts() {
+    for (path, text) in documents() {
+        for block in blocks(&text, "toml") {
+            let parsed = countersign::config::Config::parse(&block, &path, Path::new(""));
+            assert!(parsed.is_ok(), "{}: {}", path.display(), parsed.unwrap_err());
+        }
+        for block in blocks(&text, "cedar") {
+            let loaded = countersign::policy::Policy::from_texts([(path.display().to_string(), block.as_str())]);
+            assert!(loaded.is_ok(), "{}", loaded.err().unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for (path, text) in documents() {
+        for link in text.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap()) {
+            if !link.is_empty() && !link.contains("://") {
+                assert!(path.parent().unwrap().join(link).exists(), "{link} in {}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_repository_holds_no_private_key() {
+    let keys: Vec<_> = fs::read_dir(root().join("keys")).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert!(keys.iter().all(|name| matches!(name.to_str(), Some("README.md" | ".gitignore"))), "{keys:?}");
+}

@@ -1,0 +1,150 @@
+//! What others build on, kept as it is: the table of errors, the metadata, the claims of a token. A change shows here.
+
+use crate::support::*;
+use countersign::assertion::{AssertionError, KeyFault};
+use countersign::client::ClientError;
+use countersign::error::{Error, Unavailable};
+use countersign::exchange::RequestError;
+use countersign::store::StoreError;
+use countersign_verify::Refusal;
+use countersign_verify::jws::EnvelopeError;
+use countersign_verify::key::NoKey;
+use serde_json::Value;
+
+fn every_error() -> Vec<Error> {
+    let requests = [
+        RequestError::Form,
+        RequestError::ContentType,
+        RequestError::TooLarge,
+        RequestError::TooSlow,
+        RequestError::TooMany,
+        RequestError::Query,
+        RequestError::Repeated("scope"),
+        RequestError::Missing("grant_type"),
+        RequestError::Missing("subject_token"),
+        RequestError::Missing("subject_token_type"),
+        RequestError::Missing("token"),
+        RequestError::GrantType,
+        RequestError::TokenType("subject_token_type"),
+        RequestError::TokenType("requested_token_type"),
+        RequestError::ActorPair,
+        RequestError::Actor,
+        RequestError::Resource,
+        RequestError::NoTarget,
+        RequestError::SeveralTargets,
+        RequestError::OpensTask,
+        RequestError::Task,
+        RequestError::Lifetime,
+        RequestError::Scope,
+        RequestError::AuthorizationDetails,
+        RequestError::Dpop,
+        RequestError::ClientInBody,
+    ];
+    let assertions = [
+        AssertionError::Envelope(EnvelopeError::NotCompact),
+        AssertionError::UnknownIssuer,
+        AssertionError::DeclaredType,
+        AssertionError::Algorithm,
+        AssertionError::HeaderMember,
+        AssertionError::Key(NoKey::UnknownKid),
+        AssertionError::Signature,
+        AssertionError::Type,
+        AssertionError::Claim("exp"),
+        AssertionError::Audience,
+        AssertionError::Expired,
+        AssertionError::NotYetValid,
+        AssertionError::Lifetime,
+        AssertionError::NotAccepted,
+        AssertionError::OwnToken(Refusal::Signature),
+        AssertionError::Revoked,
+        AssertionError::Bound,
+        AssertionError::Keys(KeyFault::NoneFresh),
+    ];
+    let rest = [
+        Error::Client(ClientError::Unsupported),
+        Error::Client(ClientError::Required),
+        Error::Client(ClientError::Refused),
+        Error::NotItsAudience,
+        Error::LineageTooLong,
+        Error::UnknownTarget,
+        Error::TargetDenied,
+        Error::ScopeDenied,
+        Error::Replayed,
+        Error::Unavailable(Unavailable::Store(StoreError::Full)),
+        Error::Unavailable(Unavailable::Audit),
+        Error::Unavailable(Unavailable::Signing),
+        Error::Unavailable(Unavailable::Entropy),
+        Error::Unavailable(Unavailable::Busy),
+    ];
+    requests.map(Error::from).into_iter().chain(assertions.map(Error::from)).chain(rest).collect()
+}
+
+#[test]
+fn the_table_of_errors() {
+    let mut table = String::new();
+    for error in every_error() {
+        let wire = error.wire();
+        table.push_str(&format!(
+            "{:<34} {} {} {} — {}\n",
+            error.reason(),
+            wire.status,
+            wire.error,
+            wire.reason,
+            wire.description
+        ));
+        let allowed = |text: &str| text.bytes().all(|byte| matches!(byte, 0x20 | 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
+        assert!(
+            allowed(wire.description) && allowed(wire.error) && allowed(wire.reason),
+            "RFC 6749 §5.2: {}",
+            wire.description
+        );
+        assert_eq!(wire.status == 503, error.is_unavailable(), "{error:?}");
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn the_metadata() {
+    let broker = TestBroker::new();
+    let document = send(broker.address, b"GET /.well-known/oauth-authorization-server HTTP/1.1\r\nhost: x\r\n\r\n");
+    insta::assert_json_snapshot!(document.json);
+}
+
+#[test]
+fn the_claims_of_a_token_and_of_its_child() {
+    use base64::Engine as _;
+    let broker = TestBroker::new();
+    let first = broker.exchange(&Token::github().sign(), &[]).token();
+    let form = [
+        ("grant_type", GRANT),
+        ("subject_token", first.as_str()),
+        ("subject_token_type", ACCESS_TOKEN),
+        ("audience", LEDGER),
+    ];
+    let child = broker.post_as("orders-api", "/token", &form).token();
+    let read = |token: &str, part: usize| -> Value {
+        let bytes =
+            base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token.split('.').nth(part).unwrap()).unwrap();
+        let mut value: Value = serde_json::from_slice(&bytes).unwrap();
+        let named = ["jti", "kid"];
+        hide(&mut value, &named);
+        value
+    };
+    insta::assert_json_snapshot!([read(&first, 0), read(&first, 1), read(&child, 1)]);
+}
+
+/// Random values are hidden, and everything else is told.
+fn hide(value: &mut Value, names: &[&str]) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members.iter_mut() {
+                if names.contains(&name.as_str()) || name == "task" {
+                    *value = Value::String("…".to_owned());
+                }
+                hide(value, names);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| hide(item, names)),
+        _ => {}
+    }
+}

@@ -1,0 +1,264 @@
+//! Revocation, introspection, and our own tokens exchanged onward.
+
+use crate::support::*;
+use serde_json::json;
+
+fn off(reply: &Reply) {
+    assert_eq!((reply.status, &reply.json), (200, &json!({"active": false})));
+}
+
+#[test]
+fn a_resource_server_sees_tokens_of_its_own_audience_and_no_others() {
+    let broker = TestBroker::new();
+    let token = broker.exchange(&Token::github().sign(), &[]).token();
+    let active = broker.introspect("orders-api", &token);
+    assert_eq!(
+        (active.json["active"].as_bool(), active.text("sub")),
+        (Some(true), "github:repo:acme/app:ref:refs/heads/main")
+    );
+    assert_eq!(
+        (active.text("aud"), active.text("scope"), active.text("token_type")),
+        (ORDERS, "orders:read", "Bearer")
+    );
+    assert_eq!(active.headers["cache-control"], "no-store");
+    off(&broker.introspect("ledger-api", &token));
+    off(&broker.introspect("orders-api", "opaque"));
+    off(&broker.introspect("orders-api", &Token::github().sign()));
+    off(&broker.introspect("orders-api", &Token::github().head("typ", json!("at+jwt")).claim("iss", json!(STS)).sign()));
+    broker.clock.advance(300);
+    off(&broker.introspect("orders-api", &token));
+}
+
+#[test]
+fn a_forged_token_is_off_whatever_its_jti() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let broker = TestBroker::new();
+    let token = broker.exchange(&Token::github().sign(), &[]).token();
+    let parts: Vec<&str> = token.split('.').collect();
+    let mut claims: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
+    claims["scope"] = json!("orders:read orders:write");
+    let forged = format!("{}.{}.{}", parts[0], URL_SAFE_NO_PAD.encode(claims.to_string()), parts[2]);
+    off(&broker.introspect("orders-api", &forged));
+    let revoked = broker.post("/revoke", &[("token", &forged)]);
+    assert_eq!(revoked.status, 200);
+    assert_eq!(broker.introspect("orders-api", &token).json["active"], true, "a forgery revokes nothing");
+}
+
+#[test]
+fn introspection_needs_a_client() {
+    let broker = TestBroker::new();
+    let token = broker.exchange(&Token::github().sign(), &[]).token();
+    let refused = broker.post("/introspect", &[("token", &token)]);
+    assert_eq!(refused.refusal(), (401, "invalid_client", "client_credentials_required"));
+    assert!(refused.headers["www-authenticate"].starts_with("Basic"));
+    let bearer = [("authorization", format!("Bearer {token}"))];
+    assert_eq!(send_to(broker.address, "/introspect", &bearer, &[("token", &token)]).status, 401);
+    assert_eq!(broker.post_as("orders-api", "/introspect", &[]).refusal(), (400, "invalid_request", "token_missing"));
+    assert_eq!(
+        broker.post_as("orders-api", "/introspect", &[("token", "a"), ("token", "b")]).refusal().2,
+        "parameter_repeated"
+    );
+}
+
+#[test]
+fn client_credentials_are_read_raw_and_form_encoded_and_nothing_else_proves_anyone() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let broker = TestBroker::new();
+    let with =
+        |value: String| send_to(broker.address, "/introspect", &[("authorization", value)], &[("token", "x")]).status;
+    let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
+    let right = secret("orders-api");
+    let encoded: String = form_urlencoded::byte_serialize(right.as_bytes()).collect();
+    assert_eq!(with(basic(&format!("orders-api:{right}"))), 200);
+    assert_eq!(with(basic(&format!("orders-api:{encoded}"))), 200);
+    assert_eq!(with(format!("basic {}", STANDARD.encode(format!("orders-api:{right}")))), 200);
+    for wrong in [
+        basic("orders-api:"),
+        basic("orders-api"),
+        basic(""),
+        basic(":"),
+        basic(&format!("unknown:{right}")),
+        basic(&format!("orders-api:{right} ")),
+        basic(&format!("ledger-api:{right}")),
+        basic(&format!("ORDERS-API:{right}")),
+        "Basic !!!".to_owned(),
+        "Basic".to_owned(),
+        format!("Digest {right}"),
+        basic("orders-api:\u{0}"),
+    ] {
+        assert_eq!(with(wrong.clone()), 401, "{wrong}");
+    }
+    // Bad credentials are refused before the token is looked at.
+    let form = [("grant_type", GRANT), ("subject_token", "x"), ("subject_token_type", JWT), ("audience", ORDERS)];
+    let reply = send_to(broker.address, "/token", &[("authorization", basic("orders-api:wrong"))], &form);
+    assert_eq!(reply.refusal(), (401, "invalid_client", "client_refused"));
+    let mismatch = [&form[..], &[("client_id", "ledger-api")]].concat();
+    assert_eq!(broker.post_as("orders-api", "/token", &mismatch).refusal(), (401, "invalid_client", "client_refused"));
+}
+
+#[test]
+fn whoever_presents_a_token_of_nobody_in_particular_may_end_it() {
+    let broker = TestBroker::new();
+    let token = broker.exchange(&Token::github().sign(), &[]).token();
+    let other = broker.exchange(&Token::github().sign(), &[]).token();
+    for _ in 0..2 {
+        let reply = broker.post("/revoke", &[("token", &token), ("token_type_hint", "refresh_token")]);
+        assert_eq!((reply.status, reply.text.as_str()), (200, ""));
+    }
+    off(&broker.introspect("orders-api", &token));
+    assert_eq!(broker.introspect("orders-api", &other).json["active"], true);
+    for unknown in ["opaque", &Token::github().sign()] {
+        assert_eq!(broker.post("/revoke", &[("token", unknown)]).status, 200);
+    }
+    assert_eq!(broker.post("/revoke", &[]).refusal(), (400, "invalid_request", "token_missing"));
+    let broker = broker.restart();
+    off(&broker.introspect("orders-api", &token));
+    assert_eq!(broker.introspect("orders-api", &other).json["active"], true);
+}
+
+/// A token for orders, minted from orders-api's own exchange of a workload's token for orders.
+fn chain(broker: &TestBroker) -> (String, String, String) {
+    let first = broker.exchange(&Token::github().sign(), &[]).token();
+    let again = |token: &str| {
+        broker.post_as(
+            "orders-api",
+            "/token",
+            &[
+                ("grant_type", GRANT),
+                ("subject_token", token),
+                ("subject_token_type", ACCESS_TOKEN),
+                ("audience", ORDERS),
+            ],
+        )
+    };
+    let second = again(&first).token();
+    let third = again(&second).token();
+    (first, second, third)
+}
+
+#[test]
+fn a_child_dies_with_any_token_above_it() {
+    let broker = TestBroker::new();
+    let active = |token: &str| broker.introspect("orders-api", token).json["active"].as_bool().unwrap();
+    let (first, second, third) = chain(&broker);
+    assert!(active(&first) && active(&second) && active(&third));
+    assert_eq!(broker.post_as("orders-api", "/revoke", &[("token", &second)]).status, 200);
+    assert_eq!((active(&first), active(&second), active(&third)), (true, false, false));
+    let (first, second, third) = chain(&broker);
+    assert_eq!(broker.post("/revoke", &[("token", &first)]).status, 200);
+    assert_eq!((active(&first), active(&second), active(&third)), (false, false, false));
+    let reply = broker.post_as(
+        "orders-api",
+        "/token",
+        &[("grant_type", GRANT), ("subject_token", &third), ("subject_token_type", ACCESS_TOKEN), ("audience", ORDERS)],
+    );
+    assert_eq!(reply.refusal(), (400, "invalid_request", "subject_token_revoked"));
+    let broker = broker.restart();
+    assert_eq!(broker.introspect("orders-api", &third).json, json!({"active": false}));
+}
+
+#[test]
+fn a_clients_token_is_ended_by_that_client_alone() {
+    let broker = TestBroker::new();
+    let (_, second, _) = chain(&broker);
+    assert_eq!(
+        broker.post("/revoke", &[("token", &second)]).refusal(),
+        (401, "invalid_client", "client_credentials_required")
+    );
+    let reply = broker.post_as("ledger-api", "/revoke", &[("token", &second)]);
+    assert_eq!((reply.status, reply.text.as_str()), (200, ""), "no oracle");
+    assert_eq!(broker.introspect("orders-api", &second).json["active"], true);
+    assert_eq!(broker.post_as("orders-api", "/revoke", &[("token", &second)]).status, 200);
+    off(&broker.introspect("orders-api", &second));
+}
+
+#[test]
+fn our_own_token_is_exchanged_by_a_client_that_its_aud_names_and_never_for_more() {
+    let broker = TestBroker::new();
+    let first = broker.exchange(&Token::cluster().sign(), &[("scope", "orders:read")]);
+    let token = first.token();
+    let onward = |client: Option<&str>, audience: &str, scope: &str| {
+        let form = [
+            ("grant_type", GRANT),
+            ("subject_token", &token),
+            ("subject_token_type", ACCESS_TOKEN),
+            ("audience", audience),
+            ("scope", scope),
+        ];
+        match client {
+            Some(client) => broker.post_as(client, "/token", &form),
+            None => broker.post("/token", &form),
+        }
+    };
+    assert_eq!(onward(None, ORDERS, "").refusal(), (400, "invalid_request", "presenter_not_audience"));
+    assert_eq!(onward(Some("ledger-api"), ORDERS, "").refusal(), (400, "invalid_request", "presenter_not_audience"));
+    let same = onward(Some("orders-api"), ORDERS, "");
+    assert_eq!((same.status, same.text("scope")), (200, "orders:read"), "{}", same.text);
+    // More scope, or another target, is asked as `impersonate`, which no policy permits at orders.
+    assert_eq!(onward(Some("orders-api"), ORDERS, "orders:write").status, 400);
+    let ledger = onward(Some("orders-api"), LEDGER, "");
+    assert_eq!(ledger.status, 200, "{}", ledger.text);
+    assert!(ledger.json["expires_in"].as_i64() <= first.json["expires_in"].as_i64(), "60 s, though ledger allows 120");
+    let granted = broker.event(&ledger).granted.unwrap();
+    assert_eq!((granted.sub.as_str(), granted.lineage.len()), ("cluster:system:serviceaccount:prod:deployer", 1));
+    assert_eq!(granted.task, broker.event(&first).granted.unwrap().task);
+    assert_eq!(broker.event(&ledger).client.as_deref(), Some("orders-api"));
+    broker.clock.advance(60);
+    assert_eq!(onward(Some("orders-api"), ORDERS, "").refusal().2, "subject_token_refused");
+}
+
+#[test]
+fn a_lineage_ends_at_its_bound() {
+    let broker = TestBroker::new();
+    let mut token = broker.exchange(&Token::github().sign(), &[]).token();
+    let again = |token: &str| {
+        broker.post_as(
+            "orders-api",
+            "/token",
+            &[
+                ("grant_type", GRANT),
+                ("subject_token", token),
+                ("subject_token_type", ACCESS_TOKEN),
+                ("audience", ORDERS),
+            ],
+        )
+    };
+    for _ in 0..8 {
+        token = again(&token).token();
+    }
+    assert_eq!(again(&token).refusal(), (400, "invalid_request", "lineage_too_long"));
+}
+
+#[test]
+fn a_client_that_presents_a_workloads_assertion_impersonates_it_and_needs_leave() {
+    let broker = TestBroker::new();
+    let form = |token: &'static str, audience| {
+        [("grant_type", GRANT), ("subject_token", token), ("subject_token_type", JWT), ("audience", audience)]
+    };
+    let token: &'static str = Box::leak(Token::github().sign().into_boxed_str());
+    assert_eq!(broker.post_as("orders-api", "/token", &form(token, ORDERS)).refusal().2, "target_refused");
+    assert_eq!(broker.post_as("ledger-api", "/token", &form(token, LEDGER)).refusal().2, "target_refused");
+    let reply = broker.post_as("orders-api", "/token", &form(token, LEDGER));
+    assert_eq!(reply.status, 200, "{}", reply.text);
+}
+
+#[test]
+fn tokens_of_an_issuer_that_was_taken_out_are_exchanged_no_more() {
+    let broker = TestBroker::new();
+    let token = broker.exchange(&Token::cluster().sign(), &[]).token();
+    let config = std::fs::read_to_string(broker.config()).unwrap();
+    broker.write(
+        "countersign.toml",
+        &config.replace("issuer = \"https://cluster.test\"", "issuer = \"https://another.test\""),
+    );
+    let broker = broker.restart();
+    let reply = broker.post_as(
+        "orders-api",
+        "/token",
+        &[("grant_type", GRANT), ("subject_token", &token), ("subject_token_type", ACCESS_TOKEN), ("audience", ORDERS)],
+    );
+    assert_eq!(reply.refusal(), (400, "invalid_request", "subject_token_refused"));
+    assert_eq!(broker.reason(&reply), "issuer_unknown");
+}
