@@ -3,7 +3,6 @@
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -113,6 +112,6 @@ fn pair(chain: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
         return Err(file(chain, &"it holds no PEM certificate"));
     }
     let private = PrivateKeyDer::from_pem_file(key).map_err(|fault| file(key, &fault))?;
-    CertifiedKey::from_der(certificates, private, &aws_lc_rs::default_provider())
+    CertifiedKey::from_der(certificates, private, &rustls::crypto::aws_lc_rs::default_provider())
         .map_err(|fault| TlsError::Pair(chain.to_owned(), key.to_owned(), fault.to_string()))
 }

@@ -115,18 +115,22 @@ impl Loader {
         self.slices.add(policy).map_err(|fault| format!("`{id}`: {fault}"))
     }
 
+    fn located(&self, policy: &PolicyId, fault: &impl Diagnostic) -> String {
+        let home = self.homes.get(&policy.to_string()).map_or("", String::as_str);
+        format!("{home}:{}", located(self.texts.get(home).map_or("", String::as_str), fault))
+    }
+
     fn finish(mut self) -> Result<Policy, LoadError> {
         let schema = match Schema::from_cedarschema_str(SCHEMA) {
             Ok((schema, _)) => schema,
             Err(fault) => return Err(LoadError(vec![format!("schema.cedarschema: {fault}")])),
         };
         let result = Validator::new(schema).validate(&self.set, ValidationMode::Strict);
-        for fault in result.validation_errors() {
-            let id = fault.policy_id().to_string();
-            let home = self.homes.get(&id).cloned().unwrap_or_default();
-            let text = self.texts.get(&home).map_or("", String::as_str);
-            self.problems.push(format!("{home}:{}", located(text, fault)));
-        }
+        // A policy that can never apply is a warning to Cedar; a forbid of that kind would only look like safety.
+        let errors = result.validation_errors().map(|fault| self.located(fault.policy_id(), fault));
+        let warnings = result.validation_warnings().map(|fault| self.located(fault.policy_id(), fault));
+        let faults: Vec<String> = errors.chain(warnings).collect();
+        self.problems.extend(faults);
         if self.set.is_empty() && self.problems.is_empty() {
             self.problems
                 .push("there is no policy, so everything would be refused; write one in a `*.cedar` file".to_owned());

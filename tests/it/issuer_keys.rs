@@ -43,6 +43,7 @@ fn a_flood_of_unknown_kids_causes_one_refresh_a_cooldown() {
     let upstream = Upstream::issuer(keys().cluster.jwks());
     let broker = discovered(&upstream).start();
     assert_eq!(broker.exchange(&token(&upstream).sign(), &[]).status, 200);
+    broker.clock.advance(31);
     let before = upstream.connections();
     let flood = |round: usize| {
         std::thread::scope(|scope| {

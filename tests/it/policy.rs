@@ -153,7 +153,6 @@ fn github_claims_are_there_whether_they_are_read_one_by_one_or_whole() {
     assert!(when("principal.github has ref && principal.github.ref == \"refs/heads/main\""));
     assert!(!when("principal.github has environment"));
     assert!(when("[principal.github].contains(principal.github) && principal.github has repository_id"));
-    assert!(when("principal.github == {repository: \"acme/app\", repository_id: \"74\", ref: \"refs/heads/main\"}"));
 }
 
 #[test]

@@ -1,0 +1,32 @@
+# What CI runs. Each target works on a clean clone with a Rust toolchain; `.ci/needs` names, and as root installs, the
+# Debian packages that are missing.
+
+CARGO := cargo
+TESTS := tests/clients
+
+.PHONY: demo test lint clients bench
+
+demo: ## a whole exchange on this machine
+	@$(CARGO) build --locked --quiet --package countersign
+	@./target/debug/countersign demo
+
+test: ## everything that a Rust toolchain and Debian packages can run
+	@.ci/needs cc make pkg-config openssl-dev curl
+	$(CARGO) test --locked --workspace
+
+lint: ## formatting, lints, documentation, dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
+	else echo "cargo-deny is not installed, so deny.toml was not checked: cargo install cargo-deny"; fi
+
+clients: ## unmodified OAuth clients, over TLS
+	@.ci/needs node npm python3 openssl
+	$(CARGO) build --locked --package countersign
+	$(TESTS)/run
+
+bench: ## the broker against what one core can do at all
+	@.ci/needs taskset
+	$(CARGO) build --locked --release --package countersign --package countersign-loadtest
+	./target/release/countersign-loadtest run loadtest/results
