@@ -91,7 +91,8 @@ impl Drop for Process {
 
 /// Moves the generator, all its threads, to the second core.
 pub(crate) fn pin_myself() -> Result<(), Fault> {
-    let moved = Command::new("taskset").args(["-acp", "1", &std::process::id().to_string()]).stdout(Stdio::null()).status()?;
+    let moved =
+        Command::new("taskset").args(["-acp", "1", &std::process::id().to_string()]).stdout(Stdio::null()).status()?;
     if moved.success() { Ok(()) } else { Err("the generator needs a second core".into()) }
 }
 

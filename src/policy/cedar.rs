@@ -158,13 +158,6 @@ impl Asker {
         let resource = uid(&self.target, &question.resource.audience);
         Request::new(principal, action, resource, context, Some(&self.schema)).map_err(said)
     }
-
-    /// Whether the entities of `question` fit the schema: what strict validation takes for granted.
-    #[cfg(test)]
-    pub(super) fn entities_conform(&self, question: &Question) -> Result<(), String> {
-        let entities: Vec<Entity> = self.entities(question)?.iter().cloned().collect();
-        Entities::from_entities(entities, Some(&self.schema)).map(drop).map_err(said)
-    }
 }
 
 fn denied(scope: &str, fault: String) -> Verdict {
@@ -191,4 +184,52 @@ fn optional(attributes: &mut Vec<(String, Value)>, name: &str, value: Option<&St
 
 fn said(fault: impl Display) -> String {
     fault.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{GitHub, Workload};
+    use crate::policy::{Action, Facts, Hints, SCHEMA};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    #[test]
+    fn what_is_built_fits_the_schema_for_every_kind_of_workload() {
+        let claims: serde_json::Map<_, _> =
+            GitHub::CLAIMS.iter().map(|name| ((*name).to_owned(), "x".into())).collect();
+        let every = [
+            Attributes::Oidc(BTreeMap::from([("env".to_owned(), "prod".to_owned())])),
+            Attributes::GitHubActions(Box::new(GitHub::read(&claims).unwrap())),
+            Attributes::GitHubActions(Box::default()),
+            Attributes::Spiffe { trust_domain: "td.test".to_owned(), path: "/a".to_owned() },
+            Attributes::OwnToken,
+        ];
+        let mut reads = Reads { whole_github: true, ..Reads::default() };
+        reads.context.extend(["now".to_owned(), "network".to_owned()]);
+        let asker = Asker::new(SCHEMA, reads).unwrap();
+        for attributes in every {
+            let text = || Some("x".to_owned());
+            let question = Question {
+                principal: Arc::new(Workload {
+                    name: "a:b".to_owned(),
+                    issuer: "a".to_owned(),
+                    owner: text(),
+                    environment: text(),
+                    attributes,
+                }),
+                action: Action::Impersonate,
+                resource: Facts { audience: "t".to_owned(), owner: text(), environment: text(), sensitivity: text() },
+                scopes: vec![String::new()],
+                client: text(),
+                lifetime: Some(1),
+                now: 1_795_304_539,
+                network: "::1".to_owned(),
+                hints: Hints { client_id: text() },
+            };
+            let entities: Vec<Entity> = asker.entities(&question).unwrap().iter().cloned().collect();
+            Entities::from_entities(entities, Some(&asker.schema)).unwrap();
+            asker.request(&question, "x").unwrap();
+        }
+    }
 }

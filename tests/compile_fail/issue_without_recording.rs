@@ -1,16 +1,9 @@
-//! What leaves was recorded: an `Issued` cannot be made outside, nor can the stages before it.
+//! What leaves was recorded, and each stage before it was passed: none of them can be made outside.
 use countersign::exchange::{AuthorizedExchange, BoundExchange, Issued, MintedToken};
 
-fn skip(bound: BoundExchange) -> AuthorizedExchange {
-    AuthorizedExchange { bound, scopes: Default::default(), expires: todo!() }
+fn main() {
+    let _ = BoundExchange { client: None };
+    let _ = AuthorizedExchange { scopes: Default::default() };
+    let _ = MintedToken { token: String::new() };
+    let _ = Issued { access_token: String::new() };
 }
-
-fn mint(authorized: AuthorizedExchange) -> MintedToken {
-    MintedToken::mint(authorized)
-}
-
-fn issue() -> Issued {
-    Issued { access_token: String::new(), expires_in: 1, scopes: Default::default() }
-}
-
-fn main() {}

@@ -1,5 +1,7 @@
 //! The integration tests: one binary, because linking is slow. Each starts a whole broker over HTTP, with a clock to
 //! advance, and issuers that sign real tokens.
+#![expect(unreachable_pub, reason = "a test crate is nobody's library")]
+#![expect(clippy::disallowed_methods, reason = "tests wait for real processes and read their own environment")]
 
 mod architecture;
 mod assertions;
