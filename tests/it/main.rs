@@ -2,6 +2,13 @@
 //! advance, and issuers that sign real tokens.
 #![expect(unreachable_pub, reason = "a test crate is nobody's library")]
 #![expect(clippy::disallowed_methods, reason = "tests wait for real processes and read their own environment")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails"
+)]
 
 mod architecture;
 mod assertions;

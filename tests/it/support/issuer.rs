@@ -89,7 +89,7 @@ fn jti() -> String {
     format!("jti-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn object(value: Value) -> Map<String, Value> {
+fn object(value: &Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
 }
 
@@ -98,8 +98,10 @@ impl Token {
     pub fn github() -> Self {
         let key = keys().github.clone();
         Self {
-            header: object(json!({"typ": "JWT", "alg": key.alg, "kid": key.kid, "x5t": "eBZ_cn3sXYAd0ch4THBKHIgOwOE"})),
-            claims: object(json!({
+            header: object(
+                &json!({"typ": "JWT", "alg": key.alg, "kid": key.kid, "x5t": "eBZ_cn3sXYAd0ch4THBKHIgOwOE"}),
+            ),
+            claims: object(&json!({
                 "iss": GITHUB, "sub": MAIN, "aud": STS, "jti": jti(), "nbf": NOW - 600, "iat": NOW, "exp": NOW + 300,
                 "repository": "acme/app", "repository_id": "74", "repository_owner": "acme", "repository_owner_id": "41",
                 "ref": "refs/heads/main", "ref_type": "branch", "event_name": "push", "run_id": "9", "actor": "octocat",
@@ -113,8 +115,8 @@ impl Token {
     pub fn cluster() -> Self {
         let key = keys().cluster.clone();
         Self {
-            header: object(json!({"alg": key.alg, "kid": key.kid})),
-            claims: object(json!({
+            header: object(&json!({"alg": key.alg, "kid": key.kid})),
+            claims: object(&json!({
                 "iss": CLUSTER, "sub": "system:serviceaccount:prod:deployer", "aud": [STS], "iat": NOW, "exp": NOW + 3_000,
                 "env": "prod",
             })),
@@ -126,7 +128,7 @@ impl Token {
     pub fn svid() -> Self {
         let key = keys().spiffe.clone();
         Self {
-            header: object(json!({"alg": key.alg, "kid": key.kid, "typ": "JWT"})),
+            header: object(&json!({"alg": key.alg, "kid": key.kid, "typ": "JWT"})),
             claims: object(
                 json!({"sub": "spiffe://td.test/ns/pay/sa/web", "aud": [STS], "iat": NOW, "exp": NOW + 300}),
             ),
