@@ -6,8 +6,8 @@ use crate::audit::{AuditError, AuditLog};
 use crate::client::{Client, Clients};
 use crate::config::{self, Config, IssuerKind, KeyPlace, Problems};
 use crate::control::{self, Control, ControlError};
-use crate::domain::{Clock, Entropy, NameTemplate, NoEntropy, Target, Targets};
-use crate::exchange::{Broker, Parts, Snapshot};
+use crate::domain::{Clock, DecisionId, Entropy, NoEntropy, Target, Targets, TokenId};
+use crate::exchange::{self, Answer, Broker, Parts, Snapshot};
 use crate::http::{self, Certificate, Limits, TlsError};
 use crate::policy::{LoadError, Policy};
 use crate::revocation::Revocations;
@@ -185,7 +185,7 @@ impl Installation {
             algorithms: issuer.algorithms,
             max_lifetime: issuer.max_lifetime,
             single_use: issuer.single_use,
-            workload: issuer.workload.and_then(|template| template.parse::<NameTemplate>().ok()),
+            workload: issuer.workload,
             owner: issuer.owner,
             environment: issuer.environment,
             keys: Arc::new(keys),
@@ -214,6 +214,28 @@ impl Installation {
         let replica = replica(&self.config.store, &*entropy)?;
         let issuer = self.config.server.issuer.clone();
         Ok(Broker::new(Parts { issuer, replica, snapshot, keys, revocations, first_uses, audit, clock, entropy }))
+    }
+
+    /// Ends the token `jti` in the store, where no broker runs. Needs neither policies nor issuers nor keys, so that what
+    /// is wrong with them never stands in the way.
+    ///
+    /// # Errors
+    /// [`StartError`] where store or audit log cannot be used.
+    pub async fn revoke(
+        &self,
+        jti: &TokenId,
+        clock: &dyn Clock,
+        entropy: &dyn Entropy,
+    ) -> Result<Answer<()>, StartError> {
+        let store_fault = |fault| StartError::Store(self.config.store.clone(), fault);
+        let now = clock.now();
+        let store: Arc<dyn RevocationLog> = Arc::new(Embedded::open(&self.config.store, now).map_err(store_fault)?);
+        let audit = Arc::new(AuditLog::open(&self.config.audit)?);
+        let revocations = Arc::new(Revocations::load(store, now).await.map_err(store_fault)?);
+        let mut random = [0; 12];
+        entropy.fill(&mut random)?;
+        let decision = DecisionId::new(&replica(&self.config.store, entropy)?, &URL_SAFE_NO_PAD.encode(random));
+        Ok(exchange::revoke_by_id(jti, decision, &revocations, &audit, now).await)
     }
 
     /// Puts the broker together and opens its listeners.

@@ -10,9 +10,6 @@ use zeroize::Zeroizing;
 /// Why a caller is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// A method that is not supported.
-    #[error("the client used a method that is not supported")]
-    Unsupported,
     /// Credentials are needed and were not sent.
     #[error("the client sent no credentials where they are needed")]
     Required,

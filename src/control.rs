@@ -6,7 +6,7 @@ use crate::exchange::Broker;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as Client;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,11 +76,15 @@ impl Control {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(fault)?;
         }
-        if path.exists() {
-            if Client::connect(path).is_ok() {
-                return Err(ControlError::InUse(path.to_owned()));
+        match fs::symlink_metadata(path) {
+            Ok(there) if !there.file_type().is_socket() => {
+                return Err(fault(io::Error::other(
+                    "something else than a socket is there; name another `server.control`",
+                )));
             }
-            fs::remove_file(path).map_err(fault)?;
+            Ok(_) if Client::connect(path).is_ok() => return Err(ControlError::InUse(path.to_owned())),
+            Ok(_) => fs::remove_file(path).map_err(fault)?,
+            Err(_) => {}
         }
         let listener = UnixListener::bind(path).map_err(fault)?;
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(fault)?;

@@ -27,6 +27,9 @@ pub enum Error {
     /// No target has this name.
     #[error("no target has the name that was asked for")]
     UnknownTarget,
+    /// The names that were asked for are not all of one target.
+    #[error("the `audience` and `resource` values do not all name one target")]
+    SeveralTargets,
     /// Policy permits nothing for this target.
     #[error("no policy permits this workload anything at this target")]
     TargetDenied,
@@ -85,12 +88,13 @@ const REFUSED: Wire = wire(
     "subject_token_refused",
     "the subject token is not accepted; the operator can explain this decision",
 );
-/// What a caller learns of a target that is unknown, denied, or denied to it.
+/// What a caller learns of a target that is unknown, denied, or denied to it, and of names that are not all of one target:
+/// whether two of them are is nothing to tell a stranger.
 const NO_TARGET: Wire = wire(
     400,
     "invalid_target",
     "target_refused",
-    "the target is not available to this workload; the operator can explain this decision",
+    "the target is not available to this workload, or not all names are of one target; the operator can explain this decision",
 );
 
 impl Error {
@@ -99,12 +103,6 @@ impl Error {
     pub fn wire(&self) -> Wire {
         match self {
             Self::Request(fault) => fault.wire(),
-            Self::Client(ClientError::Unsupported) => wire(
-                401,
-                "invalid_client",
-                "client_method_unsupported",
-                "this way to authenticate is not supported; use HTTP Basic (client_secret_basic)",
-            ),
             Self::Client(ClientError::Required) => {
                 wire(401, "invalid_client", "client_credentials_required", "this request needs client credentials")
             }
@@ -124,7 +122,7 @@ impl Error {
                 "lineage_too_long",
                 "the subject token has as many tokens above it as one may have; exchange an earlier one",
             ),
-            Self::UnknownTarget | Self::TargetDenied => NO_TARGET,
+            Self::UnknownTarget | Self::SeveralTargets | Self::TargetDenied => NO_TARGET,
             Self::ScopeDenied => wire(
                 400,
                 "invalid_scope",
@@ -147,6 +145,7 @@ impl Error {
         match self {
             Self::Assertion(fault) => fault.reason(),
             Self::UnknownTarget => "target_unknown",
+            Self::SeveralTargets => "several_targets",
             Self::TargetDenied => "target_denied",
             Self::Request(_)
             | Self::Client(_)

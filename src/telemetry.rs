@@ -1,4 +1,4 @@
-//! Logs: for people, on standard error. Never a token, at any level: none of our types that hold one can be printed.
+//! Logs: for people, on standard error. Never a token, at any level: no type of ours that holds one prints it.
 
 use tracing::level_filters::LevelFilter;
 

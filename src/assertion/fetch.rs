@@ -24,7 +24,7 @@ pub enum FetchError {
     /// A private, loopback, link-local or otherwise special address.
     #[error("the address is not public; set `allow_private_addresses = true` for this issuer if it is meant")]
     PrivateAddress,
-    /// Larger than [`MAX_DOCUMENT_BYTES`].
+    /// Larger than 256 KiB.
     #[error("the document is larger than {MAX_DOCUMENT_BYTES} bytes")]
     TooLarge,
     /// Not 200. Redirects are not followed.

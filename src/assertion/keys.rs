@@ -66,6 +66,9 @@ pub enum KeyFault {
     /// None was ever read, or the last good set is past the staleness bound.
     #[error("no key set of this issuer is fresh enough to be trusted")]
     NoneFresh,
+    /// As many requests as may are waiting for them.
+    #[error("as many requests as may are waiting for the issuer's keys")]
+    Busy,
     /// They could not be fetched.
     #[error("the issuer's keys cannot be fetched: {0}")]
     Fetch(#[from] FetchError),
@@ -90,9 +93,14 @@ pub struct IssuerKeys {
     refresh: Refresh,
     clock: Arc<dyn Clock>,
     held: ArcSwapOption<Held>,
-    /// When a token last caused a refresh. Holding the lock is the single flight.
+    /// When a token last caused a refresh. Whoever holds the lock is the one who fetches.
     flight: tokio::sync::Mutex<Option<Timestamp>>,
+    /// Who may wait for it.
+    waiting: tokio::sync::Semaphore,
 }
+
+/// How many requests may wait for one issuer's refresh; more are answered 503 at once.
+const WAITING: usize = 128;
 
 #[derive(Debug)]
 struct Held {
@@ -112,7 +120,8 @@ impl IssuerKeys {
     #[must_use]
     pub fn new(source: KeySource, algorithms: Vec<Algorithm>, refresh: Refresh, clock: Arc<dyn Clock>) -> Self {
         let (held, flight) = (ArcSwapOption::empty(), tokio::sync::Mutex::new(None));
-        Self { source, algorithms, refresh, clock, held, flight }
+        let waiting = tokio::sync::Semaphore::new(WAITING);
+        Self { source, algorithms, refresh, clock, held, flight, waiting }
     }
 
     /// The keys to judge a token with `kid` and `algorithm` by. Where the set that is held lacks the `kid` or is not
@@ -132,13 +141,15 @@ impl IssuerKeys {
         {
             return Ok(Arc::clone(&held.keys));
         }
+        // One slow issuer must not hold every request that the broker may work on.
+        let _waiting = self.waiting.try_acquire().map_err(|_| KeyFault::Busy)?;
         let seen = self.held.load_full();
         let mut last = self.flight.lock().await;
         let refreshed_meanwhile = !same(seen.as_ref(), self.held.load_full().as_ref());
         let cooling = last.is_some_and(|last| now.since(last).abs() < self.refresh.cooldown.seconds());
         if !refreshed_meanwhile && !cooling {
             *last = Some(now);
-            if let Err(fault) = self.refresh().await {
+            if let Err(fault) = self.take().await {
                 tracing::warn!(source = %self.source.describe(), %fault, "keys not refreshed");
             }
         }
@@ -163,6 +174,12 @@ impl IssuerKeys {
     /// # Errors
     /// [`KeyFault`] says why they could not be read; what was held stays until it is stale.
     pub async fn refresh(&self) -> Result<usize, KeyFault> {
+        let _single = self.flight.lock().await;
+        self.take().await
+    }
+
+    /// Only under the lock: a slow answer of before must not replace a later one.
+    async fn take(&self) -> Result<usize, KeyFault> {
         let document = self.read().await?;
         let is_bundle = matches!(self.source, KeySource::Bundle(_));
         let usage = if is_bundle { KeyUse::JwtSvid } else { KeyUse::Signature };

@@ -33,6 +33,9 @@ pub struct Event {
     /// Every check in order; the first that does not hold is the refusal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
+    /// What the caller asked for, where policy was not reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// What policy was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<Question>,
@@ -50,7 +53,20 @@ pub struct Event {
     pub revoked: Option<String>,
 }
 
-/// What was asked for.
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// `audience` and `resource` values, cut to a bound.
+    pub targets: Vec<String>,
+    /// `scope`.
+    pub scope: String,
+    /// `lifetime`, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<i64>,
+}
+
+/// What kind of request it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -66,6 +82,8 @@ pub enum Kind {
 pub enum Outcome {
     /// A token was given, or a revocation recorded.
     Granted,
+    /// A revocation of what is no live token here, or not the caller's: answered, and nothing happened.
+    NoEffect,
     /// Refused.
     Refused,
     /// Something that the broker depends on was down.

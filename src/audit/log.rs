@@ -2,6 +2,7 @@
 
 use super::chain::{self, Broken, Head};
 use super::event::{Event, SCHEMA_VERSION};
+use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -49,6 +50,10 @@ impl AuditLog {
         let io = |fault| AuditError::Io(path.clone(), fault);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
         let mut file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(&path).map_err(io)?;
+        // One chain has one writer.
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|fault| {
+            AuditError::Io(path.clone(), io::Error::other(format!("another broker writes it ({fault})")))
+        })?;
         let report = chain::tail(&mut file, &path)?;
         if report.torn > 0 {
             tracing::warn!(bytes = report.torn, "the last line was cut short by a crash and is removed");

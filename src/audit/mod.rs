@@ -7,6 +7,6 @@ mod log;
 mod trail;
 
 pub use chain::{Broken, Head, Report, find, verify};
-pub use event::{Check, Event, Granted, Kind, Outcome, Refused, SCHEMA_VERSION, Subject};
+pub use event::{Asked, Check, Event, Granted, Kind, Outcome, Refused, SCHEMA_VERSION, Subject};
 pub use log::{AuditError, AuditLog};
 pub use trail::Trail;

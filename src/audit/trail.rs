@@ -1,7 +1,7 @@
 //! The event of one exchange while it is made. It is written when it is closed, or when it is dropped: a caller that goes
 //! away, and a fault that unwinds, leave their event too.
 
-use super::event::{Check, Event, Granted, Kind, Outcome, Refused, Subject};
+use super::event::{Asked, Check, Event, Granted, Kind, Outcome, Refused, Subject};
 use super::log::{AuditError, AuditLog};
 use crate::domain::{ClientId, DecisionId, Timestamp};
 use crate::policy::{Decision, Question};
@@ -49,6 +49,7 @@ impl Trail {
             client: None,
             subject: None,
             checks: Vec::with_capacity(16),
+            asked: None,
             question: None,
             answer: None,
             refused: None,
@@ -84,8 +85,14 @@ impl Trail {
         });
     }
 
+    /// Notes what the caller asked for. It is kept where policy was not reached; a question of policy says more.
+    pub fn asked(&mut self, asked: Asked) {
+        self.event.asked = Some(asked);
+    }
+
     /// Notes what policy was asked and what it answered.
     pub fn decided(&mut self, question: Question, answer: Decision) {
+        self.event.asked = None;
         self.event.question = Some(question);
         self.event.answer = Some(answer);
     }
@@ -99,9 +106,17 @@ impl Trail {
     ///
     /// # Errors
     /// [`AuditError`] when the event is not written: then nothing may leave. The event can still be closed as refused.
-    pub fn grant(&mut self, granted: Option<Granted>) -> Result<(), AuditError> {
-        self.event.outcome = Outcome::Granted;
-        self.event.granted = granted;
+    pub fn grant(&mut self, granted: Granted) -> Result<(), AuditError> {
+        self.event.granted = Some(granted);
+        self.done(Outcome::Granted)
+    }
+
+    /// Writes how something ended that gives no token.
+    ///
+    /// # Errors
+    /// As [`Trail::grant`].
+    pub fn done(&mut self, outcome: Outcome) -> Result<(), AuditError> {
+        self.event.outcome = outcome;
         match self.log.take() {
             Some(log) => log.append(&self.event).inspect_err(|_| {
                 self.event.granted = None;
@@ -112,7 +127,13 @@ impl Trail {
     }
 
     /// Writes why nothing is given. A refusal that cannot be written is still a refusal.
-    pub fn refuse(mut self, outcome: Outcome, refused: Refused) {
+    pub fn refuse(mut self, outcome: Outcome, refused: Refused, expected: &'static str) {
+        // A refusal that compared nothing in particular is told as a check as well, so that the list always ends with it.
+        if self.event.checks.iter().all(Check::holds) {
+            let presented = cut(refused.message.clone().into());
+            let name = refused.reason.clone().into();
+            self.event.checks.push(Check { name, presented, expected: Some(expected.into()) });
+        }
         self.event.outcome = outcome;
         self.event.refused = Some(refused);
         self.write();

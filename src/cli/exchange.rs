@@ -85,6 +85,10 @@ pub(super) fn run(arguments: &Exchange, output: Output) -> Result<ExitCode, Fail
         (None, Some(name)) => Some(variable(name)?),
         (None, None) => None,
     };
+    if arguments.client_id.is_some() && secret.is_none() {
+        let message = "`--client-id` needs its secret; name it with --client-secret-file or --client-secret-env";
+        return Err(Failure(message.to_owned()));
+    }
     let basic = arguments.client_id.as_deref().zip(secret.as_ref().map(|secret| secret.as_str()));
     let client = Client::new(arguments.ca_file.as_deref())?;
     let answer = crate::http::block_on(client.post(&format!("{broker}/token"), &form, basic))?;

@@ -11,7 +11,10 @@ use std::process::ExitCode;
 
 /// Explain a decision from the audit log.
 #[derive(Debug, Args)]
-#[command(after_help = "The id is in the header Countersign-Decision of every answer, and in the body of a refusal.")]
+#[command(
+    after_help = "The id is in the header Countersign-Decision of every exchange and revocation, and in the body of a refusal.
+Introspection decides nothing and leaves no event."
+)]
 pub(super) struct Explain {
     /// The decision's id.
     decision: String,
@@ -34,6 +37,7 @@ pub(super) fn run(arguments: &Explain, config: &Path, output: Output) -> Result<
 pub(super) fn describe(event: &Event) -> String {
     let (style, outcome) = match event.outcome {
         Outcome::Granted => (GOOD, "granted"),
+        Outcome::NoEffect => (DIM, "nothing to do"),
         Outcome::Refused => (BAD, "refused"),
         Outcome::Unavailable => (BAD, "not available"),
         Outcome::Abandoned => (BAD, "abandoned"),

@@ -10,7 +10,7 @@ use crate::signing;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
-use countersign_verify::{AccessToken, LEEWAY, Refusal, Verifier, json as strict};
+use countersign_verify::{AccessToken, Refusal, Verifier, json as strict};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 #[derive(Debug, Args)]
 #[command(
     after_help = "A token of the broker is verified with the configuration's own keys, or as a resource server would: with
---jwks, --issuer and --audience. An assertion is judged as the broker would judge it, issuers' keys and all;
+--jwks, --issuer and --audience. An assertion is judged by the checks of the broker, issuers' keys and all;
 what the store knows (revocations, first use) is not asked. Exit status 1 says that it is not believed."
 )]
 pub(super) struct Inspect {
@@ -49,9 +49,8 @@ pub(super) fn run(arguments: &Inspect, config: &Path, output: Output) -> Result<
         "header": header, "claims": claims, "believed": verdict.is_ok(), "why_not": verdict.as_ref().err(), "checks": steps,
     });
     let pretty = |value: &Value| {
-        serde_json::to_string_pretty(value)
-            .map(|text| printable(&text.replace('\n', "\u{1}")).replace("\\u{1}", "\n"))
-            .unwrap_or_default()
+        let text = serde_json::to_string_pretty(value).unwrap_or_default();
+        text.lines().map(printable).collect::<Vec<_>>().join("\n")
     };
     let mut lines =
         vec![format!("{BOLD}header{BOLD:#} {}", pretty(&header)), format!("{BOLD}claims{BOLD:#} {}", pretty(&claims))];
@@ -91,13 +90,8 @@ fn judge(token: &str, header: &Value, config: &Path) -> Result<(Result<(), Strin
     let own = header.get("typ").and_then(Value::as_str).is_some_and(|typ| typ.eq_ignore_ascii_case("at+jwt"));
     if own {
         let ring = signing::read(installation.keys())?;
-        let verified = countersign_verify::verify_any_audience(
-            token,
-            installation.issuer(),
-            ring.verifying(),
-            now.seconds(),
-            LEEWAY,
-        );
+        let verified =
+            countersign_verify::verify_any_audience(token, installation.issuer(), ring.verifying(), now.seconds(), 0);
         return Ok((verified.map(drop).map_err(|fault| fault.to_string()), None));
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

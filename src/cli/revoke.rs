@@ -12,7 +12,6 @@ use countersign_verify::jws::Compact;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Revoke a token, and everything that was exchanged from it.
 #[derive(Debug, Args)]
@@ -56,12 +55,9 @@ fn id_of(token: &str, installation: &Installation) -> Result<TokenId, Failure> {
 }
 
 fn offline(installation: &Installation, jti: &TokenId) -> Result<Reply, Failure> {
-    crate::http::block_on(async {
-        let broker = installation.assemble(Arc::new(SystemClock), Arc::new(SystemEntropy)).await?;
-        let answer = broker.revoke_by_id(jti).await;
-        Ok(match answer.result {
-            Ok(()) => Reply::Done { decision: answer.decision.to_string() },
-            Err(fault) => Reply::Failed { message: fault.to_string() },
-        })
+    let answer = crate::http::block_on(installation.revoke(jti, &SystemClock, &SystemEntropy))?;
+    Ok(match answer.result {
+        Ok(()) => Reply::Done { decision: answer.decision.to_string() },
+        Err(fault) => Reply::Failed { message: fault.to_string() },
     })
 }

@@ -13,7 +13,6 @@ const MAX: usize = 1024 * 1024;
 pub(super) struct Client(reqwest::Client);
 
 /// An answer, whatever its status.
-#[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Value,

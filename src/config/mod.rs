@@ -1,4 +1,4 @@
-//! The configuration: `countersign.toml` as it is written ([`raw`]) becomes [`Config`], which is complete and checked.
+//! The configuration: `countersign.toml` as it is written becomes [`Config`], which is complete and checked.
 //! Every problem is told at once, each with its place and what to do. Nothing here opens what it names.
 
 mod problem;
@@ -7,7 +7,7 @@ mod resolve;
 
 pub use problem::{Problem, Problems};
 
-use crate::domain::{Audience, ClientId, IssuerName, Lifetime, Scopes, TrustDomain};
+use crate::domain::{Audience, ClientId, IssuerName, Lifetime, NameTemplate, Scopes, TrustDomain};
 use countersign_verify::key::Algorithm;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -112,7 +112,7 @@ pub struct Issuer {
     /// Whether an assertion can be exchanged once only.
     pub single_use: bool,
     /// The name of its workloads, if it is not the kind's own.
-    pub workload: Option<String>,
+    pub workload: Option<NameTemplate>,
     /// Whether its keys may come from private addresses, and over plain HTTP from a loopback one.
     pub allow_private_addresses: bool,
     /// Certificates to trust instead of the machine's own when its keys are fetched.

@@ -3,9 +3,9 @@
 
 use super::raw::{self, Field};
 use super::{Client, Config, Issuer, IssuerKind, KeyPlace, Limits, Problems, Refresh, Server, Target, Tls};
-use crate::domain::{Audience, GitHub, Lifetime, NameTemplate, Scope, Scopes};
+use crate::domain::{Audience, GitHub, Lifetime, Scope, Scopes};
 use countersign_verify::key::Algorithm;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -48,16 +48,36 @@ pub(super) fn resolve(file: &raw::File, directory: &Path, problems: &mut Problem
         &file.policy.place,
     );
     let refresh = reader.refresh(&file.keys.keys);
-    let issuers = file.issuers.iter().filter_map(|entry| reader.issuer(entry.get_ref(), &entry.span())).collect();
-    let targets = file.targets.iter().filter_map(|entry| reader.target(entry.get_ref(), &entry.span())).collect();
-    let clients = file.clients.iter().filter_map(|entry| reader.client(entry.get_ref(), &entry.span())).collect();
+    let issuers: Vec<(_, Issuer)> = file
+        .issuers
+        .iter()
+        .filter_map(|entry| {
+            Some((place_of(&entry.get_ref().name, entry), reader.issuer(entry.get_ref(), &entry.span())?))
+        })
+        .collect();
+    let targets: Vec<(_, Target)> = file
+        .targets
+        .iter()
+        .filter_map(|entry| {
+            Some((place_of(&entry.get_ref().audience, entry), reader.target(entry.get_ref(), &entry.span())?))
+        })
+        .collect();
+    let clients: Vec<(_, Client)> = file
+        .clients
+        .iter()
+        .filter_map(|entry| {
+            Some((place_of(&entry.get_ref().id, entry), reader.client(entry.get_ref(), &entry.span())?))
+        })
+        .collect();
+    let us = server.as_ref().map(|server| server.issuer.as_str());
+    reader.across(us, &issuers, &targets, &clients);
     if file.issuers.is_empty() {
         reader.problem(0..0, "there is no `[[issuers]]`, so no assertion can be accepted; add one");
     }
     if file.targets.is_empty() {
         reader.problem(0..0, "there is no `[[targets]]`, so no token can be minted; add one");
     }
-    let config = Config {
+    Some(Config {
         server: server?,
         limits: limits?,
         store: store?,
@@ -65,12 +85,14 @@ pub(super) fn resolve(file: &raw::File, directory: &Path, problems: &mut Problem
         audit: audit?,
         policies: policies?,
         refresh: refresh?,
-        issuers,
-        targets,
-        clients,
-    };
-    reader.across(file, &config);
-    Some(config)
+        issuers: issuers.into_iter().map(|(_, issuer)| issuer).collect(),
+        targets: targets.into_iter().map(|(_, target)| target).collect(),
+        clients: clients.into_iter().map(|(_, client)| client).collect(),
+    })
+}
+
+fn place_of<T>(key: &Field<String>, entry: &toml::Spanned<T>) -> Range<usize> {
+    key.place().unwrap_or_else(|| entry.span())
 }
 
 struct Reader<'a> {
@@ -328,9 +350,9 @@ impl Reader<'_> {
         let max_lifetime = self.parsed_or(&keys.max_lifetime, "max_lifetime", Lifetime::new(3_600)?);
         let single_use = keys.single_use.optional("single_use", self.problems).copied();
         let ca_file = self.path(&keys.ca_file, "ca_file");
-        let workload = self.text(&keys.workload, "workload");
-        if let (Some(template), Some(fault)) = (&workload, workload.as_deref().and_then(template_fault)) {
-            self.problem(keys.workload.place().unwrap_or(0..0), format!("`workload`: `{template}` {fault}"));
+        let workload = self.parsed(&keys.workload, "workload");
+        if let (Some(place), Some(_)) = (keys.ca_file.place(), keys.jwks_file.place()) {
+            self.problem(place, "`ca_file` is for keys that are fetched, and `jwks_file` pins them; leave one out");
         }
         let (owner, environment) = (self.text(&keys.owner, "owner"), self.text(&keys.environment, "environment"));
         let kind = kind?;
@@ -582,66 +604,68 @@ impl Reader<'_> {
         Some(Client { id: id?, secret_digest: digest??, introspects })
     }
 
-    /// Rules between entries.
-    fn across(&mut self, file: &raw::File, config: &Config) {
-        let mut seen: HashMap<(&str, String), ()> = HashMap::new();
-        let mut twice = |kind: &'static str, name: String| seen.insert((kind, name), ()).is_some();
-        let mut problems = Vec::new();
-        for (entry, issuer) in file.issuers.iter().zip(&config.issuers) {
-            let place = entry.get_ref().name.place().unwrap_or(entry.span());
-            if twice("name", issuer.name.to_string()) {
-                problems.push((place.clone(), format!("two issuers are named `{}`; rename one", issuer.name)));
+    /// Rules between entries, each told at the entry's name.
+    fn across(
+        &mut self,
+        us: Option<&str>,
+        issuers: &[(Range<usize>, Issuer)],
+        targets: &[(Range<usize>, Target)],
+        clients: &[(Range<usize>, Client)],
+    ) {
+        let mut seen: HashSet<(&str, String)> = HashSet::new();
+        let mut twice = |kind: &'static str, name: &str| !seen.insert((kind, name.to_owned()));
+        for (place, issuer) in issuers {
+            if twice("name", issuer.name.as_str()) {
+                self.problem(place.clone(), format!("two issuers are named `{}`; rename one", issuer.name));
             }
             let iss = match &issuer.kind {
                 IssuerKind::Oidc { issuer, .. } | IssuerKind::GitHubActions { issuer, .. } => issuer.clone(),
                 IssuerKind::Spiffe { trust_domain, .. } => format!("spiffe://{trust_domain}"),
             };
-            if iss == config.server.issuer {
-                problems.push((
+            if us == Some(&iss) {
+                self.problem(
                     place.clone(),
                     format!("`{iss}` is the broker itself, whose tokens need no entry; remove it"),
-                ));
+                );
             }
-            if twice("iss", iss.clone()) {
-                problems.push((
-                    place,
-                    format!("two issuers sign as `{iss}`; keep one, so that it is clear whose keys count"),
-                ));
+            if twice("iss", &iss) {
+                let message = format!("two issuers sign as `{iss}`; keep one, so that it is clear whose keys count");
+                self.problem(place.clone(), message);
             }
         }
-        for (entry, target) in file.targets.iter().zip(&config.targets) {
-            let place = entry.get_ref().audience.place().unwrap_or(entry.span());
+        for (place, target) in targets {
             for name in std::iter::once(target.audience.as_str()).chain(target.resources.iter().map(String::as_str)) {
-                if name == config.server.issuer {
-                    problems.push((
-                        place.clone(),
-                        format!("`{name}` is the broker itself and cannot be a target; choose another audience"),
-                    ));
+                if us == Some(name) {
+                    let message =
+                        format!("`{name}` is the broker itself and cannot be a target; choose another audience");
+                    self.problem(place.clone(), message);
                 }
-                if twice("target", name.to_owned()) {
-                    problems.push((place.clone(), format!("`{name}` names two targets; keep one")));
+                if twice("target", name) {
+                    self.problem(place.clone(), format!("`{name}` names two targets; keep one"));
                 }
             }
         }
-        for (entry, client) in file.clients.iter().zip(&config.clients) {
-            let place = entry.get_ref().id.place().unwrap_or(entry.span());
-            if twice("client", client.id.to_string()) {
-                problems.push((place, format!("two clients have the id `{}`; rename one", client.id)));
+        for (place, client) in clients {
+            if twice("client", client.id.as_str()) {
+                self.problem(place.clone(), format!("two clients have the id `{}`; rename one", client.id));
+            }
+            // A token's `client_id` is its workload where nobody authenticated: the two must never be taken for each other.
+            let issuer =
+                issuers.iter().find(|(_, issuer)| client.id.as_str().starts_with(&format!("{}:", issuer.name)));
+            if issuer.is_some() || client.id.as_str().starts_with("spiffe://") {
+                self.problem(
+                    place.clone(),
+                    format!("the client id `{}` could be a workload's name; choose another", client.id),
+                );
             }
             for audience in &client.introspects {
-                if !config.targets.iter().any(|target| target.audience == *audience) {
-                    let place = entry.get_ref().introspects.place().unwrap_or(entry.span());
-                    problems.push((
-                        place,
-                        format!(
-                            "`introspects`: `{audience}` is no target's audience; register the target or fix the name"
-                        ),
-                    ));
+                if !targets.iter().any(|(_, target)| target.audience == *audience) {
+                    let message = format!(
+                        "`introspects`: `{audience}` is no target's audience; register the target or fix the name"
+                    );
+                    self.problem(place.clone(), message);
                 }
             }
-        }
-        for (place, message) in problems {
-            self.problem(place, message);
         }
     }
 }
@@ -657,11 +681,6 @@ fn is_loopback_http(url: &Url) -> bool {
         Some(url::Host::Domain(_)) | None => false,
     };
     url.scheme() == "http" && loopback
-}
-
-/// What keeps a template from giving every workload a name of its own.
-fn template_fault(template: &str) -> Option<&'static str> {
-    template.parse::<NameTemplate>().err().map(|fault| fault.0)
 }
 
 fn secret_digest(text: &str) -> Option<[u8; 32]> {

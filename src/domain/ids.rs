@@ -151,12 +151,6 @@ impl WorkloadName {
         Self(format!("{issuer}:{stable}"))
     }
 
-    /// The name in a token that this broker signed.
-    #[must_use]
-    pub fn of_own_token(subject: &str) -> Self {
-        Self(subject.to_owned())
-    }
-
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -70,6 +70,8 @@ pub struct Lifetime(u32);
 
 impl Lifetime {
     const MAX: u32 = 10 * 366 * 86_400;
+    /// The longest one, in seconds.
+    pub const MAX_SECONDS: i64 = Self::MAX as i64;
 
     /// `seconds`, if between one second and ten years.
     #[must_use]

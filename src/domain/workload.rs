@@ -57,7 +57,7 @@ macro_rules! github {
             /// The name of the first claim that is not a string.
             pub fn read(members: &serde_json::Map<String, serde_json::Value>) -> Result<Self, &'static str> {
                 let text = |name: &'static str| match members.get(name) {
-                    None | Some(serde_json::Value::Null) => Ok(None),
+                    None => Ok(None),
                     Some(serde_json::Value::String(text)) => Ok(Some(text.clone())),
                     Some(_) => Err(name),
                 };

@@ -81,7 +81,7 @@ fn one_target(names: &[String], targets: &Targets, issuer: &str, trail: &mut Tra
     trail.check("target", same, || "one registered target".to_owned(), || names.join(", "));
     match first {
         Some(target) if same => Ok(Arc::clone(target)),
-        _ if names.iter().any(|name| Some(name) != names.first()) => Err(RequestError::SeveralTargets.into()),
+        _ if names.iter().any(|name| Some(name) != names.first()) => Err(Error::SeveralTargets),
         _ => Err(Error::UnknownTarget),
     }
 }

@@ -15,18 +15,17 @@ pub use form::Form;
 pub use mint::MintedToken;
 pub use record::Issued;
 pub use request::{ExchangeRequest, GRANT_TYPE, RequestError};
-pub use tokens::Introspection;
+pub use tokens::{Introspection, revoke_by_id};
 
 use crate::assertion::{Issuers, OwnTokens};
 use crate::audit::{AuditLog, Kind, Outcome, Refused, Trail};
 use crate::client::{Clients, Credentials};
-use crate::domain::{Clock, DecisionId, Entropy, Targets};
+use crate::domain::{Clock, DecisionId, Entropy, Targets, Timestamp};
 use crate::error::{Error, Unavailable};
 use crate::policy::Policy;
 use crate::revocation::Revocations;
 use crate::signing::KeyRing;
 use crate::store::FirstUses;
-use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::net::IpAddr;
@@ -36,7 +35,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Presented {
     /// The form, or why it cannot be read.
-    pub form: Result<Form, RequestError>,
+    pub form: Result<Form, Error>,
     /// Client credentials, if any were sent.
     pub credentials: Option<Credentials>,
     /// Something in the head of the request that this version does not do.
@@ -83,7 +82,7 @@ pub struct Parts {
 pub struct Broker {
     issuer: String,
     replica: String,
-    snapshot: ArcSwap<Snapshot>,
+    snapshot: Arc<Snapshot>,
     own: OwnTokens,
     keys: Arc<KeyRing>,
     revocations: Arc<Revocations>,
@@ -108,26 +107,26 @@ impl Broker {
     pub fn new(parts: Parts) -> Self {
         let Parts { issuer, replica, snapshot, keys, revocations, first_uses, audit, clock, entropy } = parts;
         let own = OwnTokens::new(issuer.clone(), Arc::clone(&keys), Arc::clone(&revocations));
-        let snapshot = ArcSwap::from_pointee(snapshot);
+        let snapshot = Arc::new(snapshot);
         Self { issuer, replica, snapshot, own, keys, revocations, first_uses, audit, clock, entropy }
     }
 
     /// Exchanges a token (RFC 8693 §2). Leaves one event on the audit log, whatever happens.
     pub async fn exchange(&self, presented: Presented) -> Answer<Issued> {
-        let decision = self.decision();
-        let mut trail = Trail::begin(Kind::Exchange, &decision, Some(presented.peer), self.clock.now(), &self.audit);
-        let result = self.stages(presented, &mut trail).await;
+        let (decision, now) = (self.decision(), self.clock.now());
+        let mut trail = Trail::begin(Kind::Exchange, &decision, Some(presented.peer), now, &self.audit);
+        let result = self.stages(presented, now, &mut trail).await;
         Self::close(Answer { decision, result }, trail)
     }
 
     /// The stages, read aloud.
-    async fn stages(&self, presented: Presented, trail: &mut Trail) -> Result<Issued, Error> {
-        let now = self.clock.now();
-        let snapshot = self.snapshot.load_full();
+    async fn stages(&self, presented: Presented, now: Timestamp, trail: &mut Trail) -> Result<Issued, Error> {
+        let snapshot = Arc::clone(&self.snapshot);
         let position = self.revocations.position();
         let Presented { form, credentials, unsupported, peer } = presented;
 
         let request = ExchangeRequest::read(&form?, unsupported)?;
+        trail.asked(request.summary());
         let client = snapshot.clients.authenticate(credentials.as_ref(), request.claimed_client())?;
         if let Some(client) = &client {
             trail.client(&client.id);
@@ -155,20 +154,14 @@ impl Broker {
     /// What is configured now.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
-    }
-
-    /// What serves requests from here on, whole.
-    pub fn swap(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
+        Arc::clone(&self.snapshot)
     }
 
     /// The issuers that have no key set fresh enough to be trusted.
     #[must_use]
     pub fn issuers_without_keys(&self) -> Vec<String> {
         let now = self.clock.now();
-        let snapshot = self.snapshot.load();
-        let without = snapshot.issuers.iter().filter(|issuer| issuer.keys.ready(now).is_none());
+        let without = self.snapshot.issuers.iter().filter(|issuer| issuer.keys.ready(now).is_none());
         without.map(|issuer| issuer.name.to_string()).collect()
     }
 
@@ -184,7 +177,10 @@ impl Broker {
         if let Err(fault) = &answer.result {
             let outcome = if fault.is_unavailable() { Outcome::Unavailable } else { Outcome::Refused };
             let wire = fault.wire();
-            tracing::info!(decision = %answer.decision, reason = fault.reason(), "refused");
+            match outcome {
+                Outcome::Unavailable => tracing::warn!(decision = %answer.decision, %fault, "not available"),
+                _ => tracing::info!(decision = %answer.decision, reason = fault.reason(), "refused"),
+            }
             trail.refuse(
                 outcome,
                 Refused {
@@ -193,6 +189,7 @@ impl Broker {
                     error: wire.error.to_owned(),
                     told: wire.reason.to_owned(),
                 },
+                wire.description,
             );
         }
         answer

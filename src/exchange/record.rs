@@ -6,13 +6,19 @@ use crate::audit::Trail;
 use crate::domain::{Clock, Scopes};
 use crate::error::{Error, Unavailable};
 use crate::store::FirstUses;
+use std::fmt;
 
 /// A token that may leave. The only thing that the HTTP layer can render.
-#[derive(Debug)]
 pub struct Issued {
     access_token: String,
     expires_in: i64,
     scopes: Scopes,
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Issued(for {} s)", self.expires_in)
+    }
 }
 
 impl Issued {
@@ -45,7 +51,7 @@ impl Issued {
                 return Err(Error::Replayed);
             }
         }
-        if let Err(fault) = trail.grant(Some(granted)) {
+        if let Err(fault) = trail.grant(granted) {
             tracing::error!(%fault, "grant not written, so not given");
             if let Some(mark) = first_use
                 && let Err(fault) = first_uses.release(mark.key, mark.until).await

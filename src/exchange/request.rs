@@ -2,6 +2,7 @@
 
 use super::Form;
 use crate::assertion::{SubjectToken, Untrusted};
+use crate::audit;
 use crate::domain::{Lifetime, Scopes, TokenType, is_absolute_uri};
 use crate::error::Wire;
 
@@ -38,6 +39,12 @@ pub enum RequestError {
     /// The body is too large.
     #[error("the body is larger than the limit")]
     TooLarge,
+    /// The request target is too long.
+    #[error("the request target is longer than the limit")]
+    UriTooLong,
+    /// The header fields are too large.
+    #[error("the header fields are larger than the limit")]
+    HeadTooLarge,
     /// The body came too slowly.
     #[error("the body did not arrive in time")]
     TooSlow,
@@ -71,9 +78,9 @@ pub enum RequestError {
     /// Neither `audience` nor `resource`.
     #[error("neither `audience` nor `resource` was sent")]
     NoTarget,
-    /// The names are not all of one target.
-    #[error("the `audience` and `resource` values do not all name one target")]
-    SeveralTargets,
+    /// More names of targets than are read.
+    #[error("there are more `audience` and `resource` values than are read")]
+    TooManyTargets,
     /// The broker itself as the target.
     #[error("the target is the broker itself, and opening a task is not supported by this version")]
     OpensTask,
@@ -132,6 +139,15 @@ impl ExchangeRequest {
         Ok(Self { subject_token: Untrusted::new(token.to_owned(), declared), asked })
     }
 
+    /// What was asked for, for the audit log.
+    pub(super) fn summary(&self) -> audit::Asked {
+        audit::Asked {
+            targets: self.asked.targets.iter().map(|name| name.chars().take(256).collect()).collect(),
+            scope: self.asked.scopes.to_string(),
+            lifetime: self.asked.lifetime.map(Lifetime::seconds),
+        }
+    }
+
     /// The `client_id` that the form merely claims.
     pub(super) fn claimed_client(&self) -> Option<&str> {
         self.asked.claimed_client.as_deref()
@@ -155,6 +171,11 @@ fn refuse_unsupported(form: &Form) -> Result<(), RequestError> {
     if form.single("authorization_details")?.is_some() {
         return Err(RequestError::AuthorizationDetails);
     }
+    refuse_client_in_body(form)
+}
+
+/// Credentials in the body are refused, and never taken for none.
+pub(super) fn refuse_client_in_body(form: &Form) -> Result<(), RequestError> {
     for name in ["client_secret", "client_assertion", "client_assertion_type"] {
         if form.single(name)?.is_some() {
             return Err(RequestError::ClientInBody);
@@ -171,7 +192,7 @@ fn targets(form: &Form) -> Result<Vec<String>, RequestError> {
     match names.len() {
         0 => Err(RequestError::NoTarget),
         1..=MAX_TARGETS => Ok(names),
-        _ => Err(RequestError::SeveralTargets),
+        _ => Err(RequestError::TooManyTargets),
     }
 }
 
@@ -195,6 +216,12 @@ impl RequestError {
             ),
             Self::TooLarge => {
                 told(413, "invalid_request", "body_too_large", "the body is larger than this broker reads")
+            }
+            Self::UriTooLong => {
+                told(414, "invalid_request", "uri_too_long", "the URL is longer than this broker reads")
+            }
+            Self::HeadTooLarge => {
+                told(431, "invalid_request", "head_too_large", "the header fields are larger than this broker reads")
             }
             Self::TooSlow => told(408, "invalid_request", "body_too_slow", "the body did not arrive in time"),
             Self::TooMany => invalid("too_many_parameters", "there are more parameters than this broker reads"),
@@ -236,11 +263,11 @@ impl RequestError {
             Self::NoTarget => {
                 told(400, "invalid_target", "target_missing", "name one target with audience or resource")
             }
-            Self::SeveralTargets => told(
+            Self::TooManyTargets => told(
                 400,
                 "invalid_target",
-                "several_targets",
-                "the audience and resource values do not all name one target; ask for one target at a time",
+                "too_many_targets",
+                "there are more audience and resource values than this broker reads",
             ),
             Self::OpensTask => told(
                 400,

@@ -1,17 +1,20 @@
 //! What becomes of a token after it was issued: who may look at it (RFC 7662), and who may end it (RFC 7009). A token is
 //! verified before anything is looked up by what it says.
 
-use super::{Answer, Broker, Presented, RequestError};
-use crate::audit::{Kind, Trail};
+use super::request::refuse_client_in_body;
+use super::{Answer, Broker, Form, Presented, RequestError};
+use crate::audit::{AuditLog, Kind, Outcome, Trail};
 use crate::client::ClientError;
-use crate::domain::{Timestamp, TokenId};
+use crate::domain::{DecisionId, Lifetime, Timestamp, TokenId};
 use crate::error::{Error, Unavailable};
+use crate::revocation::Revocations;
 use countersign_verify::claims::AccessClaims;
+use std::sync::Arc;
 
 /// How much longer than the token its revocation is kept, in seconds: longer than any verifier's leeway.
 const RECORD_MARGIN: i64 = 300;
-/// The least time that a record is kept whose token nobody showed, in seconds: targets may have had longer lives before.
-const UNSEEN: i64 = 30 * 86_400;
+/// How long a record is kept whose token nobody showed, in seconds: as long as a lifetime can be configured.
+const UNSEEN: i64 = Lifetime::MAX_SECONDS;
 
 /// The answer of introspection. There is one way to say no, and it says nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,7 @@ impl Broker {
 
     fn looked_up(&self, presented: Presented) -> Result<Introspection, Error> {
         let form = presented.form?;
+        refuse_unsupported(&form, presented.unsupported)?;
         let snapshot = self.snapshot();
         let claimed = form.single("client_id")?;
         let client =
@@ -60,6 +64,7 @@ impl Broker {
 
     async fn ended(&self, presented: Presented, trail: &mut Trail) -> Result<(), Error> {
         let form = presented.form?;
+        refuse_unsupported(&form, presented.unsupported)?;
         let snapshot = self.snapshot();
         let client = snapshot.clients.authenticate(presented.credentials.as_ref(), form.single("client_id")?)?;
         if let Some(client) = &client {
@@ -78,7 +83,7 @@ impl Broker {
             },
         );
         let Ok(token) = verified else {
-            return trail.grant(None).map_err(|_| Unavailable::Audit.into());
+            return trail.done(Outcome::NoEffect).map_err(|_| Unavailable::Audit.into());
         };
         let claims = token.claims();
         let by_client = claims.client_id != claims.sub;
@@ -93,31 +98,49 @@ impl Broker {
         if by_client && client.is_none() {
             return Err(ClientError::Required.into());
         }
-        if owns {
-            let jti: TokenId = claims.jti.parse().map_err(|_| RequestError::Missing("token"))?;
-            let until = Timestamp::new(claims.exp).unwrap_or(Timestamp::MAX).plus(RECORD_MARGIN);
-            self.revocations.revoke_token(&jti, until, self.clock.now()).await.map_err(Unavailable::Store)?;
-            trail.revoked(jti.as_str());
+        if !owns {
+            return trail.done(Outcome::NoEffect).map_err(|_| Unavailable::Audit.into());
         }
-        trail.grant(None).map_err(|_| Unavailable::Audit.into())
+        let jti: TokenId = claims.jti.parse().map_err(|_| RequestError::Missing("token"))?;
+        let until = Timestamp::new(claims.exp).unwrap_or(Timestamp::MAX).plus(RECORD_MARGIN);
+        self.revocations.revoke_token(&jti, until, self.clock.now()).await.map_err(Unavailable::Store)?;
+        trail.revoked(jti.as_str());
+        trail.done(Outcome::Granted).map_err(|_| Unavailable::Audit.into())
     }
 
-    /// Ends the token `jti`, on an operator's word: it needs no token. The record lives as long as any token could.
+    /// Ends the token `jti`, on an operator's word: it needs no token.
     ///
     /// # Errors
     /// [`Unavailable`] when it is not on disk: then ask again.
     pub async fn revoke_by_id(&self, jti: &TokenId) -> Answer<()> {
-        let decision = self.decision();
-        let mut trail = Trail::begin(Kind::Revocation, &decision, None, self.clock.now(), &self.audit);
-        let now = self.clock.now();
-        let longest = self.snapshot().targets.iter().map(|target| target.max_lifetime.seconds()).max().unwrap_or(0);
-        let until = now.plus(longest.max(UNSEEN) + RECORD_MARGIN);
-        let recorded = self.revocations.revoke_token(jti, until, now).await;
-        trail.revoked(jti.as_str());
-        let result = match recorded {
-            Ok(()) => trail.grant(None).map_err(|_| Unavailable::Audit.into()),
-            Err(fault) => Err(Unavailable::Store(fault).into()),
-        };
-        Self::close(Answer { decision, result }, trail)
+        revoke_by_id(jti, self.decision(), &self.revocations, &self.audit, self.clock.now()).await
     }
+}
+
+/// Ends the token `jti` where no broker runs. The record lives as long as any token could, ten years.
+///
+/// # Errors
+/// As [`Broker::revoke_by_id`].
+pub async fn revoke_by_id(
+    jti: &TokenId,
+    decision: DecisionId,
+    revocations: &Arc<Revocations>,
+    audit: &Arc<AuditLog>,
+    now: Timestamp,
+) -> Answer<()> {
+    let mut trail = Trail::begin(Kind::Revocation, &decision, None, now, audit);
+    let until = now.plus(UNSEEN + RECORD_MARGIN);
+    let result = match revocations.revoke_token(jti, until, now).await {
+        Ok(()) => {
+            trail.revoked(jti.as_str());
+            trail.done(Outcome::Granted).map_err(|_| Unavailable::Audit.into())
+        }
+        Err(fault) => Err(Unavailable::Store(fault).into()),
+    };
+    Broker::close(Answer { decision, result }, trail)
+}
+
+fn refuse_unsupported(form: &Form, unsupported: Option<RequestError>) -> Result<(), RequestError> {
+    unsupported.map_or(Ok(()), Err)?;
+    refuse_client_in_body(form)
 }

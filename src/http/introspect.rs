@@ -22,7 +22,7 @@ struct Inactive {
 }
 
 pub(super) async fn introspect(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let presented = presented::read(&request, payload, &edge).await;
+    let (presented, _place) = presented::read(&request, payload, &edge).await;
     let answer = edge.broker.introspect(presented);
     match &answer.result {
         Ok(Introspection::Active(claims)) => {

@@ -1,14 +1,8 @@
 //! How much of a request is read, and how many are worked on at once.
 
-use super::Edge;
-use super::respond;
-use crate::error::{Error, Unavailable};
 use crate::exchange::RequestError;
-use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
-use actix_web::middleware::Next;
-use actix_web::web::{Bytes, BytesMut, Data, Payload};
+use actix_web::HttpRequest;
+use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::StreamExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -44,13 +38,14 @@ impl InFlight {
     }
 
     /// A place, or none where all are taken.
-    fn enter(&self) -> Option<Place<'_>> {
+    pub(super) fn enter(&self) -> Option<Place<'_>> {
         let place = Place(self);
         (self.now.fetch_add(1, Ordering::Relaxed) < self.most).then_some(place)
     }
 }
 
-struct Place<'a>(&'a InFlight);
+/// A request that is being worked on, until this is dropped.
+pub(super) struct Place<'a>(&'a InFlight);
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
@@ -58,46 +53,13 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Refuses what is too long or too much before it is looked at.
-pub(super) async fn within(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let Some(edge) = request.app_data::<Data<Edge>>().cloned() else {
-        return Ok(respond::early(
-            request,
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "server_error",
-            "misconfigured",
-            "the server is misconfigured",
-        ));
-    };
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    if target > edge.limits.uri {
-        return Ok(respond::early(
-            request,
-            StatusCode::URI_TOO_LONG,
-            "invalid_request",
-            "uri_too_long",
-            "the URL is longer than this broker reads",
-        ));
+/// Refuses a head that is too long.
+pub(super) fn head(request: &HttpRequest, limits: Limits) -> Result<(), RequestError> {
+    if request.uri().path_and_query().map_or(0, |target| target.as_str().len()) > limits.uri {
+        return Err(RequestError::UriTooLong);
     }
-    let head: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if head > edge.limits.head {
-        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-        return Ok(respond::early(
-            request,
-            status,
-            "invalid_request",
-            "head_too_large",
-            "the header fields are larger than this broker reads",
-        ));
-    }
-    let Some(_place) = edge.in_flight.enter() else {
-        let wire = Error::from(Unavailable::Busy).wire();
-        return Ok(respond::early(request, StatusCode::SERVICE_UNAVAILABLE, wire.error, wire.reason, wire.description));
-    };
-    next.call(request).await.map(ServiceResponse::map_into_left_body)
+    let size: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if size > limits.head { Err(RequestError::HeadTooLarge) } else { Ok(()) }
 }
 
 /// Reads the body, as much and as long as may be.

@@ -18,7 +18,6 @@ pub use tls::{Certificate, TlsError};
 
 use crate::exchange::Broker;
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpServer};
 use metadata::Metadata;
@@ -66,11 +65,7 @@ pub fn public(
             let base = base.clone();
             move |app: &mut ServiceConfig| routes(app, &base)
         };
-        App::new()
-            .app_data(edge.clone())
-            .wrap(from_fn(limits::within))
-            .configure(routes)
-            .default_service(web::to(respond::not_found))
+        App::new().app_data(edge.clone()).configure(routes).default_service(web::to(respond::not_found))
     })
     .workers(workers)
     .max_connections(limits.connections)

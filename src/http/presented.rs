@@ -1,7 +1,9 @@
 //! From a request to what was presented.
 
-use super::{Edge, limits};
+use super::Edge;
+use super::limits::{self, Limits, Place};
 use crate::client::Credentials;
+use crate::error::{Error, Unavailable};
 use crate::exchange::{Form, Presented, RequestError};
 use actix_web::HttpRequest;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
@@ -11,13 +13,16 @@ use base64::engine::general_purpose::STANDARD;
 use std::net::{IpAddr, Ipv4Addr};
 use zeroize::Zeroizing;
 
-pub(super) async fn read(request: &HttpRequest, payload: Payload, edge: &Edge) -> Presented {
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let announced = header(CONTENT_LENGTH).and_then(|length| length.parse().ok());
-    let form = match (is_form(header(CONTENT_TYPE)), request.headers().contains_key(CONTENT_ENCODING)) {
-        (true, false) => limits::body(payload, announced, edge.limits).await.and_then(|body| Form::decode(&body)),
-        _ => Err(RequestError::ContentType),
-    };
+/// Reads what was presented, within the limits. The place is to be kept while the request is being worked on.
+pub(super) async fn read<'a>(
+    request: &HttpRequest,
+    payload: Payload,
+    edge: &'a Edge,
+) -> (Presented, Option<Place<'a>>) {
+    let form = form(request, payload, edge.limits).await.map_err(Error::from);
+    // Only now: whoever sends slowly takes nobody's place.
+    let place = edge.in_flight.enter();
+    let form = if place.is_some() { form } else { Err(Unavailable::Busy.into()) };
     let (credentials, known_scheme) = credentials(request);
     let unsupported = if !request.query_string().is_empty() {
         Some(RequestError::Query)
@@ -29,7 +34,17 @@ pub(super) async fn read(request: &HttpRequest, payload: Payload, edge: &Edge) -
         None
     };
     let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-    Presented { form, credentials, unsupported, peer }
+    (Presented { form, credentials, unsupported, peer }, place)
+}
+
+async fn form(request: &HttpRequest, payload: Payload, limits: Limits) -> Result<Form, RequestError> {
+    limits::head(request, limits)?;
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    if !is_form(header(CONTENT_TYPE)) || request.headers().contains_key(CONTENT_ENCODING) {
+        return Err(RequestError::ContentType);
+    }
+    let announced = header(CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    Form::decode(&limits::body(payload, announced, limits).await?)
 }
 
 /// `application/x-www-form-urlencoded`, with no charset but UTF-8.

@@ -1,9 +1,7 @@
-//! Answers. Every one is JSON, is not stored, and names its decision.
+//! Answers. Every one is JSON and is not stored, and every one of an endpoint names its decision.
 
 use crate::domain::DecisionId;
 use crate::error::{Error, Wire};
-use actix_web::body::{BoxBody, EitherBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
@@ -66,18 +64,6 @@ fn sealed(status: StatusCode, decision: Option<&DecisionId>) -> HttpResponseBuil
     answer
 }
 
-/// A refusal before any handler.
-pub(super) fn early<B>(
-    request: ServiceRequest,
-    status: StatusCode,
-    error: &'static str,
-    reason: &'static str,
-    description: &'static str,
-) -> ServiceResponse<EitherBody<B, BoxBody>> {
-    let answer = render(&Wire { status: status.as_u16(), error, reason, description }, None);
-    request.into_response(answer).map_into_right_body()
-}
-
 /// Another path.
 pub(super) async fn not_found() -> HttpResponse {
     render(
@@ -93,7 +79,7 @@ pub(super) async fn post_only(_: HttpRequest) -> HttpResponse {
 
 /// Another method than GET.
 pub(super) async fn get_only(_: HttpRequest) -> HttpResponse {
-    method_not_allowed("GET, HEAD", "send a GET request")
+    method_not_allowed("GET", "send a GET request")
 }
 
 fn method_not_allowed(allow: &'static str, description: &'static str) -> HttpResponse {

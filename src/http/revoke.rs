@@ -5,7 +5,7 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
 pub(super) async fn revoke(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let presented = presented::read(&request, payload, &edge).await;
+    let (presented, _place) = presented::read(&request, payload, &edge).await;
     let answer = edge.broker.revoke(presented).await;
     match &answer.result {
         Ok(()) => respond::done(&answer.decision),

@@ -31,7 +31,11 @@ pub struct Certificate {
     chain: PathBuf,
     key: PathBuf,
     served: ArcSwap<CertifiedKey>,
+    /// When the files that are served were last changed.
+    stamp: ArcSwap<Stamp>,
 }
+
+type Stamp = [Option<SystemTime>; 2];
 
 impl fmt::Debug for Certificate {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,8 +49,9 @@ impl Certificate {
     /// # Errors
     /// [`TlsError`] names the file and what is wrong with it.
     pub fn load(chain: &Path, key: &Path) -> Result<Self, TlsError> {
+        let stamp = ArcSwap::from_pointee(stamp(chain, key));
         let served = ArcSwap::from_pointee(pair(chain, key)?);
-        Ok(Self { chain: chain.to_owned(), key: key.to_owned(), served })
+        Ok(Self { chain: chain.to_owned(), key: key.to_owned(), served, stamp })
     }
 
     /// Reads the files again and serves them from the next handshake on.
@@ -54,24 +59,22 @@ impl Certificate {
     /// # Errors
     /// [`TlsError`]; what was served stays.
     pub fn reload(&self) -> Result<(), TlsError> {
+        // Taken first: a change while the files are read shows at the next look.
+        let stamp = stamp(&self.chain, &self.key);
         self.served.store(Arc::new(pair(&self.chain, &self.key)?));
+        self.stamp.store(Arc::new(stamp));
         Ok(())
     }
 
     /// Reloads whenever a file has changed, for ever.
     pub async fn keep_current(self: Arc<Self>) {
-        let mut seen = self.changed();
         loop {
             tokio::time::sleep(LOOK).await;
-            let now = self.changed();
-            if now == seen {
+            if stamp(&self.chain, &self.key) == **self.stamp.load() {
                 continue;
             }
             match self.reload() {
-                Ok(()) => {
-                    tracing::info!(certificate = %self.chain.display(), "certificate reloaded");
-                    seen = now;
-                }
+                Ok(()) => tracing::info!(certificate = %self.chain.display(), "certificate reloaded"),
                 // Both files are seldom replaced in one moment: try again until they fit.
                 Err(fault) => tracing::warn!(%fault, "certificate not reloaded"),
             }
@@ -81,13 +84,14 @@ impl Certificate {
     pub(super) fn server_config(self: &Arc<Self>) -> ServerConfig {
         let mut config =
             ServerConfig::builder().with_no_client_auth().with_cert_resolver(Arc::new(Served(Arc::clone(self))));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // HTTP/1.1 alone: the server has no limit for streams of HTTP/2.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config
     }
+}
 
-    fn changed(&self) -> [Option<SystemTime>; 2] {
-        [&self.chain, &self.key].map(|path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok())
-    }
+fn stamp(chain: &Path, key: &Path) -> Stamp {
+    [chain, key].map(|path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok())
 }
 
 struct Served(Arc<Certificate>);

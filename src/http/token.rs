@@ -17,7 +17,7 @@ struct Success<'a> {
 }
 
 pub(super) async fn exchange(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
-    let presented = presented::read(&request, payload, &edge).await;
+    let (presented, _place) = presented::read(&request, payload, &edge).await;
     let answer = edge.broker.exchange(presented).await;
     match &answer.result {
         Ok(issued) => {

@@ -14,8 +14,9 @@ pub struct Revocations {
     log: Arc<dyn RevocationLog>,
     live: RwLock<HashMap<Name, Timestamp>>,
     position: AtomicU64,
-    /// Held from the log to the view, so that the view never skips a position.
-    order: tokio::sync::Mutex<()>,
+    /// Held from the log to the view, so that the view never skips a position. Holds how large the view may grow before
+    /// what is over is dropped.
+    order: tokio::sync::Mutex<usize>,
 }
 
 impl Revocations {
@@ -51,12 +52,27 @@ impl Revocations {
     ///
     /// # Errors
     /// [`StoreError`] when the log does not have it for good; then it may or may not hold, and asking again is safe.
-    pub async fn revoke_token(&self, jti: &TokenId, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        let name = Name::new(Kind::Token, jti.as_str());
-        let _ordered = self.order.lock().await;
-        let position = self.log.append(name, until).await?;
+    pub async fn revoke_token(
+        self: &Arc<Self>,
+        jti: &TokenId,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (this, name) = (Arc::clone(self), Name::new(Kind::Token, jti.as_str()));
+        // A task of its own: a caller that goes away must not leave a record in the log that is not in the view.
+        let work = tokio::spawn(async move { this.record(name, until, now).await });
+        work.await.map_err(|fault| StoreError::Io(fault.to_string()))?
+    }
+
+    async fn record(&self, name: Name, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        let mut swept = self.order.lock().await;
+        let position = self.log.append(name, until, now).await?;
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        live.retain(|_, until| *until >= now);
+        // What is over is dropped when the view has doubled, so that a revocation costs no walk through all of them.
+        if live.len() >= *swept {
+            live.retain(|_, until| *until >= now);
+            *swept = live.len() * 2 + 1_024;
+        }
         live.insert(name, until);
         self.position.store(position, Ordering::Release);
         Ok(())

@@ -17,6 +17,10 @@ const REVOCATIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("revoc
 const LAST: TableDefinition<'_, u8, u64> = TableDefinition::new("last");
 /// The version of a revocation record, its first byte.
 const VERSION: u8 = 1;
+/// How long a record is kept after its end, in seconds: a clock that jumps ahead for a moment must not lose it.
+const GRACE: i64 = 7 * 86_400;
+/// How many revocations pass between two sweeps of those that are over.
+const SWEEP: u64 = 1_024;
 /// Memory that redb may use as a cache, in bytes.
 const CACHE: usize = 4 * 1024 * 1024;
 
@@ -66,9 +70,9 @@ impl FirstUses for Embedded {
 }
 
 impl RevocationLog for Embedded {
-    fn append(&self, name: Name, until: Timestamp) -> Answer<'_, u64> {
+    fn append(&self, name: Name, until: Timestamp, now: Timestamp) -> Answer<'_, u64> {
         let database = Arc::clone(&self.database);
-        Box::pin(async move { off_the_reactor(move || append(&database, name, until)).await })
+        Box::pin(async move { off_the_reactor(move || append(&database, name, until, now)).await })
     }
 
     fn replay(&self, now: Timestamp) -> Answer<'_, Replayed> {
@@ -84,7 +88,7 @@ async fn off_the_reactor<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(io)?
 }
 
-fn append(database: &Database, name: Name, until: Timestamp) -> Result<u64, StoreError> {
+fn append(database: &Database, name: Name, until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
     let mut write = database.begin_write().map_err(io)?;
     write.set_durability(Durability::Immediate).map_err(io)?;
     let position = {
@@ -93,6 +97,10 @@ fn append(database: &Database, name: Name, until: Timestamp) -> Result<u64, Stor
         last.insert(0, position).map_err(io)?;
         let mut table = write.open_table(REVOCATIONS).map_err(io)?;
         table.insert(position, encode(name, until).as_slice()).map_err(io)?;
+        // What is over goes from time to time, and at start.
+        if position % SWEEP == 0 {
+            table.retain(|_, record| decode(record).is_none_or(|(_, until)| until.plus(GRACE) >= now)).map_err(io)?;
+        }
         position
     };
     write.commit().map_err(io)?;
@@ -105,7 +113,7 @@ fn replay(database: &Database, now: Timestamp) -> Result<Replayed, StoreError> {
     {
         let mut table = write.open_table(REVOCATIONS).map_err(io)?;
         // A record that cannot be read is kept: only one that is known to be over may go.
-        table.retain(|_, record| decode(record).is_none_or(|(_, until)| until >= now)).map_err(io)?;
+        table.retain(|_, record| decode(record).is_none_or(|(_, until)| until.plus(GRACE) >= now)).map_err(io)?;
     }
     write.commit().map_err(io)?;
     let read = database.begin_read().map_err(io)?;
@@ -114,7 +122,9 @@ fn replay(database: &Database, now: Timestamp) -> Result<Replayed, StoreError> {
     for entry in table.iter().map_err(io)? {
         let (position, record) = entry.map_err(io)?;
         let (name, until) = decode(record.value()).ok_or(StoreError::UnknownRecord)?;
-        records.push(Revoked { position: position.value(), name, until });
+        if until >= now {
+            records.push(Revoked { position: position.value(), name, until });
+        }
     }
     let position = read.open_table(LAST).map_err(io)?.get(0).map_err(io)?.map_or(0, |last| last.value());
     Ok(Replayed { position, records })

@@ -35,6 +35,8 @@ struct Bucket {
     keys: HashSet<Digest>,
     file: File,
     length: u64,
+    /// A write failed half-way and could not be undone: nothing is added until the broker starts again.
+    closed: bool,
 }
 
 impl Journal {
@@ -62,10 +64,11 @@ impl Journal {
         if marks.count >= MAX_MARKS {
             return Err(StoreError::Full);
         }
-        let bucket = self.bucket(&mut marks, until)?;
-        if bucket.keys.contains(&key) {
+        // In every bucket: an issuer can give one `jti` two ends.
+        if marks.buckets.values().any(|bucket| bucket.keys.contains(&key)) {
             return Ok(false);
         }
+        let bucket = self.bucket(&mut marks, until)?;
         bucket.write(SET, key)?;
         bucket.keys.insert(key);
         marks.count += 1;
@@ -113,7 +116,14 @@ impl Bucket {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
         let mut keys = HashSet::new();
-        let whole = bytes.len() - bytes.len() % RECORD;
+        // After the machine died, a file can end in zeros that were never written.
+        let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let whole = if bytes.len() - written >= RECORD {
+            written.next_multiple_of(RECORD).min(bytes.len())
+        } else {
+            bytes.len()
+        };
+        let whole = whole - whole % RECORD;
         for record in bytes.get(..whole).unwrap_or_default().chunks_exact(RECORD) {
             let (kind, key) = record.split_first().ok_or(StoreError::UnknownRecord)?;
             let key = Digest::from_bytes(key.try_into().map_err(|_| StoreError::UnknownRecord)?);
@@ -124,7 +134,7 @@ impl Bucket {
             };
         }
         file.set_len(whole as u64).map_err(io)?;
-        Ok(Self { keys, file, length: whole as u64 })
+        Ok(Self { keys, file, length: whole as u64, closed: false })
     }
 
     /// Writes one record whole, or leaves the file as it was.
@@ -133,8 +143,13 @@ impl Bucket {
         for (to, from) in record.iter_mut().skip(1).zip(key.to_bytes()) {
             *to = from;
         }
+        if self.closed {
+            return Err(StoreError::Io(
+                "the journal of first-use marks was closed after a write that could not be undone".to_owned(),
+            ));
+        }
         if let Err(fault) = self.file.write_all(&record) {
-            self.file.set_len(self.length).map_err(io)?;
+            self.closed = self.file.set_len(self.length).is_err();
             return Err(io(fault));
         }
         self.length += RECORD as u64;

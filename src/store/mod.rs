@@ -42,7 +42,7 @@ pub trait FirstUses: Send + Sync {
 /// The log of revocations: append-only, in one order.
 pub trait RevocationLog: Send + Sync {
     /// Appends a record that lives until `until`; what comes back is its position. The record is synced to disk first.
-    fn append(&self, name: Name, until: Timestamp) -> Answer<'_, u64>;
+    fn append(&self, name: Name, until: Timestamp, now: Timestamp) -> Answer<'_, u64>;
 
     /// Every record that is alive at `now`, and the last position; drops the others.
     fn replay(&self, now: Timestamp) -> Answer<'_, Replayed>;

@@ -62,7 +62,7 @@ const HOMES: [(&str, &[&str]); 22] = [
     ("p256", &["signing/es256.rs"]),
     ("redb", &["store/embedded.rs"]),
     ("reqwest", &["assertion/fetch.rs", "cli/wire.rs"]),
-    ("rustix", &["control.rs", "signing/files.rs"]),
+    ("rustix", &["audit/log.rs", "cli/serve.rs", "control.rs", "signing/files.rs"]),
     ("rustls", &["http/tls.rs", "app.rs"]),
     ("sha2", &["domain/digest.rs"]),
     ("subtle", &["client.rs"]),

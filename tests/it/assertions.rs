@@ -12,8 +12,9 @@ fn refused(broker: &TestBroker, name: &str, token: &str, told: &str, reason: &st
     assert_eq!(reply.refusal(), (400, "invalid_request", told), "{name}: {}", reply.text);
     assert_eq!(broker.reason(&reply), reason, "{name}");
     let event = broker.event(&reply);
-    let failed = event.checks.iter().filter(|check| !check.holds()).count();
-    assert!(failed <= 1, "{name}: the first check that fails ends it: {:?}", event.checks);
+    let failed = event.checks.iter().position(|check| !check.holds());
+    assert_eq!(failed, Some(event.checks.len() - 1), "{name}: the first check that fails ends it: {:?}", event.checks);
+    assert!(event.asked.is_some(), "{name}");
 }
 
 const GENERIC: &str = "subject_token_refused";

@@ -121,6 +121,9 @@ fn what_grants_trust_has_no_default() {
         ("audience = \"https://ledger.test\"", "audience = \"https://orders.test\"", "names two targets"),
         ("audience = \"https://ledger.test\"", "audience = \"https://sts.test\"", "is the broker itself"),
         ("id = \"ledger-api\"", "id = \"orders-api\"", "two clients"),
+        ("id = \"ledger-api\"", "id = \"cluster:x\"", "could be a workload's name"),
+        ("id = \"ledger-api\"", "id = \"spiffe://td.test/a\"", "could be a workload's name"),
+        ("jwks_file = \"cluster.jwks\"", "jwks_file = \"a\"\nca_file = \"b\"", "leave one out"),
         ("introspects = [\"https://ledger.test\"]", "introspects = [\"https://ledger\"]", "is no target's audience"),
         ("trust_domain = \"td.test\"", "trust_domain = \"TD.test\"", "a trust domain is"),
         (

@@ -69,8 +69,8 @@ fn each_malformed_request_is_explained_and_consumes_nothing() {
         (&[("resource", "/api")], (400, "invalid_target", "resource_malformed")),
         (&[("resource", "https://orders.test/v1#frag")], (400, "invalid_target", "resource_malformed")),
         (&[("audience", STS)], (400, "invalid_target", "task_unsupported")),
-        (&[("audience", ORDERS), ("audience", LEDGER)], (400, "invalid_target", "several_targets")),
-        (&[("audience", ORDERS), ("resource", "https://unknown.test/")], (400, "invalid_target", "several_targets")),
+        (&[("audience", ORDERS), ("audience", LEDGER)], (400, "invalid_target", "target_refused")),
+        (&[("audience", ORDERS), ("resource", "https://unknown.test/")], (400, "invalid_target", "target_refused")),
         (&[("scope", "orders:read  orders:write")], (400, "invalid_scope", "scope_malformed")),
         (&[("scope", "a\"b")], (400, "invalid_scope", "scope_malformed")),
         (&[("scope", "a\\b")], (400, "invalid_scope", "scope_malformed")),
@@ -163,6 +163,12 @@ fn a_target_unknown_a_target_denied_and_a_workload_denied_are_one_answer() {
     let workload = body(broker.exchange(&stranger.sign(), &[]));
     let scoped = body(broker.exchange(&stranger.claim("jti", json!("j")).sign(), &[("scope", "orders:read")]));
     let near_miss = body(broker.exchange(&Token::github().sign(), &[("audience", "https://orders.test/")]));
+    let two = body(broker.exchange(&Token::github().sign(), &[("audience", ORDERS), ("audience", LEDGER)]));
+    let aliases = body(
+        broker.exchange(&Token::github().sign(), &[("audience", "https://a.test"), ("resource", "https://a.test/b")]),
+    );
+    assert_eq!(unknown, two);
+    assert_eq!(unknown, aliases);
     assert_eq!(unknown, denied);
     assert_eq!(unknown, workload);
     assert_eq!(unknown, scoped);
@@ -215,6 +221,8 @@ fn an_assertion_is_exchanged_once_where_its_issuer_says_so() {
     assert_eq!(broker.exchange(&second, &[]).refusal().2, "subject_token_replayed", "the jti counts, not the bytes");
     let same_jti_elsewhere = Token::cluster().claim("jti", token.claims["jti"].clone()).sign();
     assert_eq!(broker.exchange(&same_jti_elsewhere, &[]).status, 200, "per issuer");
+    let later = token.clone().claim("exp", json!(NOW + 1_500)).sign();
+    assert_eq!(broker.exchange(&later, &[]).refusal().2, "subject_token_replayed", "whatever its end");
     let reusable = Token::cluster().sign();
     assert_eq!((broker.exchange(&reusable, &[]).status, broker.exchange(&reusable, &[]).status), (200, 200));
 

@@ -31,7 +31,9 @@ fn every_error() -> Vec<Error> {
         RequestError::Actor,
         RequestError::Resource,
         RequestError::NoTarget,
-        RequestError::SeveralTargets,
+        RequestError::TooManyTargets,
+        RequestError::UriTooLong,
+        RequestError::HeadTooLarge,
         RequestError::OpensTask,
         RequestError::Task,
         RequestError::Lifetime,
@@ -61,7 +63,7 @@ fn every_error() -> Vec<Error> {
         AssertionError::Keys(KeyFault::NoneFresh),
     ];
     let rest = [
-        Error::Client(ClientError::Unsupported),
+        Error::SeveralTargets,
         Error::Client(ClientError::Required),
         Error::Client(ClientError::Refused),
         Error::NotItsAudience,

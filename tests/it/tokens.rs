@@ -262,3 +262,77 @@ fn tokens_of_an_issuer_that_was_taken_out_are_exchanged_no_more() {
     assert_eq!(reply.refusal(), (400, "invalid_request", "subject_token_refused"));
     assert_eq!(broker.reason(&reply), "issuer_unknown");
 }
+
+/// A token that our own key signed, as no broker of ours would write it.
+fn forge(broker: &TestBroker, typ: &str, change: impl Fn(&mut serde_json::Value)) -> String {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use countersign::signing::{Es256, Signer as _};
+    let pem = std::fs::read_to_string(broker.path("keys/es256-1.pem")).unwrap();
+    let signer = Es256::from_pem(&pem).unwrap();
+    let good = broker.exchange(&Token::cluster().sign(), &[("scope", "orders:read")]).token();
+    let mut claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(good.split('.').nth(1).unwrap()).unwrap()).unwrap();
+    change(&mut claims);
+    let header = json!({"typ": typ, "alg": "ES256", "kid": signer.key_id()});
+    let input =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
+    format!("{input}.{}", URL_SAFE_NO_PAD.encode(signer.sign(input.as_bytes()).unwrap()))
+}
+
+#[test]
+fn what_our_own_key_signed_is_believed_only_as_a_whole_access_token_of_ours() {
+    let broker = TestBroker::new();
+    let exchange = |token: &str| {
+        broker.post_as(
+            "orders-api",
+            "/token",
+            &[
+                ("grant_type", GRANT),
+                ("subject_token", token),
+                ("subject_token_type", ACCESS_TOKEN),
+                ("audience", ORDERS),
+            ],
+        )
+    };
+    let good = forge(&broker, "at+jwt", |_| {});
+    assert_eq!(
+        (exchange(&good).status, broker.introspect("orders-api", &good).json["active"].as_bool()),
+        (200, Some(true))
+    );
+    let ancestor = json!({"jti": "AAAAAAAAAAAAAAAAAAAAAA", "kid": "k", "aud": "a", "client_id": "c"});
+    let wrong: Vec<(&str, String)> = vec![
+        ("another type", forge(&broker, "token-introspection+jwt", |_| {})),
+        ("no type of ours", forge(&broker, "JWT", |_| {})),
+        ("another issuer", forge(&broker, "at+jwt", |claims| claims["iss"] = json!("https://staging.test"))),
+        ("not yet", forge(&broker, "at+jwt", |claims| claims["nbf"] = json!(NOW + 60))),
+        ("too long a lineage", forge(&broker, "at+jwt", |claims| claims["lineage"] = json!(vec![ancestor.clone(); 9]))),
+        ("no client", forge(&broker, "at+jwt", |claims| drop(claims.as_object_mut().unwrap().remove("client_id")))),
+        ("a fraction", forge(&broker, "at+jwt", |claims| claims["exp"] = json!(NOW as f64 + 30.5))),
+        ("audiences", forge(&broker, "at+jwt", |claims| claims["aud"] = json!([ORDERS]))),
+    ];
+    for (name, token) in wrong {
+        off(&broker.introspect("orders-api", &token));
+        let reply = exchange(&token);
+        assert_eq!(reply.refusal(), (400, "invalid_request", "subject_token_refused"), "{name}");
+        assert_eq!(broker.reason(&reply), "own_token_invalid", "{name}");
+    }
+    let bound = forge(&broker, "at+jwt", |claims| claims["cnf"] = json!({"jkt": "x"}));
+    assert_eq!(exchange(&bound).refusal(), (400, "invalid_request", "subject_token_bound"));
+    let jwks = send(broker.address, b"GET /jwks HTTP/1.1\r\nhost: x\r\n\r\n");
+    let verifier = countersign_verify::Verifier::new(STS, ORDERS, jwks.text.as_bytes()).unwrap();
+    assert_eq!(verifier.verify(&bound, NOW), Err(countersign_verify::Refusal::Bound));
+    assert!(verifier.verify(&good, NOW).is_ok());
+}
+
+#[test]
+fn credentials_and_parameters_where_they_do_not_belong_are_refused_everywhere() {
+    let broker = TestBroker::new();
+    for path in ["/introspect", "/revoke"] {
+        assert_eq!(
+            broker.post_as("orders-api", &format!("{path}?token=x"), &[("token", "x")]).refusal().2,
+            "query_not_allowed"
+        );
+        let in_body = broker.post(path, &[("token", "x"), ("client_id", "orders-api"), ("client_secret", "x")]);
+        assert_eq!(in_body.refusal(), (401, "invalid_client", "client_method_unsupported"));
+    }
+}

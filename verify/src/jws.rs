@@ -6,6 +6,7 @@ use crate::key::{Algorithm, VerifyingKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
+use std::fmt;
 
 /// The longest token that is looked at, in bytes. Real assertions take 0.5 to 4 KiB; AWS accepts up to 20 000 characters.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -43,7 +44,6 @@ pub enum EnvelopeError {
 const FORBIDDEN: [&str; 8] = ["crit", "b64", "jwk", "jku", "x5u", "x5c", "enc", "zip"];
 
 /// A compact JWS whose signature has not been checked.
-#[derive(Debug)]
 pub struct Compact<'a> {
     signing_input: &'a str,
     header: Header,
@@ -81,6 +81,12 @@ pub struct Payload(Map<String, Value>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the signature does not verify")]
 pub struct BadSignature;
+
+impl fmt::Debug for Compact<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Compact({:?})", self.header)
+    }
+}
 
 impl<'a> Compact<'a> {
     /// Reads the envelope of `token`.

@@ -130,7 +130,7 @@ impl Token {
         Self {
             header: object(&json!({"alg": key.alg, "kid": key.kid, "typ": "JWT"})),
             claims: object(
-                json!({"sub": "spiffe://td.test/ns/pay/sa/web", "aud": [STS], "iat": NOW, "exp": NOW + 300}),
+                &json!({"sub": "spiffe://td.test/ns/pay/sa/web", "aud": [STS], "iat": NOW, "exp": NOW + 300}),
             ),
             key,
         }
