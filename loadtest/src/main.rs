@@ -43,7 +43,7 @@ async fn run(results: &Path, turn: Duration) -> Result<(), Fault> {
     eprintln!("signing assertions …");
     // The fastest machine seen makes some 12 000 exchanges a second on a core.
     let seconds = usize::try_from(turn.as_secs())?;
-    let mut tokens = assertions.sign(seconds * (ROUNDS + 3) * 10_000)?;
+    let mut tokens = assertions.sign(seconds * (ROUNDS + 3) * 12_000)?;
     process::pin_myself()?;
     let mut report = Report::default();
 
@@ -66,6 +66,8 @@ async fn run(results: &Path, turn: Duration) -> Result<(), Fault> {
     report.unloaded = load::paced(broker.address(), &mut tokens, 100.0, turn.min(Duration::from_secs(5))).await?;
     let half = report.broker_rate() / 2.0;
     report.half = load::paced(broker.address(), &mut tokens, half, turn * 2).await?;
+    eprintln!("the bound at the same pace: what the machine itself does to latency");
+    report.bound_half = load::paced(bound.address(), &mut tokens.clone(), half, turn * 2).await?;
     report.write(results)?;
     print!("{report}");
     Ok(())

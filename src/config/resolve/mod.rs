@@ -1,0 +1,264 @@
+//! From what is written to what is meant: every rule that a configuration has to keep, each with what to do when it is
+//! broken. Here are the ways to read one key, and the rules between entries; a file a section has the others.
+
+mod issuer;
+mod server;
+mod target;
+
+use super::raw::{self, Field};
+use super::{Client, Config, Issuer, IssuerKind, Problems, Target};
+use std::collections::HashSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use url::Url;
+
+pub(super) fn resolve(file: &raw::File, directory: &Path, problems: &mut Problems) -> Option<Config> {
+    let mut reader = Reader { directory, problems };
+    let server = reader.server(&file.server);
+    let limits = reader.limits(&file.server.keys.limits.keys);
+    let store = reader.store(&file.store);
+    let keys = reader.signing(&file.signing);
+    let audit = reader.required_path(
+        &file.audit.keys.path,
+        "audit.path",
+        "name a directory, e.g. \"data/audit\"",
+        &file.audit.place,
+    );
+    let policies = reader.required_path(
+        &file.policy.keys.directory,
+        "policy.directory",
+        "name the directory of your `*.cedar` files, e.g. \"policies\"",
+        &file.policy.place,
+    );
+    let refresh = reader.refresh(&file.keys.keys);
+    let issuers: Vec<(_, Issuer)> = file
+        .issuers
+        .iter()
+        .filter_map(|entry| {
+            Some((place_of(&entry.get_ref().name, entry), reader.issuer(entry.get_ref(), &entry.span())?))
+        })
+        .collect();
+    let targets: Vec<(_, Target)> = file
+        .targets
+        .iter()
+        .filter_map(|entry| {
+            Some((place_of(&entry.get_ref().audience, entry), reader.target(entry.get_ref(), &entry.span())?))
+        })
+        .collect();
+    let clients: Vec<(_, Client)> = file
+        .clients
+        .iter()
+        .filter_map(|entry| {
+            Some((place_of(&entry.get_ref().id, entry), reader.client(entry.get_ref(), &entry.span())?))
+        })
+        .collect();
+    let us = server.as_ref().map(|server| server.issuer.as_str());
+    reader.across(us, &issuers, &targets, &clients);
+    if file.issuers.is_empty() {
+        reader.problem(0..0, "there is no `[[issuers]]`, so no assertion can be accepted; add one");
+    }
+    if file.targets.is_empty() {
+        reader.problem(0..0, "there is no `[[targets]]`, so no token can be minted; add one");
+    }
+    Some(Config {
+        server: server?,
+        limits: limits?,
+        store: store?,
+        keys: keys?,
+        audit: audit?,
+        policies: policies?,
+        refresh: refresh?,
+        issuers: issuers.into_iter().map(|(_, issuer)| issuer).collect(),
+        targets: targets.into_iter().map(|(_, target)| target).collect(),
+        clients: clients.into_iter().map(|(_, client)| client).collect(),
+    })
+}
+
+fn place_of<T>(key: &Field<String>, entry: &toml::Spanned<T>) -> Range<usize> {
+    key.place().unwrap_or_else(|| entry.span())
+}
+
+struct Reader<'a> {
+    directory: &'a Path,
+    problems: &'a mut Problems,
+}
+
+impl Reader<'_> {
+    fn problem(&mut self, place: Range<usize>, message: impl Into<String>) {
+        self.problems.add(place, message);
+    }
+
+    fn parsed<T: FromStr<Err: std::fmt::Display>>(&mut self, field: &Field<String>, key: &str) -> Option<T> {
+        let text = field.optional(key, self.problems)?.clone();
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                self.problem(field.place().unwrap_or(0..0), format!("`{key}`: {fault}"));
+                None
+            }
+        }
+    }
+
+    fn required_parsed<T: FromStr<Err: std::fmt::Display>>(
+        &mut self,
+        field: &Field<String>,
+        key: &str,
+        hint: &str,
+        section: &Range<usize>,
+    ) -> Option<T> {
+        field.required(key, hint, section, self.problems)?;
+        self.parsed(field, key)
+    }
+
+    /// A key with a default: absent gives it, and a wrong one is a problem and gives nothing.
+    fn parsed_or<T: FromStr<Err: std::fmt::Display>>(
+        &mut self,
+        field: &Field<String>,
+        key: &str,
+        default: T,
+    ) -> Option<T> {
+        if field.place().is_none() { Some(default) } else { self.parsed(field, key) }
+    }
+
+    fn number(&mut self, field: &Field<usize>, key: &str, default: usize, range: Range<usize>) -> Option<usize> {
+        let Some(place) = field.place() else { return Some(default) };
+        let number = *field.optional(key, self.problems)?;
+        if range.contains(&number) {
+            return Some(number);
+        }
+        self.problem(place, format!("`{key}` is {number}; use {} to {}", range.start, range.end - 1));
+        None
+    }
+
+    fn text(&mut self, field: &Field<String>, key: &str) -> Option<String> {
+        let text = field.optional(key, self.problems)?.clone();
+        if text.is_empty() || text.len() > 1024 || text.chars().any(char::is_control) {
+            self.problem(
+                field.place().unwrap_or(0..0),
+                format!("`{key}` is empty, longer than 1024 bytes or not printable"),
+            );
+            return None;
+        }
+        Some(text)
+    }
+
+    fn path(&mut self, field: &Field<String>, key: &str) -> Option<PathBuf> {
+        self.text(field, key).map(|path| self.directory.join(path))
+    }
+
+    fn required_path(
+        &mut self,
+        field: &Field<String>,
+        key: &str,
+        hint: &str,
+        section: &Range<usize>,
+    ) -> Option<PathBuf> {
+        field.required(key, hint, section, self.problems)?;
+        self.path(field, key)
+    }
+
+    /// An issuer identifier: https, no query and no fragment (RFC 8414 §2); plain http to a loopback address only.
+    fn issuer_url(
+        &mut self,
+        field: &Field<String>,
+        key: &str,
+        hint: &str,
+        section: &Range<usize>,
+        loopback: bool,
+    ) -> Option<String> {
+        let text = field.required(key, hint, section, self.problems)?.clone();
+        let fault = match Url::parse(&text) {
+            Err(_) => Some("is not a URL"),
+            Ok(url) if url.query().is_some() || url.fragment().is_some() => {
+                Some("has a query or a fragment; leave it out")
+            }
+            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                Some("carries credentials; leave them out")
+            }
+            Ok(url) if url.scheme() == "https" || (loopback && is_loopback_http(&url)) => None,
+            Ok(_) => Some("is not https"),
+        };
+        match fault {
+            None => Some(text),
+            Some(fault) => {
+                self.problem(field.place().unwrap_or(0..0), format!("`{key}`: `{text}` {fault}"));
+                None
+            }
+        }
+    }
+
+    /// Rules between entries, each told at the entry's name.
+    fn across(
+        &mut self,
+        us: Option<&str>,
+        issuers: &[(Range<usize>, Issuer)],
+        targets: &[(Range<usize>, Target)],
+        clients: &[(Range<usize>, Client)],
+    ) {
+        let mut seen: HashSet<(&str, String)> = HashSet::new();
+        let mut twice = |kind: &'static str, name: &str| !seen.insert((kind, name.to_owned()));
+        for (place, issuer) in issuers {
+            if twice("name", issuer.name.as_str()) {
+                self.problem(place.clone(), format!("two issuers are named `{}`; rename one", issuer.name));
+            }
+            let iss = match &issuer.kind {
+                IssuerKind::Oidc { issuer, .. } | IssuerKind::GitHubActions { issuer, .. } => issuer.clone(),
+                IssuerKind::Spiffe { trust_domain, .. } => format!("spiffe://{trust_domain}"),
+            };
+            if us == Some(&iss) {
+                self.problem(
+                    place.clone(),
+                    format!("`{iss}` is the broker itself, whose tokens need no entry; remove it"),
+                );
+            }
+            if twice("iss", &iss) {
+                let message = format!("two issuers sign as `{iss}`; keep one, so that it is clear whose keys count");
+                self.problem(place.clone(), message);
+            }
+        }
+        for (place, target) in targets {
+            for name in std::iter::once(target.audience.as_str()).chain(target.resources.iter().map(String::as_str)) {
+                if us == Some(name) {
+                    let message =
+                        format!("`{name}` is the broker itself and cannot be a target; choose another audience");
+                    self.problem(place.clone(), message);
+                }
+                if twice("target", name) {
+                    self.problem(place.clone(), format!("`{name}` names two targets; keep one"));
+                }
+            }
+        }
+        for (place, client) in clients {
+            if twice("client", client.id.as_str()) {
+                self.problem(place.clone(), format!("two clients have the id `{}`; rename one", client.id));
+            }
+            // A token's `client_id` is its workload where nobody authenticated: the two must never be taken for each other.
+            let issuer =
+                issuers.iter().find(|(_, issuer)| client.id.as_str().starts_with(&format!("{}:", issuer.name)));
+            if issuer.is_some() || client.id.as_str().starts_with("spiffe://") {
+                self.problem(
+                    place.clone(),
+                    format!("the client id `{}` could be a workload's name; choose another", client.id),
+                );
+            }
+            for audience in &client.introspects {
+                if !targets.iter().any(|(_, target)| target.audience == *audience) {
+                    let message = format!(
+                        "`introspects`: `{audience}` is no target's audience; register the target or fix the name"
+                    );
+                    self.problem(place.clone(), message);
+                }
+            }
+        }
+    }
+}
+
+fn is_loopback_http(url: &Url) -> bool {
+    let loopback = match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(_)) | None => false,
+    };
+    url.scheme() == "http" && loopback
+}
