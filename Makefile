@@ -29,4 +29,5 @@ clients: ## unmodified OAuth clients, over TLS
 bench: ## the broker against what one core can do at all
 	@.ci/needs taskset
 	$(CARGO) build --locked --release --package countersign --package countersign-loadtest
+	sync # what the build wrote is not to be measured
 	./target/release/countersign-loadtest run loadtest/results
