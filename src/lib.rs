@@ -15,6 +15,7 @@
 //! [`exchange::Broker::exchange`] is that list; [`app`] puts a broker together from a configuration.
 
 pub mod app;
+pub mod append;
 pub mod assertion;
 pub mod audit;
 pub mod cli;

@@ -34,7 +34,7 @@ pub(crate) fn serve(jwks: &Path) -> Result<(), Fault> {
     let signing = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
     let keys = Data::new(Keys { verifying, signing, random: SystemRandom::new() });
     let app = move || App::new().app_data(keys.clone()).route("/token", web::post().to(exchange));
-    let server = HttpServer::new(app).workers(1).bind(ADDRESS)?.run();
+    let server = HttpServer::new(app).workers(1).keep_alive(std::time::Duration::from_secs(65)).bind(ADDRESS)?.run();
     Ok(actix_web::rt::System::new().block_on(server)?)
 }
 

@@ -70,7 +70,7 @@ pub fn verify(directory: &Path) -> Result<Report, Broken> {
     let mut report = Report { head: Head { next: 0, hash: GENESIS.to_owned() }, length: 0, torn: 0 };
     walk(directory, |number, line| {
         let Some(whole) = line.strip_suffix(b"\n") else {
-            report.torn = line.len() as u64;
+            report.torn = without_zeros(line).len() as u64;
             return Ok(true);
         };
         report.head = follow(&report.head, number, whole)?;
@@ -78,6 +78,12 @@ pub fn verify(directory: &Path) -> Result<Report, Broken> {
         Ok(true)
     })?;
     Ok(report)
+}
+
+/// What a writer reserved ahead of its lines is not part of the chain.
+fn without_zeros(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    bytes.get(..end).unwrap_or_default()
 }
 
 /// Where the chain ends, read from its last line alone: opening the log takes no longer as it grows.
@@ -89,8 +95,9 @@ pub(super) fn tail(file: &mut File, path: &Path) -> Result<Report, Broken> {
     let mut bytes = Vec::new();
     file.take(size - start).read_to_end(&mut bytes).map_err(io)?;
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let torn = (bytes.len() - whole) as u64;
-    let mut report = Report { head: Head { next: 0, hash: GENESIS.to_owned() }, length: size - torn, torn };
+    let behind = bytes.get(whole..).unwrap_or_default();
+    let (length, torn) = (size - behind.len() as u64, without_zeros(behind).len() as u64);
+    let mut report = Report { head: Head { next: 0, hash: GENESIS.to_owned() }, length, torn };
     if let Some(line) =
         bytes.get(..whole.saturating_sub(1)).and_then(|lines| lines.rsplit(|byte| *byte == b'\n').next())
         && !line.is_empty()

@@ -2,9 +2,10 @@
 
 use super::chain::{self, Broken, Head};
 use super::event::{Event, SCHEMA_VERSION};
+use crate::append::Appender;
 use rustix::fs::{FlockOperation, flock};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -21,9 +22,6 @@ pub enum AuditError {
     /// The chain that is there is broken, so nothing may be added to it.
     #[error("the audit log is broken: {0}; keep it aside as evidence and start with an empty directory")]
     Broken(#[from] Broken),
-    /// A write failed half-way and could not be undone; the log is closed until the broker starts again.
-    #[error("the audit log was closed after a write that could not be undone")]
-    Closed,
 }
 
 /// The log of this broker.
@@ -33,10 +31,8 @@ pub struct AuditLog {
 }
 
 struct Writer {
-    file: File,
-    length: u64,
+    file: Appender,
     head: Head,
-    closed: bool,
 }
 
 impl AuditLog {
@@ -49,7 +45,9 @@ impl AuditLog {
         let path = directory.join(chain::FILE);
         let io = |fault| AuditError::Io(path.clone(), fault);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
-        let mut file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(&path).map_err(io)?;
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.create(true).write(true).truncate(false).read(true).mode(0o600).open(&path).map_err(io)?;
         // One chain has one writer.
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|fault| {
             AuditError::Io(path.clone(), io::Error::other(format!("another broker writes it ({fault})")))
@@ -57,9 +55,9 @@ impl AuditLog {
         let report = chain::tail(&mut file, &path)?;
         if report.torn > 0 {
             tracing::warn!(bytes = report.torn, "the last line was cut short by a crash and is removed");
-            file.set_len(report.length).map_err(io)?;
         }
-        let writer = Writer { file, length: report.length, head: report.head, closed: false };
+        let file = Appender::new(file, report.length).map_err(io)?;
+        let writer = Writer { file, head: report.head };
         Ok(Self { path, writer: Mutex::new(writer) })
     }
 
@@ -72,16 +70,8 @@ impl AuditLog {
         let mut line = Vec::with_capacity(LINE);
         serde_json::to_writer(&mut line, event).map_err(|fault| io(fault.into()))?;
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if writer.closed {
-            return Err(AuditError::Closed);
-        }
         let next = writer.head.chain(&mut line);
-        if let Err(fault) = writer.file.write_all(&line) {
-            // Part of the line may be on disk: the file ends where it did, or nothing is added any more.
-            writer.closed = writer.file.set_len(writer.length).is_err();
-            return Err(io(fault));
-        }
-        writer.length += line.len() as u64;
+        writer.file.write(&line).map_err(io)?;
         writer.head = next;
         Ok(())
     }

@@ -3,10 +3,11 @@
 
 use super::StoreError;
 use super::embedded::io;
+use crate::append::Appender;
 use crate::domain::{Digest, Timestamp};
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::fs::{self, OpenOptions};
+use std::io::Read as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -33,10 +34,7 @@ struct Marks {
 
 struct Bucket {
     keys: HashSet<Digest>,
-    file: File,
-    length: u64,
-    /// A write failed half-way and could not be undone: nothing is added until the broker starts again.
-    closed: bool,
+    file: Appender,
 }
 
 impl Journal {
@@ -112,11 +110,18 @@ impl Journal {
 impl Bucket {
     /// Opens or creates the bucket's file. A last record that a crash cut short is taken away: its answer never left.
     fn open(path: &Path) -> Result<Self, StoreError> {
-        let mut file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path).map_err(io)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .read(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(io)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
         let mut keys = HashSet::new();
-        // After the machine died, a file can end in zeros that were never written.
+        // Zeros at the end were reserved, and never written.
         let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let whole = if bytes.len() - written >= RECORD {
             written.next_multiple_of(RECORD).min(bytes.len())
@@ -133,8 +138,7 @@ impl Bucket {
                 _ => return Err(StoreError::UnknownRecord),
             };
         }
-        file.set_len(whole as u64).map_err(io)?;
-        Ok(Self { keys, file, length: whole as u64, closed: false })
+        Ok(Self { keys, file: Appender::new(file, whole as u64).map_err(io)? })
     }
 
     /// Writes one record whole, or leaves the file as it was.
@@ -143,17 +147,7 @@ impl Bucket {
         for (to, from) in record.iter_mut().skip(1).zip(key.to_bytes()) {
             *to = from;
         }
-        if self.closed {
-            return Err(StoreError::Io(
-                "the journal of first-use marks was closed after a write that could not be undone".to_owned(),
-            ));
-        }
-        if let Err(fault) = self.file.write_all(&record) {
-            self.closed = self.file.set_len(self.length).is_err();
-            return Err(io(fault));
-        }
-        self.length += RECORD as u64;
-        Ok(())
+        self.file.write(&record).map_err(io)
     }
 }
 

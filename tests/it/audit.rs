@@ -135,8 +135,13 @@ fn a_decided_log_is_decided_again_to_the_same_answers() {
     assert!(asked >= 25 && granted >= 8, "{asked} {granted}");
 }
 
+/// The lines, without what the writer reserved behind them.
+fn chain(directory: &Path) -> String {
+    fs::read_to_string(directory.join("chain.jsonl")).unwrap().trim_end_matches('\0').to_owned()
+}
+
 fn events(directory: &Path) -> Vec<Event> {
-    let text = fs::read_to_string(directory.join("chain.jsonl")).unwrap();
+    let text = chain(directory);
     let decision = |line: &str| line.split("\"decision\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     text.lines().map(|line| audit::find(directory, &decision(line)).unwrap().unwrap()).collect()
 }
@@ -144,7 +149,7 @@ fn events(directory: &Path) -> Vec<Event> {
 /// What the chain says after `change` of its lines.
 fn after(directory: &Path, change: impl FnOnce(&mut Vec<String>)) -> Result<u64, Broken> {
     let copy = tempfile::tempdir().unwrap();
-    let text = fs::read_to_string(directory.join("chain.jsonl")).unwrap();
+    let text = chain(directory);
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     change(&mut lines);
     fs::write(copy.path().join("chain.jsonl"), lines.join("\n") + "\n").unwrap();
@@ -189,10 +194,15 @@ fn a_broken_end_is_not_added_to_and_a_torn_one_is_mended() {
     assert!(AuditLog::open(&broker.audit()).is_err(), "a chain has one writer");
     let copy = tempfile::tempdir().unwrap();
     let (directory, path) = (copy.path().to_owned(), copy.path().join("chain.jsonl"));
-    fs::copy(broker.audit().join("chain.jsonl"), &path).unwrap();
+    fs::write(&path, chain(&broker.audit())).unwrap();
     let whole = fs::read(&path).unwrap();
     fs::write(&path, [&whole[..], b"{\"time\":1,\"decisi"].concat()).unwrap();
     assert_eq!(audit::verify(&directory).unwrap().torn, 17);
+    drop(AuditLog::open(&directory).unwrap());
+    assert_eq!(fs::read(&path).unwrap(), whole, "the torn line is gone, and nothing else");
+    // A writer that was killed leaves what it had reserved.
+    fs::write(&path, [&whole[..], &[0; 100_000]].concat()).unwrap();
+    assert_eq!(audit::verify(&directory).unwrap().torn, 0);
     drop(AuditLog::open(&directory).unwrap());
     assert_eq!(fs::read(&path).unwrap(), whole, "the torn line is gone, and nothing else");
     let text = String::from_utf8(whole).unwrap();

@@ -92,7 +92,8 @@ fn example() -> tempfile::TempDir {
     let broker = crate::support::TestBroker::new();
     let reply = broker.exchange(&crate::support::Token::github().sign(), &[]);
     assert_eq!(reply.status, 200);
-    fs::copy(broker.audit().join("chain.jsonl"), folder.path().join("data/audit/chain.jsonl")).unwrap();
+    let chain = fs::read(broker.audit().join("chain.jsonl")).unwrap();
+    fs::write(folder.path().join("data/audit/chain.jsonl"), chain).unwrap();
     fs::write(folder.path().join("token"), reply.token()).unwrap();
     fs::write(folder.path().join("decision"), reply.decision()).unwrap();
     let keys = folder.path().join("keys");

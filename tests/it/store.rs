@@ -68,6 +68,7 @@ fn a_torn_mark_is_taken_away_and_an_unknown_one_stops_the_start() {
     drop(store);
     let journal = std::fs::read_dir(root.path().join("first-use")).unwrap().next().unwrap().unwrap().path();
     let whole = std::fs::read(&journal).unwrap();
+    assert_eq!(whole.len(), 17, "what was reserved is cut off in the end");
     std::fs::write(&journal, [&whole[..], &[0; 40]].concat()).unwrap();
     let store = Embedded::open(root.path(), at(0)).unwrap();
     assert_eq!(wait(store.claim(key(1), at(300), at(0))), Ok(false));
