@@ -39,12 +39,13 @@ impl OwnTokens {
         if self.revocations.hit(token.claims()) { Err(AssertionError::Revoked) } else { Ok(token) }
     }
 
+    /// As [`OwnTokens::verify`], for a token that is to be exchanged.
     pub(super) fn verify_subject(
         &self,
         token: &str,
         now: Timestamp,
         trail: &mut Trail,
-    ) -> Result<Verified<SubjectToken>, AssertionError> {
+    ) -> Result<AccessToken, AssertionError> {
         let verified = self.verify(token, now);
         trail.check(
             "own token",
@@ -56,40 +57,30 @@ impl OwnTokens {
             },
         );
         let token = verified?;
-        if token.claims().cnf.is_some() {
-            return Err(AssertionError::Bound);
-        }
         let claims = token.claims();
         trail.subject(&claims.iss, &claims.sub, Some(&claims.jti));
-        let workload = Workload {
-            name: claims.sub.clone(),
-            issuer: String::new(),
-            owner: None,
-            environment: None,
-            attributes: Attributes::OwnToken,
-        };
-        let (origin, exp) = (claims.origin.clone(), claims.exp);
-        Ok(Verified {
-            workload: Arc::new(workload),
-            origin,
-            expires: Timestamp::new(exp).ok_or(AssertionError::Claim("exp"))?,
-            first_use: None,
-            parent: Some(Box::new(token)),
-            role: PhantomData,
-        })
+        if claims.cnf.is_some() { Err(AssertionError::Bound) } else { Ok(token) }
     }
 }
 
 impl Verified<SubjectToken> {
-    /// Names the issuer that vouched for the workload in the first place.
-    pub(super) fn vouched_by(self, issuer: &Issuer) -> Self {
+    /// A token of ours, whose workload `issuer` vouched for in the first place.
+    pub(super) fn of_own(token: AccessToken, issuer: &Issuer) -> Result<Self, AssertionError> {
+        let claims = token.claims();
         let workload = Workload {
-            name: self.workload.name.clone(),
+            name: claims.sub.clone(),
             issuer: issuer.name.to_string(),
             owner: issuer.owner.clone(),
             environment: issuer.environment.clone(),
             attributes: Attributes::OwnToken,
         };
-        Self { workload: Arc::new(workload), ..self }
+        Ok(Self {
+            workload: Arc::new(workload),
+            origin: claims.origin.clone(),
+            expires: Timestamp::new(claims.exp).ok_or(AssertionError::Claim("exp"))?,
+            first_use: None,
+            parent: Some(Box::new(token)),
+            role: PhantomData,
+        })
     }
 }

@@ -55,11 +55,13 @@ impl Issuers {
     ) -> Result<Verified<SubjectToken>, AssertionError> {
         match token.declared {
             TokenType::AccessToken => {
-                let verified = own.verify_subject(&token.text, now, trail)?;
-                let vouching = self.signing_as(&verified.origin.iss);
-                trail.check("origin", vouching.is_some(), || "a configured issuer", || verified.origin.iss.clone());
+                let token = own.verify_subject(&token.text, now, trail)?;
+                let origin = &token.claims().origin.iss;
+                let vouching = self.signing_as(origin);
+                trail.check("origin", vouching.is_some(), || "a configured issuer", || origin.clone());
                 // An issuer that was taken out of the configuration takes the tokens with it that came from it.
-                Ok(verified.vouched_by(vouching.ok_or(AssertionError::UnknownIssuer)?))
+                let vouching = vouching.ok_or(AssertionError::UnknownIssuer)?;
+                Verified::of_own(token, vouching)
             }
             TokenType::Jwt | TokenType::IdToken => self.verify_assertion(&token, now, trail).await,
             TokenType::RefreshToken | TokenType::Saml1 | TokenType::Saml2 => Err(AssertionError::DeclaredType),

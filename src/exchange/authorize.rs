@@ -3,7 +3,7 @@
 use super::BoundExchange;
 use crate::assertion::AssertionError;
 use crate::audit::Trail;
-use crate::domain::{Scope, Scopes, Timestamp};
+use crate::domain::{Lifetime, Scope, Scopes, Timestamp};
 use crate::error::Error;
 use crate::policy::{Decision, Facts, Hints, Policy, Question};
 use std::net::IpAddr;
@@ -14,6 +14,8 @@ pub struct AuthorizedExchange {
     pub(super) bound: BoundExchange,
     pub(super) scopes: Scopes,
     pub(super) expires: Timestamp,
+    /// Private to this file, so that nothing else makes one.
+    _seal: (),
 }
 
 impl AuthorizedExchange {
@@ -53,13 +55,13 @@ impl AuthorizedExchange {
         }
         let scopes = granted.iter().filter_map(|scope| scope.parse().ok()).collect();
         let left = bound.subject.expires().since(now);
-        let asked = bound.lifetime.map(crate::domain::Lifetime::seconds);
+        let asked = bound.lifetime.map(Lifetime::seconds);
         let bounds = [Some(bound.target.max_lifetime.seconds()), bound_of_permits, asked, Some(left)];
         let lifetime = bounds.into_iter().flatten().min().unwrap_or(0);
         if lifetime <= 0 {
             return Err(AssertionError::Expired.into());
         }
-        Ok(Self { expires: now.plus(lifetime), bound, scopes })
+        Ok(Self { expires: now.plus(lifetime), bound, scopes, _seal: () })
     }
 }
 
@@ -79,7 +81,7 @@ fn question(bound: &BoundExchange, scopes: Vec<String>, peer: IpAddr, now: Times
         resource: Facts::from(&*bound.target),
         scopes,
         client: bound.client.as_ref().map(|client| client.id.to_string()),
-        lifetime: bound.lifetime.map(crate::domain::Lifetime::seconds),
+        lifetime: bound.lifetime.map(Lifetime::seconds),
         now: now.seconds(),
         network: peer.to_canonical().to_string(),
         hints: Hints { client_id: bound.claimed_client.clone().filter(|_| bound.client.is_none()) },

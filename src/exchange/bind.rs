@@ -22,6 +22,8 @@ pub struct BoundExchange {
     pub(super) ceiling: Option<Scopes>,
     pub(super) lifetime: Option<Lifetime>,
     pub(super) claimed_client: Option<String>,
+    /// Private to this file, so that nothing else makes one.
+    _seal: (),
 }
 
 impl BoundExchange {
@@ -60,7 +62,7 @@ impl BoundExchange {
         // Its own assertion, or less of a token for the very same target: anything else an authenticated client asks in
         // the workload's name.
         let action = if client.is_none() || ceiling.is_some() { Action::Exchange } else { Action::Impersonate };
-        Ok(Self { subject, client, target, action, asked: scopes, ceiling, lifetime, claimed_client })
+        Ok(Self { subject, client, target, action, asked: scopes, ceiling, lifetime, claimed_client, _seal: () })
     }
 }
 

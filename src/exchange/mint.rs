@@ -17,6 +17,8 @@ pub struct MintedToken {
     pub(super) scopes: Scopes,
     pub(super) granted: Granted,
     pub(super) first_use: Option<FirstUse>,
+    /// Private to this file, so that nothing else makes one.
+    _seal: (),
 }
 
 impl MintedToken {
@@ -32,7 +34,7 @@ impl MintedToken {
         position: u64,
         now: Timestamp,
     ) -> Result<Self, Error> {
-        let AuthorizedExchange { bound, scopes, expires } = authorized;
+        let AuthorizedExchange { bound, scopes, expires, .. } = authorized;
         let mut random = [0; 16];
         entropy.fill(&mut random).map_err(|_| Unavailable::Entropy)?;
         let jti: TokenId = URL_SAFE_NO_PAD.encode(random).parse().map_err(|_| Unavailable::Entropy)?;
@@ -60,6 +62,6 @@ impl MintedToken {
             task: claims.task.id,
             lineage: claims.lineage.into_iter().map(|ancestor| ancestor.jti).collect(),
         };
-        Ok(Self { token, expires, scopes, granted, first_use: bound.subject.first_use() })
+        Ok(Self { token, expires, scopes, granted, first_use: bound.subject.first_use(), _seal: () })
     }
 }

@@ -33,7 +33,7 @@ impl Issued {
         clock: &dyn Clock,
         trail: &mut Trail,
     ) -> Result<Self, Error> {
-        let MintedToken { token, expires, scopes, granted, first_use } = minted;
+        let MintedToken { token, expires, scopes, granted, first_use, .. } = minted;
         let now = clock.now();
         let expires_in = expires.since(now);
         if expires_in <= 0 {
