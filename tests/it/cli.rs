@@ -41,7 +41,13 @@ struct Serving {
 
 impl Serving {
     fn start(root: &Path) -> Self {
-        let mut child = program().current_dir(root).args(["serve", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_with(root, &[])
+    }
+
+    fn start_with(root: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut command = program();
+        command.current_dir(root).args(["serve", "--json"]).envs(environment.iter().copied()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let said: Value = serde_json::from_str(&line).unwrap();
@@ -360,4 +366,27 @@ fn help_teaches() {
         assert!(output.status.success() && out(&output).contains("Usage: countersign"), "{arguments:?}");
     }
     assert_eq!(program().arg("nope").output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_not_used() {
+    let upstream = Upstream::issuer(keys().github.jwks());
+    let proxy = Upstream::new(|_| Answer::status(502));
+    let discovered = format!("issuer = \"{}\"\nallow_private_addresses = true", upstream.url());
+    let root = Setup::new()
+        .change("jwks_file = \"github.jwks\"\n", "")
+        .change(&format!("issuer = \"{GITHUB}\""), &discovered)
+        .write();
+    let proxy_url = proxy.url();
+    let environment = [
+        ("http_proxy", proxy_url.as_str()),
+        ("HTTP_PROXY", &proxy_url),
+        ("https_proxy", &proxy_url),
+        ("ALL_PROXY", &proxy_url),
+    ];
+    let broker = Serving::start_with(root.path(), &environment);
+    let token = fresh().claim("iss", json!(upstream.url())).sign();
+    let output = run(root.path(), &["exchange", "--broker", &broker.url, "--audience", ORDERS], &token);
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(proxy.connections() == 0 && upstream.connections() > 0);
 }

@@ -291,3 +291,18 @@ fn rsa_keys_have_sound_numbers() {
         assert!(started.elapsed() < Duration::from_millis(500));
     }
 }
+
+#[test]
+fn keys_are_refreshed_in_the_background_though_no_token_asks_for_it() {
+    let often = "workers = 2\n[keys]\nrefresh_every = \"1s\"";
+    let broker = Setup::new().change("workers = 2", often).start();
+    let (old, new) = (Token::cluster(), Token::cluster().key(&keys().evil));
+    assert_eq!(broker.exchange(&old.sign(), &[]).status, 200);
+    // The same kid, so that no unknown one causes a refresh.
+    broker.write("cluster.jwks", &keys().evil.jwks().to_string());
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while broker.exchange(&new.sign(), &[]).status != 200 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!((broker.exchange(&new.sign(), &[]).status, broker.exchange(&old.sign(), &[]).status), (200, 400));
+}
