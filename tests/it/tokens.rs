@@ -169,6 +169,7 @@ fn a_clients_token_is_ended_by_that_client_alone() {
     );
     let reply = broker.post_as("ledger-api", "/revoke", &[("token", &second)]);
     assert_eq!((reply.status, reply.text.as_str()), (200, ""), "no oracle");
+    assert_eq!(broker.event(&reply).outcome, countersign::audit::Outcome::NoEffect);
     assert_eq!(broker.introspect("orders-api", &second).json["active"], true);
     assert_eq!(broker.post_as("orders-api", "/revoke", &[("token", &second)]).status, 200);
     off(&broker.introspect("orders-api", &second));
