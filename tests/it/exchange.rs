@@ -1,8 +1,13 @@
 //! The exchange of RFC 8693: every parameter of §2.1, honoured or refused with its code.
 
 use crate::support::*;
+use countersign::domain::{Clock, Entropy, NoEntropy, SystemEntropy, Timestamp};
+use countersign::error::Error;
+use countersign::exchange::{Form, Presented};
 use countersign_verify::Verifier;
 use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 #[test]
 fn a_really_signed_assertion_becomes_a_token_that_a_resource_server_verifies() {
@@ -310,4 +315,73 @@ fn no_answer_and_no_file_holds_a_token() {
     let signature = |token: &str| token.rsplit('.').next().unwrap().to_owned();
     let kept = everything(&broker.path("data"));
     assert!(!kept.contains(&signature(&good)) && !kept.contains(&signature(&issued.token())) && !kept.contains("eyJ"));
+}
+
+/// A broker without listeners, on a clock and an entropy of its own.
+fn assembled(
+    root: &std::path::Path,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> impl Fn(&str) -> Result<i64, Error> {
+    let installation = countersign::app::Installation::read(&root.join("countersign.toml")).unwrap();
+    let broker = countersign::http::block_on(installation.assemble(clock, entropy)).unwrap();
+    move |token| {
+        let body = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([
+                ("grant_type", GRANT),
+                ("subject_token", token),
+                ("subject_token_type", JWT),
+                ("audience", ORDERS),
+            ])
+            .finish();
+        let form = Form::decode(body.as_bytes()).map_err(Error::from);
+        let presented = Presented { form, credentials: None, unsupported: None, peer: [127, 0, 0, 1].into() };
+        countersign::http::block_on(broker.exchange(presented)).result.map(|issued| issued.expires_in())
+    }
+}
+
+struct Failing(AtomicBool);
+
+impl Entropy for Failing {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NoEntropy> {
+        if self.0.load(Ordering::SeqCst) { Err(NoEntropy) } else { SystemEntropy.fill(bytes) }
+    }
+}
+
+#[test]
+fn without_randomness_nothing_is_minted_and_nothing_is_used_up() {
+    let root = Setup::new().write();
+    let entropy = Arc::new(Failing(AtomicBool::new(false)));
+    let exchange = assembled(root.path(), Arc::new(TestClock::new()), Arc::clone(&entropy) as _);
+    let token = Token::github().sign();
+    entropy.0.store(true, Ordering::SeqCst);
+    let fault = exchange(&token).unwrap_err();
+    assert_eq!((fault.wire().status, fault.wire().reason), (503, "entropy_unavailable"));
+    entropy.0.store(false, Ordering::SeqCst);
+    assert_eq!(exchange(&token), Ok(300));
+}
+
+/// Once armed, five minutes pass between the first look at it and the next.
+struct Leaping(AtomicI64);
+
+impl Clock for Leaping {
+    fn now(&self) -> Timestamp {
+        let looks = self.0.load(Ordering::SeqCst);
+        if looks > 0 {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+        Timestamp::new(if looks == 1 { NOW + 301 } else { NOW }).unwrap()
+    }
+}
+
+#[test]
+fn nothing_that_expired_on_the_way_leaves() {
+    let root = Setup::new().write();
+    let clock = Arc::new(Leaping(AtomicI64::new(0)));
+    let exchange = assembled(root.path(), Arc::clone(&clock) as _, Arc::new(SystemEntropy));
+    let token = Token::github().sign();
+    clock.0.store(2, Ordering::SeqCst);
+    assert_eq!(exchange(&token).unwrap_err().wire().reason, "subject_token_expired");
+    assert_eq!(clock.0.load(Ordering::SeqCst), 0, "looked at twice: at the start, and before it leaves");
+    assert_eq!(exchange(&token), Ok(300));
 }
