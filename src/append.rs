@@ -5,18 +5,32 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// How far the file grows ahead, in bytes.
+/// By how much the file grows at a time, in bytes.
 static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// A file with what was written to it, and zeros behind that.
 pub struct Appender {
-    file: File,
+    room: Arc<Room>,
     /// Where the next write goes.
     length: u64,
-    /// How far the file reaches.
-    reserved: u64,
-    closed: bool,
+    /// Whether something may lie behind `length` that should not be there.
+    dirty: bool,
+}
+
+/// The file, and how far it reaches.
+struct Room {
+    file: File,
+    reserved: AtomicU64,
+    growing: Mutex<()>,
+}
+
+/// Grows the file from another thread, so that a request seldom has to.
+pub struct Ahead {
+    room: Arc<Room>,
+    wanted: u64,
 }
 
 impl Appender {
@@ -28,41 +42,83 @@ impl Appender {
         if file.metadata()?.len() > length {
             file.set_len(length)?;
         }
-        Ok(Self { file, length, reserved: length, closed: false })
+        let room = Room { file, reserved: AtomicU64::new(length), growing: Mutex::new(()) };
+        Ok(Self { room: Arc::new(room), length, dirty: false })
     }
 
-    /// Adds `bytes` whole, or leaves the file as it was. Where that cannot be done either, nothing is added any more.
+    /// Adds `bytes` whole, or leaves the file as it was. Where that cannot be done either, nothing is added before it was
+    /// mended.
     ///
     /// # Errors
     /// When they are not written.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.closed {
-            return Err(io::Error::other(
-                "it was closed after a write that could not be undone; start the broker again",
-            ));
+        if self.dirty {
+            self.mend()?;
         }
         let end = self.length + bytes.len() as u64;
-        while self.reserved < end {
-            self.at(self.reserved, &ZEROS)?;
-            self.reserved += ZEROS.len() as u64;
+        let written = self.room.reach(end).and_then(|()| self.room.file.write_all_at(bytes, self.length));
+        if let Err(fault) = written {
+            self.dirty = true;
+            let _ = self.mend();
+            return Err(fault);
         }
-        self.at(self.length, bytes)?;
         self.length = end;
         Ok(())
     }
 
-    fn at(&mut self, place: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, place).inspect_err(|_| {
-            self.closed = self.file.set_len(self.length).is_err();
-            self.reserved = self.length;
-        })
+    /// How much of the file counts, in bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.room.file
+    }
+
+    /// What makes room for `bytes` more.
+    #[must_use]
+    pub fn ahead(&self, bytes: u64) -> Ahead {
+        Ahead { room: Arc::clone(&self.room), wanted: self.length + bytes }
+    }
+
+    fn mend(&mut self) -> io::Result<()> {
+        let _alone = self.room.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.room.file.set_len(self.length)?;
+        self.room.reserved.store(self.length, Ordering::Release);
+        self.dirty = false;
+        Ok(())
+    }
+}
+
+impl Ahead {
+    /// Makes the room.
+    ///
+    /// # Errors
+    /// When there is none; what is there stays.
+    pub fn grow(&self) -> io::Result<()> {
+        self.room.reach(self.wanted)
+    }
+}
+
+impl Room {
+    fn reach(&self, end: u64) -> io::Result<()> {
+        while self.reserved.load(Ordering::Acquire) < end {
+            let _alone = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+            let from = self.reserved.load(Ordering::Acquire);
+            if from < end {
+                self.file.write_all_at(&ZEROS, from)?;
+                self.reserved.store(from + ZEROS.len() as u64, Ordering::Release);
+            }
+        }
+        Ok(())
     }
 }
 
 impl Drop for Appender {
     fn drop(&mut self) {
-        if !self.closed {
-            let _ = self.file.set_len(self.length);
-        }
+        let _ = self.mend();
     }
 }

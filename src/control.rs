@@ -1,14 +1,14 @@
 //! The control socket: how the command line reaches a broker that runs. A Unix socket of mode 0600; only the broker's own
 //! user, and root, are heard. One line of JSON is a request, one line its answer.
 
-use crate::domain::TokenId;
-use crate::exchange::Broker;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as Client;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
@@ -28,6 +28,22 @@ pub enum Command {
         /// The token's id.
         jti: String,
     },
+    /// Every signing key.
+    Keys {},
+    /// Make a successor for the key of a purpose and an algorithm.
+    RotateKey {
+        /// What it signs.
+        purpose: String,
+        /// With what.
+        algorithm: String,
+    },
+    /// Drop a compromised key and end what it signed.
+    RevokeKey {
+        /// Its id.
+        kid: String,
+    },
+    /// Read configuration and policies again.
+    Reload {},
 }
 
 /// What it answers.
@@ -39,11 +55,19 @@ pub enum Reply {
         /// The decision's id.
         decision: String,
     },
+    /// Done, and this is to be known.
+    Told(Value),
     /// Not done, and why.
     Failed {
         /// In words.
         message: String,
     },
+}
+
+/// Who does what is asked.
+pub trait Commands: Send + Sync {
+    /// Does it.
+    fn obey(&self, command: Command) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>>;
 }
 
 /// Why the socket cannot be used.
@@ -99,11 +123,11 @@ impl Drop for Control {
 }
 
 /// Answers commands, for ever.
-pub async fn serve(control: Control, broker: Arc<Broker>) {
+pub async fn serve(control: Control, commands: Arc<dyn Commands>) {
     loop {
         match control.listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(tokio::time::timeout(PATIENCE, converse(stream, Arc::clone(&broker))));
+                tokio::spawn(tokio::time::timeout(PATIENCE, converse(stream, Arc::clone(&commands))));
             }
             Err(fault) => {
                 tracing::warn!(%fault, "control connection not accepted");
@@ -113,7 +137,7 @@ pub async fn serve(control: Control, broker: Arc<Broker>) {
     }
 }
 
-async fn converse(mut stream: UnixStream, broker: Arc<Broker>) {
+async fn converse(mut stream: UnixStream, commands: Arc<dyn Commands>) {
     // The mode of the socket keeps others out; this holds where the mode was changed.
     let own = rustix::process::geteuid().as_raw();
     match stream.peer_cred() {
@@ -126,27 +150,12 @@ async fn converse(mut stream: UnixStream, broker: Arc<Broker>) {
         return;
     }
     let reply = match serde_json::from_str(&line) {
-        Ok(command) => obey(command, &broker).await,
+        Ok(command) => commands.obey(command).await,
         Err(fault) => Reply::Failed { message: format!("the command cannot be read: {fault}") },
     };
     if let Ok(mut line) = serde_json::to_vec(&reply) {
         line.push(b'\n');
         let _ = writer.write_all(&line).await;
-    }
-}
-
-async fn obey(command: Command, broker: &Broker) -> Reply {
-    match command {
-        Command::Revoke { jti } => match jti.parse::<TokenId>() {
-            Ok(jti) => {
-                let answer = broker.revoke_by_id(&jti).await;
-                match answer.result {
-                    Ok(()) => Reply::Done { decision: answer.decision.to_string() },
-                    Err(fault) => Reply::Failed { message: fault.to_string() },
-                }
-            }
-            Err(fault) => Reply::Failed { message: fault.to_string() },
-        },
     }
 }
 

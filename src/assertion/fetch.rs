@@ -2,6 +2,7 @@
 //! by a proxy of the environment, and never to a private address unless the issuer's entry says so; the addresses that
 //! are checked are the ones that are dialled, so a name cannot change its mind in between.
 
+use crate::domain::Timestamp;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -75,11 +76,11 @@ impl Fetcher {
         Ok(Self { client, allow_private })
     }
 
-    /// Fetches the document at `url`.
+    /// Fetches the document at `url`, with what time it is there, where the server says.
     ///
     /// # Errors
     /// [`FetchError`] for anything but a whole 200 answer within the bounds.
-    pub async fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
+    pub async fn get(&self, url: &str) -> Result<(Vec<u8>, Option<Timestamp>), FetchError> {
         let url = Url::parse(url).map_err(|_| FetchError::NotHttps)?;
         // A literal address never reaches the resolver, so it is judged here.
         let literal = match url.host() {
@@ -107,6 +108,11 @@ impl Fetcher {
         if answer.content_length().is_some_and(|length| length > MAX_DOCUMENT_BYTES as u64) {
             return Err(FetchError::TooLarge);
         }
+        let header =
+            |name| answer.headers().get(name).and_then(|value: &reqwest::header::HeaderValue| value.to_str().ok());
+        // What comes out of a cache was dated when it went in.
+        let age = header("age").and_then(|age| age.parse().ok()).unwrap_or(0);
+        let there = header("date").and_then(Timestamp::from_http_date).map(|date| date.plus(age));
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(fault)? {
             if body.len() + chunk.len() > MAX_DOCUMENT_BYTES {
@@ -114,7 +120,7 @@ impl Fetcher {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(body)
+        Ok((body, there))
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Issuer {
     pub max_lifetime: Lifetime,
     /// Whether an assertion can be exchanged once only.
     pub single_use: bool,
+    /// Whether an assertion is taken from an authenticated client alone.
+    pub client_required: bool,
     /// What its workloads are called, if it is not the kind's own.
     pub workload: Option<NameTemplate>,
     /// Who owns it.

@@ -107,6 +107,8 @@ struct Held {
     keys: Arc<KeySet>,
     at: Timestamp,
     sequence: Option<u64>,
+    /// By how much the clock where they came from is ahead of ours, in seconds.
+    skew: Option<i64>,
 }
 
 impl fmt::Debug for IssuerKeys {
@@ -163,6 +165,18 @@ impl IssuerKeys {
         self.fresh(now).map(|held| held.keys.len())
     }
 
+    /// How old the set that is held is at `now`, in seconds.
+    #[must_use]
+    pub fn age(&self, now: Timestamp) -> Option<i64> {
+        self.held.load().as_ref().map(|held| now.since(held.at))
+    }
+
+    /// By how much the clock where the keys came from was ahead of ours, in seconds, where that was told.
+    #[must_use]
+    pub fn skew(&self) -> Option<i64> {
+        self.held.load().as_ref().and_then(|held| held.skew)
+    }
+
     /// Where the keys come from.
     #[must_use]
     pub fn source(&self) -> &KeySource {
@@ -180,7 +194,7 @@ impl IssuerKeys {
 
     /// Only under the lock: a slow answer of before must not replace a later one.
     async fn take(&self) -> Result<usize, KeyFault> {
-        let document = self.read().await?;
+        let (document, there) = self.read().await?;
         let is_bundle = matches!(self.source, KeySource::Bundle(_));
         let usage = if is_bundle { KeyUse::JwtSvid } else { KeyUse::Signature };
         let (keys, skipped) = KeySet::from_jwks(&document, usage, &self.algorithms)?;
@@ -193,7 +207,9 @@ impl IssuerKeys {
             return Err(KeyFault::Empty);
         }
         let count = keys.len();
-        self.held.store(Some(Arc::new(Held { keys: Arc::new(keys), at: self.clock.now(), sequence })));
+        let at = self.clock.now();
+        let skew = there.map(|there| there.since(at));
+        self.held.store(Some(Arc::new(Held { keys: Arc::new(keys), at, sequence, skew })));
         Ok(count)
     }
 
@@ -202,8 +218,13 @@ impl IssuerKeys {
         let every = self.refresh.every.duration();
         let mut wait = if self.held.load().is_some() { every } else { std::time::Duration::ZERO };
         loop {
+            let held_nothing = self.held.load().is_none();
             tokio::time::sleep(wait).await;
-            wait = match self.refresh().await {
+            let single = self.flight.lock().await;
+            // A token may have been first to need them.
+            let taken = if held_nothing && self.held.load().is_some() { Ok(0) } else { self.take().await };
+            drop(single);
+            wait = match taken {
                 Ok(_) => every,
                 Err(fault) => {
                     tracing::warn!(source = %self.source.describe(), %fault, "keys not refreshed");
@@ -217,12 +238,12 @@ impl IssuerKeys {
         self.held.load_full().filter(|held| now.since(held.at) <= self.refresh.max_stale.seconds())
     }
 
-    async fn read(&self) -> Result<Vec<u8>, KeyFault> {
+    async fn read(&self) -> Result<(Vec<u8>, Option<Timestamp>), KeyFault> {
         match &self.source {
-            KeySource::File(path) | KeySource::Bundle(path) => Ok(super::fetch::read_file(path)?),
+            KeySource::File(path) | KeySource::Bundle(path) => Ok((super::fetch::read_file(path)?, None)),
             KeySource::Url(fetcher, url) => Ok(fetcher.get(url).await?),
             KeySource::Discovery(fetcher, issuer) => {
-                let document =
+                let (document, _) =
                     fetcher.get(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))).await?;
                 let document = json::object(&document).map_err(|_| KeyFault::Discovery("is not strict JSON"))?;
                 if document.get("issuer").and_then(Value::as_str) != Some(issuer) {

@@ -2,6 +2,7 @@
 //! read: a [`Verified`] one. Must never ask the network on behalf of an issuer that is not configured.
 
 mod claims;
+mod client;
 mod fetch;
 mod github_actions;
 mod issuer;
@@ -29,6 +30,24 @@ use std::sync::Arc;
 /// The role of the token that says on whose behalf a token is asked for (RFC 8693 §2.1).
 #[derive(Debug)]
 pub enum SubjectToken {}
+
+/// The role of the token by which a client says who it is (RFC 7523 §2.2).
+#[derive(Debug)]
+pub enum ClientAssertion {}
+
+/// What tells the roles apart while a token is verified.
+pub trait Role {
+    /// Whether the token says on whose behalf something is asked for.
+    const IS_SUBJECT: bool;
+}
+
+impl Role for SubjectToken {
+    const IS_SUBJECT: bool = true;
+}
+
+impl Role for ClientAssertion {
+    const IS_SUBJECT: bool = false;
+}
 
 /// A token as it came, in the role `R`. Nothing can be read from it.
 pub struct Untrusted<R> {
@@ -59,7 +78,9 @@ pub struct Verified<R> {
     origin: Origin,
     expires: Timestamp,
     first_use: Option<FirstUse>,
-    parent: Option<Box<AccessToken>>,
+    jti: Option<String>,
+    parent: Option<Arc<AccessToken>>,
+    client_required: bool,
     role: PhantomData<R>,
 }
 
@@ -95,6 +116,12 @@ impl<R> Verified<R> {
     #[must_use]
     pub fn first_use(&self) -> Option<FirstUse> {
         self.first_use
+    }
+
+    /// Whether its issuer's entry asks for an authenticated client.
+    #[must_use]
+    pub fn client_required(&self) -> bool {
+        self.client_required
     }
 
     /// Our own token that was presented, if it was one.

@@ -2,25 +2,31 @@
 
 use super::{AssertionError, Issuer, SubjectToken, Verified};
 use crate::audit::Trail;
-use crate::domain::{Attributes, Timestamp, Workload};
+use crate::domain::{Attributes, Timestamp, Workload, sha256};
 use crate::revocation::Revocations;
-use crate::signing::KeyRing;
-use countersign_verify::{AccessToken, verify_any_audience};
+use crate::signing::Keys;
+use countersign_verify::{AccessToken, Refusal, verify_any_audience};
+use quick_cache::sync::Cache;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// What knows our own tokens.
+/// How many tokens are remembered as verified, some kilobyte each.
+const REMEMBERED: usize = 8_192;
+
+/// What knows our own tokens. A signature that was verified is not verified again: what can change is looked at each time.
 pub struct OwnTokens {
     issuer: String,
-    keys: Arc<KeyRing>,
+    keys: Arc<Keys>,
     revocations: Arc<Revocations>,
+    /// By the SHA-256 of the whole token, signature and all.
+    verified: Cache<[u8; 32], Arc<AccessToken>>,
 }
 
 impl OwnTokens {
     /// Tokens that `issuer` minted with `keys` and that `revocations` have not killed.
     #[must_use]
-    pub fn new(issuer: String, keys: Arc<KeyRing>, revocations: Arc<Revocations>) -> Self {
-        Self { issuer, keys, revocations }
+    pub fn new(issuer: String, keys: Arc<Keys>, revocations: Arc<Revocations>) -> Self {
+        Self { issuer, keys, revocations, verified: Cache::new(REMEMBERED) }
     }
 
     /// Our issuer identifier.
@@ -29,14 +35,28 @@ impl OwnTokens {
         &self.issuer
     }
 
-    /// The token, if it is ours, alive and not revoked. The signature is verified before anything is looked up.
+    /// The token, if it is ours, alive and not revoked, and whether it had been verified before. The signature is verified
+    /// before anything is looked up.
     ///
     /// # Errors
     /// [`AssertionError::OwnToken`] when it does not verify, [`AssertionError::Revoked`] when it or one above it is dead.
-    pub fn verify(&self, token: &str, now: Timestamp) -> Result<AccessToken, AssertionError> {
-        let token = verify_any_audience(token, &self.issuer, self.keys.verifying(), now.seconds(), 0)
-            .map_err(AssertionError::OwnToken)?;
-        if self.revocations.hit(token.claims()) { Err(AssertionError::Revoked) } else { Ok(token) }
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<(Arc<AccessToken>, bool), AssertionError> {
+        let (ring, digest) = (self.keys.ring(), sha256(&[token.as_bytes()]));
+        let known = self.verified.get(&digest).filter(|token| ring.verifying().has(token.key_id()));
+        let found = known.is_some();
+        let token = match known {
+            Some(token) => token,
+            None => {
+                let token = verify_any_audience(token, &self.issuer, ring.verifying(), now.seconds(), 0);
+                let token = Arc::new(token.map_err(AssertionError::OwnToken)?);
+                self.verified.insert(digest, Arc::clone(&token));
+                token
+            }
+        };
+        if token.claims().exp <= now.seconds() {
+            return Err(AssertionError::OwnToken(Refusal::Expired));
+        }
+        if self.revocations.hit(&token) { Err(AssertionError::Revoked) } else { Ok((token, found)) }
     }
 
     /// As [`OwnTokens::verify`], for a token that is to be exchanged.
@@ -45,8 +65,8 @@ impl OwnTokens {
         token: &str,
         now: Timestamp,
         trail: &mut Trail,
-    ) -> Result<AccessToken, AssertionError> {
-        let verified = self.verify(token, now);
+    ) -> Result<Arc<AccessToken>, AssertionError> {
+        let verified = self.verify(token, now).map(|(token, _)| token);
         trail.check(
             "own token",
             verified.is_ok(),
@@ -65,7 +85,7 @@ impl OwnTokens {
 
 impl Verified<SubjectToken> {
     /// A token of ours, whose workload `issuer` vouched for in the first place.
-    pub(super) fn of_own(token: AccessToken, issuer: &Issuer) -> Result<Self, AssertionError> {
+    pub(super) fn of_own(token: Arc<AccessToken>, issuer: &Issuer) -> Result<Self, AssertionError> {
         let claims = token.claims();
         let workload = Workload {
             name: claims.sub.clone(),
@@ -79,7 +99,9 @@ impl Verified<SubjectToken> {
             origin: claims.origin.clone(),
             expires: Timestamp::new(claims.exp).ok_or(AssertionError::Claim("exp"))?,
             first_use: None,
-            parent: Some(Box::new(token)),
+            jti: None,
+            client_required: issuer.client_required,
+            parent: Some(token),
             role: PhantomData,
         })
     }

@@ -1,10 +1,11 @@
 //! The order of the checks, the same for every kind of issuer, so that no kind can forget one.
 
 use super::claims::{self, audience, times};
-use super::{AssertionError, FirstUse, Issuer, Kind, OwnTokens, SubjectToken, Untrusted, Verified};
+use super::{AssertionError, FirstUse, Issuer, Kind, OwnTokens, Role, SubjectToken, Untrusted, Verified};
 use super::{github_actions, oidc, spiffe};
 use crate::audit::Trail;
 use crate::domain::{Attributes, Digest, Timestamp, TokenType, Workload, WorkloadName};
+use crate::telemetry::Stage;
 use countersign_verify::claims::Origin;
 use countersign_verify::jws::{Compact, Header, Payload};
 use countersign_verify::key::NoKey;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 pub use super::claims::LEEWAY;
 
 /// How much longer than the assertion its first-use mark is kept, in seconds, so that no clock's step forgets it early.
-const MARK_MARGIN: i64 = 120;
+pub(super) const MARK_MARGIN: i64 = 120;
 
 /// Every configured issuer, by what signs its assertions. There is no pattern: an `iss` is known byte for byte, or not.
 #[derive(Default)]
@@ -53,6 +54,20 @@ impl Issuers {
         now: Timestamp,
         trail: &mut Trail,
     ) -> Result<Verified<SubjectToken>, AssertionError> {
+        let verified = self.judge(&token, own, now, trail).await;
+        if verified.is_err() {
+            trail.unverified(&token.text);
+        }
+        verified
+    }
+
+    async fn judge(
+        &self,
+        token: &Untrusted<SubjectToken>,
+        own: &OwnTokens,
+        now: Timestamp,
+        trail: &mut Trail,
+    ) -> Result<Verified<SubjectToken>, AssertionError> {
         match token.declared {
             TokenType::AccessToken => {
                 let token = own.verify_subject(&token.text, now, trail)?;
@@ -63,7 +78,7 @@ impl Issuers {
                 let vouching = vouching.ok_or(AssertionError::UnknownIssuer)?;
                 Verified::of_own(token, vouching)
             }
-            TokenType::Jwt | TokenType::IdToken => self.verify_assertion(&token, now, trail).await,
+            TokenType::Jwt | TokenType::IdToken => self.verify_assertion(token, now, trail).await,
             TokenType::RefreshToken | TokenType::Saml1 | TokenType::Saml2 => Err(AssertionError::DeclaredType),
         }
     }
@@ -77,12 +92,12 @@ impl Issuers {
     ///
     /// # Errors
     /// As [`Issuers::verify`].
-    pub async fn verify_assertion(
+    pub async fn verify_assertion<R: Role>(
         &self,
-        token: &Untrusted<SubjectToken>,
+        token: &Untrusted<R>,
         now: Timestamp,
         trail: &mut Trail,
-    ) -> Result<Verified<SubjectToken>, AssertionError> {
+    ) -> Result<Verified<R>, AssertionError> {
         let compact = Compact::parse(&token.text);
         trail.check(
             "envelope",
@@ -149,6 +164,7 @@ impl Issuer {
         let header = compact.header().clone();
         let kid = header.key_id.as_deref();
         let keys = self.keys.current(kid, header.algorithm, now).await.map_err(AssertionError::Keys)?;
+        trail.lap(Stage::Keys);
         // A JWT-SVID without a `kid` is refused, as SPIRE and go-spiffe do.
         let found = match (&self.kind, kid) {
             (Kind::Spiffe { .. }, None) => Err(NoKey::UnknownKid),
@@ -171,18 +187,20 @@ impl Issuer {
     }
 
     /// Everything that is read from claims whose signature holds.
-    fn judge(
+    fn judge<R: Role>(
         &self,
         claims: &Map<String, Value>,
         header: &Header,
         signed_part: &str,
         now: Timestamp,
         trail: &mut Trail,
-    ) -> Result<Verified<SubjectToken>, AssertionError> {
+    ) -> Result<Verified<R>, AssertionError> {
         let longest = if matches!(self.kind, Kind::Spiffe { .. }) { 2048 } else { 1024 };
         let subject = claims::subject(claims, longest)?;
         let jti = claims::text(claims, "jti")?;
-        trail.subject(&self.kind.signs_as(), subject, jti);
+        if R::IS_SUBJECT {
+            trail.subject(&self.kind.signs_as(), subject, jti);
+        }
         self.check_type(header, trail)?;
         audience(claims, &self.audiences, trail)?;
         let expires = times(claims, self.max_lifetime, now, trail)?;
@@ -223,7 +241,9 @@ impl Issuer {
                 },
                 until: expires.plus(MARK_MARGIN),
             }),
+            jti: jti.filter(|_| !R::IS_SUBJECT).map(str::to_owned),
             parent: None,
+            client_required: self.client_required,
             role: PhantomData,
         })
     }

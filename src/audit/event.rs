@@ -6,8 +6,10 @@ use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 
-/// The version of this shape. A reader refuses a version that it does not know.
-pub const SCHEMA_VERSION: u32 = 1;
+/// The version of this shape that is written. A reader refuses a version that it does not know.
+pub const SCHEMA_VERSION: u32 = 2;
+/// The oldest version that is read: the one without notes, token digests and changes.
+pub(super) const OLDEST_VERSION: u32 = 1;
 
 /// One line of the log, less the chain's own members.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,9 @@ pub struct Event {
     /// The assertion, once its signature was verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
+    /// A keyed digest of the token, where nobody vouched for it: the same token has the same one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
     /// Every check in order; the first that does not hold is the refusal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
@@ -48,9 +53,12 @@ pub struct Event {
     /// What was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granted: Option<Granted>,
-    /// The token that was revoked.
+    /// The token, or the signing key, that was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<String>,
+    /// What an operator changed, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
 }
 
 /// What a request asks for.
@@ -74,6 +82,10 @@ pub enum Kind {
     Exchange,
     /// A revocation.
     Revocation,
+    /// A change of the signing keys.
+    Keys,
+    /// A reload of the configuration.
+    Reload,
 }
 
 /// How it ended.

@@ -1,17 +1,42 @@
-//! Appends events to the chain. An event is one line of JSON that ends with the hash of the line before it and its own; it is written with one `write` before anything leaves.
+//! Writes the chain: each event one line, written before anything leaves. Owns the segments, their seals, how long they
+//! are kept, and how much of the disk a stranger's refusals may take.
 
-use super::chain::{self, Broken, Head};
-use super::event::{Event, SCHEMA_VERSION};
+use super::event::Event;
+use super::line::{self, Broken, Checkpoint, Note};
+use super::segment::{self, Segment};
 use crate::append::Appender;
+use crate::domain::{ChainHead, DigestKey, Lifetime, Timestamp};
+use crate::store::{AuditHeads, StoreError};
 use rustix::fs::{FlockOperation, flock};
-use std::fs::{self, OpenOptions};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Room for a usual line, in bytes.
 const LINE: usize = 4096;
+/// The seconds of a day, by which segments end.
+pub(super) const DAY: i64 = 86_400;
+
+/// Signs a checkpoint, with the key that is active at the time; none where that cannot be done.
+pub type Seal = Arc<dyn Fn(&Checkpoint, Timestamp) -> Option<String> + Send + Sync>;
+
+/// How a log is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeping {
+    /// How large a segment may grow, in bytes.
+    pub segment: u64,
+    /// How long a segment is kept after its last line; for ever where there is no bound.
+    pub retention: Option<Lifetime>,
+    /// How many refusals of what was not verified are written in a second; more are counted.
+    pub refusals: u32,
+    /// How much of the disk such refusals leave free, in bytes.
+    pub reserve: u64,
+}
 
 /// Why an event was not written.
 #[derive(Debug, thiserror::Error)]
@@ -19,46 +44,155 @@ pub enum AuditError {
     /// The file or directory cannot be used.
     #[error("the audit log `{0}` cannot be written: {1}")]
     Io(PathBuf, io::Error),
-    /// The chain that is there is broken, so nothing may be added to it.
+    /// The log that is there is broken, so nothing may be added to it.
     #[error("the audit log is broken: {0}; keep it aside as evidence and start with an empty directory")]
     Broken(#[from] Broken),
+    /// Where it stands cannot be kept.
+    #[error("where the audit log stands cannot be kept in the store: {0}")]
+    Head(#[from] StoreError),
+    /// The clock stands before the last event.
+    #[error("the clock says {0}, and the last event of the audit log is of {1}; set the clock right")]
+    ClockBehind(Timestamp, Timestamp),
+}
+
+/// What the log says about itself, for figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogFigures {
+    /// Lines that this process wrote.
+    pub lines: u64,
+    /// Refusals that were counted and not written.
+    pub counted: u64,
+    /// Writes that failed.
+    pub failed: u64,
+    /// Times that lines were found to be lost.
+    pub gaps: u64,
+    /// The number of the next line.
+    pub next: u64,
+    /// Free bytes of its file system when it was last looked at.
+    pub free: u64,
 }
 
 /// The log of this broker.
 pub struct AuditLog {
-    path: PathBuf,
+    pub(super) directory: PathBuf,
+    replica: String,
+    pub(super) keeping: Keeping,
+    heads: Arc<dyn AuditHeads>,
+    seal: Seal,
+    digests: DigestKey,
     writer: Mutex<Writer>,
+    /// Whether the disk is so full that only what was verified is written.
+    pub(super) tight: AtomicBool,
+    pub(super) free: AtomicU64,
+    pub(super) failed: AtomicU64,
+    _lock: File,
 }
 
-struct Writer {
-    file: Appender,
-    head: Head,
+pub(super) struct Writer {
+    pub(super) segment: Segment,
+    pub(super) file: Appender,
+    pub(super) head: ChainHead,
+    /// The day of the segment's first line; none where it has none.
+    pub(super) day: Option<i64>,
+    /// When the last checkpoint was written, and where the chain stood then.
+    pub(super) sealed: (Timestamp, u64),
+    /// The second that refusals are counted in, how many of it were written, and which were not.
+    pub(super) second: i64,
+    pub(super) written: u32,
+    pub(super) counted: BTreeMap<String, u64>,
+    pub(super) figures: LogFigures,
+}
+
+/// What a log is opened with.
+pub struct Opening {
+    /// This replica's name.
+    pub replica: String,
+    /// How it is kept.
+    pub keeping: Keeping,
+    /// Who remembers where it stands.
+    pub heads: Arc<dyn AuditHeads>,
+    /// What signs checkpoints.
+    pub seal: Seal,
+    /// What tokens are digested with.
+    pub digests: DigestKey,
+}
+
+#[derive(Serialize)]
+struct NoteLine<'a> {
+    note: &'a Note,
+    time: i64,
 }
 
 impl AuditLog {
     /// Opens the log in `directory`, which is created with mode 0700, and finds where its chain ends. A last line that a
-    /// crash cut short is taken away: its answer never left.
+    /// crash cut short is taken away: its answer never left. Where the store knows of lines that are not there, that is
+    /// noted in the log for good, and told.
     ///
     /// # Errors
-    /// [`AuditError`] when it cannot be opened or its last line is broken.
-    pub fn open(directory: &Path) -> Result<Self, AuditError> {
-        let path = directory.join(chain::FILE);
-        let io = |fault| AuditError::Io(path.clone(), fault);
+    /// [`AuditError`] when it cannot be opened, its last line is broken, or the clock stands before it.
+    pub fn open(directory: &Path, opening: Opening, now: Timestamp) -> Result<Self, AuditError> {
+        let Opening { replica, keeping, heads, seal, digests } = opening;
+        let io = |fault| AuditError::Io(directory.to_owned(), fault);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
-        let mut options = OpenOptions::new();
-        let mut file =
-            options.create(true).write(true).truncate(false).read(true).mode(0o600).open(&path).map_err(io)?;
         // One chain has one writer.
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|fault| {
-            AuditError::Io(path.clone(), io::Error::other(format!("another broker writes it ({fault})")))
-        })?;
-        let report = chain::tail(&mut file, &path)?;
-        if report.torn > 0 {
-            tracing::warn!(bytes = report.torn, "the last line was cut short by a crash and is removed");
+        let lock = file_at(&directory.join("lock")).map_err(io)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|fault| io(io::Error::other(format!("another broker writes it ({fault})"))))?;
+        let (segments, tail) = last_written(directory)?;
+        let segment = segments.last().cloned().unwrap_or_else(|| Segment::new(directory, 1));
+        if tail.torn > 0 {
+            tracing::warn!(bytes = tail.torn, "the last line was cut short by a crash and is removed");
         }
-        let file = Appender::new(file, report.length).map_err(io)?;
-        let writer = Writer { file, head: report.head };
-        Ok(Self { path, writer: Mutex::new(writer) })
+        let last = tail.last.as_ref().map(|line| line.content.time()).and_then(Timestamp::new);
+        if let Some(last) = last.filter(|last| last.since(now) > crate::domain::MAX_SKEW) {
+            return Err(AuditError::ClockBehind(now, last));
+        }
+        let head = tail.head().unwrap_or_else(ChainHead::genesis);
+        let file = file_at(&segment.path).and_then(|file| Appender::new(file, tail.length)).map_err(io)?;
+        let day = last.map(|last| last.seconds() / DAY).filter(|_| tail.length > 0);
+        let writer = Writer {
+            segment,
+            file,
+            day,
+            sealed: (now, head.next),
+            head: head.clone(),
+            second: 0,
+            written: 0,
+            counted: BTreeMap::new(),
+            figures: LogFigures::default(),
+        };
+        let log = Self {
+            directory: directory.to_owned(),
+            replica,
+            keeping,
+            heads,
+            seal,
+            digests,
+            writer: Mutex::new(writer),
+            tight: AtomicBool::new(false),
+            free: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            _lock: lock,
+        };
+        log.compare_with_store(&segments, &head, now)?;
+        log.look_at_disk();
+        Ok(log)
+    }
+
+    fn compare_with_store(&self, segments: &[Segment], head: &ChainHead, now: Timestamp) -> Result<(), AuditError> {
+        let Some(kept) = self.heads.kept()? else { return Ok(()) };
+        if kept == *head || segment_has(segments, &kept)? {
+            return Ok(());
+        }
+        tracing::error!(
+            expected = %kept, found = %head,
+            "lines of the audit log are lost: it was cut or written anew, or the machine went down before they were on disk"
+        );
+        let mut writer = self.writer();
+        writer.figures.gaps += 1;
+        // The numbers of what is lost are not given again.
+        writer.head.next = head.next.max(kept.next);
+        self.note(&mut writer, &Note::Gap(kept.to_string()), now)
     }
 
     /// Writes `event` as the next line.
@@ -66,26 +200,139 @@ impl AuditLog {
     /// # Errors
     /// [`AuditError`] when it is not written whole; the chain is then as it was.
     pub fn append(&self, event: &Event) -> Result<(), AuditError> {
-        let io = |fault| AuditError::Io(self.path.clone(), fault);
-        let mut line = Vec::with_capacity(LINE);
-        serde_json::to_writer(&mut line, event).map_err(|fault| io(fault.into()))?;
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = writer.head.chain(&mut line);
-        writer.file.write(&line).map_err(io)?;
+        let mut line = self.line(event)?;
+        let mut writer = self.writer();
+        self.write(&mut writer, &mut line)
+    }
+
+    /// Writes a refusal of something that nobody vouched for, as long as there are few of them and the disk is not nearly
+    /// full; else it is counted.
+    ///
+    /// # Errors
+    /// As [`AuditLog::append`].
+    pub fn append_bounded(&self, event: &Event, reason: &str) -> Result<(), AuditError> {
+        let mut line = self.line(event)?;
+        let mut writer = self.writer();
+        if writer.second != event.time {
+            self.write_counted(&mut writer)?;
+            (writer.second, writer.written) = (event.time, 0);
+        }
+        if writer.written >= self.keeping.refusals || self.tight.load(Ordering::Relaxed) {
+            *writer.counted.entry(reason.to_owned()).or_default() += 1;
+            writer.figures.counted += 1;
+            return Ok(());
+        }
+        writer.written += 1;
+        self.write(&mut writer, &mut line)
+    }
+
+    /// Seals what is written, for a broker that stops.
+    ///
+    /// # Errors
+    /// As [`AuditLog::append`].
+    pub fn seal(&self, now: Timestamp) -> Result<(), AuditError> {
+        let mut writer = self.writer();
+        self.write_counted(&mut writer)?;
+        if writer.head.next > writer.sealed.1 {
+            self.checkpoint(&mut writer, now)?;
+        }
+        Ok(())
+    }
+
+    /// Where the chain stands.
+    #[must_use]
+    pub fn head(&self) -> ChainHead {
+        self.writer().head.clone()
+    }
+
+    /// What stands for `token` in the log: nobody without the key can tell of which token it is.
+    #[must_use]
+    pub fn digest(&self, token: &str) -> String {
+        self.digests.digest(token)
+    }
+
+    /// What the log says about itself.
+    #[must_use]
+    pub fn figures(&self) -> LogFigures {
+        let (free, failed) = (self.free.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed));
+        let writer = self.writer();
+        LogFigures { next: writer.head.next, free, failed, ..writer.figures }
+    }
+
+    pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn line(&self, line: &impl Serialize) -> Result<Vec<u8>, AuditError> {
+        let mut bytes = Vec::with_capacity(LINE);
+        serde_json::to_writer(&mut bytes, line).map_err(|fault| self.fault(fault.into()))?;
+        Ok(bytes)
+    }
+
+    pub(super) fn fault(&self, fault: io::Error) -> AuditError {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        AuditError::Io(self.directory.clone(), fault)
+    }
+
+    fn write(&self, writer: &mut Writer, line: &mut Vec<u8>) -> Result<(), AuditError> {
+        let next = line::chain(line, &writer.head, writer.head.next);
+        writer.file.write(line).map_err(|fault| self.fault(fault))?;
         writer.head = next;
+        writer.figures.lines += 1;
+        // Behind the line: the log may be one ahead of what the store knows, and never the other way round.
+        self.heads.keep(&writer.head)?;
+        Ok(())
+    }
+
+    pub(super) fn note(&self, writer: &mut Writer, note: &Note, now: Timestamp) -> Result<(), AuditError> {
+        let mut line = self.line(&NoteLine { note, time: now.seconds() })?;
+        self.write(writer, &mut line)
+    }
+
+    pub(super) fn write_counted(&self, writer: &mut Writer) -> Result<(), AuditError> {
+        if writer.counted.is_empty() || self.tight.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (counted, second) = (std::mem::take(&mut writer.counted), writer.second);
+        let note = Note::Counted(counted);
+        let written = self.note(writer, &note, Timestamp::new(second).unwrap_or_default());
+        if let (Err(_), Note::Counted(counted)) = (&written, note) {
+            writer.counted = counted;
+        }
+        written
+    }
+
+    pub(super) fn checkpoint(&self, writer: &mut Writer, now: Timestamp) -> Result<(), AuditError> {
+        let checkpoint =
+            Checkpoint { replica: self.replica.clone(), head: writer.head.to_string(), time: now.seconds() };
+        match (self.seal)(&checkpoint, now) {
+            Some(signed) => self.note(writer, &Note::Checkpoint(signed), now)?,
+            None => tracing::error!("no key can sign a checkpoint of the audit log"),
+        }
+        writer.sealed = (now, writer.head.next);
         Ok(())
     }
 }
 
-impl Head {
-    /// Ends `line`, the JSON of an event, with its place in the chain, and gives the head after it.
-    fn chain(&self, line: &mut Vec<u8>) -> Head {
-        line.pop();
-        line.extend_from_slice(
-            format!(",\"v\":{SCHEMA_VERSION},\"seq\":{},\"prev\":\"{}\"", self.next, self.hash).as_bytes(),
-        );
-        let hash = chain::hash(line);
-        line.extend_from_slice(format!(",\"hash\":\"{hash}\"}}\n").as_bytes());
-        Head { next: self.next + 1, hash }
+pub(super) fn file_at(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).read(true).write(true).truncate(false).mode(0o600).open(path)
+}
+
+fn segment_has(segments: &[Segment], head: &ChainHead) -> Result<bool, AuditError> {
+    Ok(super::verify::has(segments, head)?)
+}
+
+/// The segments up to the last that something is written in, and where that ends. One that was begun and not used is
+/// removed.
+fn last_written(directory: &Path) -> Result<(Vec<Segment>, segment::Tail), AuditError> {
+    let mut segments = segment::list(directory)?;
+    while let Some(last) = segments.last() {
+        let tail = segment::tail(last)?;
+        if tail.length > 0 || segments.len() == 1 {
+            return Ok((segments, tail));
+        }
+        fs::remove_file(&last.path).map_err(|fault| AuditError::Io(last.path.clone(), fault))?;
+        segments.pop();
     }
+    Ok((segments, segment::Tail { length: 0, torn: 0, last: None }))
 }

@@ -1,12 +1,30 @@
-//! The audit log: exactly one event for each exchange, on every exit, chained so that an edit, a deletion and a
-//! reordering show. Owns the shape of an event and the files; must never hold a token or a secret.
+//! The audit log: exactly one event for each exchange, on every exit, in a chain whose edits, deletions and reorderings
+//! show, whose checkpoints are signed, and whose end is known elsewhere. Owns the shape of an event and the files; must
+//! never hold a token or a secret.
 
-mod chain;
 mod event;
+mod follow;
+mod line;
 mod log;
+mod segment;
 mod trail;
+mod upkeep;
+mod verify;
 
-pub use chain::{Broken, Head, Report, find, verify};
 pub use event::{Asked, Check, Event, Granted, Kind, Outcome, Refused, SCHEMA_VERSION, Subject};
-pub use log::{AuditError, AuditLog};
+pub use follow::Follower;
+pub use line::{Broken, Checkpoint, Content, Note};
+pub use log::{AuditError, AuditLog, Keeping, LogFigures, Opening, Seal};
 pub use trail::Trail;
+pub use verify::{Report, find, verify};
+
+impl Content {
+    /// When it was written, in seconds since 1970.
+    #[must_use]
+    pub fn time(&self) -> i64 {
+        match self {
+            Self::Event(event) => event.time,
+            Self::Note(_, time) => *time,
+        }
+    }
+}

@@ -5,6 +5,7 @@ use super::event::{Asked, Check, Event, Granted, Kind, Outcome, Refused, Subject
 use super::log::{AuditError, AuditLog};
 use crate::domain::{ClientId, DecisionId, Timestamp};
 use crate::policy::{Decision, Question};
+use crate::telemetry::{Laps, Stage};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ const MAX_PRESENTED: usize = 256;
 pub struct Trail {
     event: Event,
     log: Option<Arc<AuditLog>>,
+    laps: Option<Laps>,
 }
 
 impl Trail {
@@ -25,6 +27,20 @@ impl Trail {
         let mut trail = Self::of(kind, decision.as_str(), peer, now);
         trail.log = Some(Arc::clone(log));
         trail
+    }
+
+    /// As it is, with a stopwatch for the stages that it passes.
+    #[must_use]
+    pub fn timed(mut self, laps: Laps) -> Self {
+        self.laps = Some(laps);
+        self
+    }
+
+    /// `stage` ends here.
+    pub fn lap(&mut self, stage: Stage) {
+        if let Some(laps) = &mut self.laps {
+            laps.lap(stage);
+        }
     }
 
     /// An event that is never written: for an operator who looks at a token and asks for nothing.
@@ -55,8 +71,10 @@ impl Trail {
             refused: None,
             granted: None,
             revoked: None,
+            token: None,
+            change: None,
         };
-        Self { event, log: None }
+        Self { event, log: None, laps: None }
     }
 
     /// Notes that `name` was checked. What was expected is only put into words where it was not met.
@@ -97,9 +115,21 @@ impl Trail {
         self.event.answer = Some(answer);
     }
 
-    /// Notes the token that was revoked.
-    pub fn revoked(&mut self, jti: &str) {
-        self.event.revoked = Some(jti.to_owned());
+    /// Notes the token, or the key, that was revoked.
+    pub fn revoked(&mut self, id: &str) {
+        self.event.revoked = Some(id.to_owned());
+    }
+
+    /// Notes what an operator changed.
+    pub fn changed(&mut self, what: String) {
+        self.event.change = Some(cut(what.into()).into_owned());
+    }
+
+    /// Notes a keyed digest of a `token` that nobody vouched for.
+    pub fn unverified(&mut self, token: &str) {
+        if self.event.subject.is_none() {
+            self.event.token = self.log.as_ref().map(|log| log.digest(token));
+        }
     }
 
     /// Writes that `granted` is given. Only after this may it leave.
@@ -139,10 +169,13 @@ impl Trail {
         self.write();
     }
 
+    /// What is about somebody who proved who he is, and what an operator did, is written whole; of the rest, so much.
     fn write(&mut self) {
-        if let Some(log) = self.log.take()
-            && let Err(fault) = log.append(&self.event)
-        {
+        let Some(log) = self.log.take() else { return };
+        let is_known = self.event.subject.is_some() || self.event.client.is_some() || self.event.peer.is_none();
+        let reason = self.event.refused.as_ref().map_or("abandoned", |refused| refused.reason.as_str());
+        let written = if is_known { log.append(&self.event) } else { log.append_bounded(&self.event, reason) };
+        if let Err(fault) = written {
             tracing::error!(decision = %self.event.decision, %fault, "event not written");
         }
     }

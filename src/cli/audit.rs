@@ -1,36 +1,96 @@
-//! `countersign audit verify`.
+//! `countersign audit`: whether the log holds, what is written to it, and what stands for a token in it.
 
-use super::output::{GOOD, Output};
+use super::explain::describe;
+use super::output::{BAD, BOLD, DIM, GOOD, Output, printable};
+use super::token_source::TokenSource;
 use super::{Failure, installation};
-use crate::audit;
-use clap::Subcommand;
+use crate::audit::{self, Content, Follower, Note, Report};
+use crate::domain::{ChainHead, SystemEntropy, Timestamp};
+use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How often a followed log is looked at.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Look after the audit log.
 #[derive(Debug, Subcommand)]
 pub(super) enum Audit {
-    /// Walk the chain and name the first line that was edited, deleted or moved.
-    Verify {
-        /// The log's directory, where it is not the configuration's.
-        #[arg(long, value_name = "DIRECTORY")]
-        directory: Option<PathBuf>,
+    /// Walk the chain: name the first line that was edited, deleted or moved, and say whether its end was cut off.
+    Verify(Verify),
+    /// Print the last events, and those that follow.
+    Tail(Tail),
+    /// Print what stands for a token in the log, where nobody vouched for it.
+    Digest {
+        #[command(flatten)]
+        token: TokenSource,
     },
 }
 
+/// Verify the log.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Checkpoints are verified with the keys in the signing directory, and the end of the log is compared with
+what the store knows, or with --head: a head that you kept elsewhere, from /audit/head on the management
+listener. With --directory, a copy of a log is verified by itself: without checkpoints and store."
+)]
+pub(super) struct Verify {
+    /// The log's directory, where it is not the configuration's.
+    #[arg(long, value_name = "DIRECTORY")]
+    directory: Option<PathBuf>,
+    /// A head that the log has to have.
+    #[arg(long, value_name = "HEAD")]
+    head: Option<ChainHead>,
+}
+
+/// Follow the log.
+#[derive(Debug, Args)]
+pub(super) struct Tail {
+    /// How many of the last lines to begin with.
+    #[arg(short = 'n', long, default_value_t = 10, value_name = "COUNT")]
+    lines: usize,
+    /// Stop after those.
+    #[arg(long)]
+    no_follow: bool,
+}
+
 pub(super) fn run(arguments: &Audit, config: &Path, output: Output) -> Result<ExitCode, Failure> {
-    let Audit::Verify { directory } = arguments;
-    let directory = match directory {
-        Some(directory) => directory.clone(),
-        None => installation(config)?.audit().to_owned(),
-    };
-    match audit::verify(&directory) {
-        Ok(report) => {
-            let (events, head) = (report.head.next, report.head.hash);
-            let text = format!("{GOOD}the chain holds{GOOD:#}: {events} events, head {head}");
-            output.print(&text, &json!({"holds": true, "events": events, "head": head, "torn_bytes": report.torn}));
+    match arguments {
+        Audit::Verify(verify) => check(verify, config, output),
+        Audit::Tail(tail) => follow(tail, config, output),
+        Audit::Digest { token } => {
+            let digest = installation(config)?.digest(&token.read("")?, &SystemEntropy)?;
+            output.print(&digest, &json!({"token": digest}));
             Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn check(arguments: &Verify, config: &Path, output: Output) -> Result<ExitCode, Failure> {
+    let (directory, keys, kept) = match &arguments.directory {
+        Some(directory) => (directory.clone(), None, None),
+        None => {
+            let installation = installation(config)?;
+            let keys = installation.checkpoint_keys()?;
+            // Read before the log: a broker that runs writes on.
+            (installation.audit().to_owned(), Some(keys), installation.audit_head()?)
+        }
+    };
+    let kept = arguments.head.clone().or(kept);
+    match audit::verify(&directory, keys.as_ref(), kept.as_ref()) {
+        Ok(report) => {
+            let holds = report.gaps.is_empty();
+            output.print(
+                &summary(&report, keys.is_some(), kept.is_some()),
+                &json!({
+                    "holds": holds, "events": report.events, "lines": report.lines, "segments": report.segments,
+                    "head": report.head.to_string(), "checkpoints": report.checkpoints, "signed_up_to": report.signed,
+                    "counted_refusals": report.counted, "gaps": report.gaps, "torn_bytes": report.torn,
+                }),
+            );
+            Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Err(fault) if output.json => {
             output.print("", &json!({"holds": false, "error": fault.to_string()}));
@@ -38,4 +98,65 @@ pub(super) fn run(arguments: &Audit, config: &Path, output: Output) -> Result<Ex
         }
         Err(fault) => Err(Failure(format!("{}: {fault}", directory.display()))),
     }
+}
+
+fn summary(report: &Report, sealed: bool, compared: bool) -> String {
+    let mut lines = vec![if report.gaps.is_empty() {
+        format!("{GOOD}the chain holds{GOOD:#}: {} events, head {}", report.events, report.head)
+    } else {
+        format!("{BAD}lines are lost{BAD:#}: {} events are left, head {}", report.events, report.head)
+    }];
+    lines.extend(report.gaps.iter().map(|at| format!("  line {at} notes that lines before it are not there any more")));
+    lines.push(if sealed {
+        format!("  {} checkpoints, signed up to line {} of {}", report.checkpoints, report.signed, report.head.next)
+    } else {
+        format!("  {DIM}checkpoints were not verified: no keys{DIM:#}")
+    });
+    if !compared {
+        lines.push(format!("  {DIM}its end was compared with nothing: no head is known{DIM:#}"));
+    }
+    if report.counted > 0 {
+        lines.push(format!("  {} refusals were counted and not written", report.counted));
+    }
+    lines.join("\n")
+}
+
+fn follow(arguments: &Tail, config: &Path, output: Output) -> Result<ExitCode, Failure> {
+    let directory = installation(config)?.audit().to_owned();
+    let (mut follower, lines) = Follower::last(&directory, arguments.lines)?;
+    lines.iter().for_each(|line| show(line, output));
+    if arguments.no_follow {
+        return Ok(ExitCode::SUCCESS);
+    }
+    loop {
+        let lines = follower.more()?;
+        lines.iter().for_each(|line| show(line, output));
+        if lines.is_empty() {
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+fn show(line: &Content, output: Output) {
+    match line {
+        Content::Event(event) => output.print(&describe(event), &json!(event)),
+        Content::Note(note, time) => {
+            let value = json!({"note": note, "time": time});
+            output.print(&noted(note, *time), &value);
+        }
+    }
+}
+
+fn noted(note: &Note, time: i64) -> String {
+    let time = Timestamp::new(time).map(|time| time.to_string()).unwrap_or_default();
+    let text = match note {
+        Note::Counted(reasons) => {
+            let each: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} × {reason}")).collect();
+            format!("refusals that were only counted: {}", each.join(", "))
+        }
+        Note::Checkpoint(_) => "checkpoint".to_owned(),
+        Note::Pruned(head) => format!("segments up to {head} were as old as may be and are gone"),
+        Note::Gap(head) => format!("{BAD}lines are lost: the store knew the head {head}{BAD:#}"),
+    };
+    format!("{BOLD}·{BOLD:#} {}  {DIM}{time}{DIM:#}", printable(&text))
 }

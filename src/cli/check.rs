@@ -6,7 +6,7 @@ use crate::app::Installation;
 use crate::assertion::Issuer;
 use crate::domain::{Clock, SystemClock};
 use crate::policy::SCHEMA;
-use crate::signing::{self, KeyFileError};
+use crate::signing::Keys;
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -63,21 +63,21 @@ impl Report {
     }
 
     fn keys(&mut self, installation: &Installation) {
-        match signing::read(installation.keys()) {
-            Ok(ring) => self.facts.push(("signing key", ring.active().unwrap_or_default().to_owned())),
-            Err(KeyFileError::None(_)) => {
-                self.facts.push(("signing key", "none yet; the first start makes one".to_owned()))
-            }
-            Err(_) if !installation.keys().exists() => {
-                self.facts.push(("signing key", "none yet; the first start makes one".to_owned()));
-            }
-            Err(fault) => self.problems.push(fault.to_string()),
-        }
+        let none = || "none yet; the first start makes them".to_owned();
+        let fact = match Keys::token_keys(installation.keys()) {
+            _ if !installation.keys().exists() => none(),
+            Ok(ring) => match ring.records().map(|key| format!("{} {}", key.algorithm, key.kid)).collect::<Vec<_>>() {
+                keys if keys.is_empty() => none(),
+                keys => keys.join(", "),
+            },
+            Err(fault) => return self.problems.push(fault.to_string()),
+        };
+        self.facts.push(("token keys", fact));
     }
 
     fn issuers(&mut self, installation: &Installation, offline: bool) -> Result<(), Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let issuers = installation.issuers(&clock)?;
+        let issuers = installation.issuers(&clock, None)?;
         let mut issuers: Vec<&Arc<Issuer>> = issuers.iter().collect();
         issuers.sort_by_key(|issuer| issuer.name.to_string());
         for issuer in issuers {

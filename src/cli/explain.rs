@@ -9,18 +9,22 @@ use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Explain a decision from the audit log.
+/// Explain a decision from the audit log, or what a reason means.
 #[derive(Debug, Args)]
 #[command(
     after_help = "The id is in the header Countersign-Decision of every exchange and revocation, and in the body of a refusal.
 Introspection decides nothing and leaves no event."
 )]
 pub(super) struct Explain {
-    /// The decision's id.
+    /// The decision's id; or a reason, e.g. `target_refused`.
     decision: String,
 }
 
 pub(super) fn run(arguments: &Explain, config: &Path, output: Output) -> Result<ExitCode, Failure> {
+    if let Some(page) = crate::error::page(&arguments.decision) {
+        output.print(page.trim_end(), &json!({"reason": arguments.decision, "page": page}));
+        return Ok(ExitCode::SUCCESS);
+    }
     let decision: DecisionId = arguments.decision.parse()?;
     let installation = installation(config)?;
     let Some(event) = audit::find(installation.audit(), decision.as_str())? else {
@@ -64,6 +68,12 @@ pub(super) fn describe(event: &Event) -> String {
     }
     if let Some(granted) = &event.granted {
         lines.push(format!("  token {} for {} scope `{}`", granted.jti, granted.aud, granted.scope));
+    }
+    if let Some(token) = &event.token {
+        lines.push(format!("  {DIM}the token is {token}{DIM:#}"));
+    }
+    if let Some(change) = &event.change {
+        lines.push(format!("  {}", printable(change)));
     }
     if let Some(revoked) = &event.revoked {
         lines.push(format!("  revoked {revoked}"));

@@ -6,7 +6,7 @@ use super::{Failure, installation};
 use crate::assertion::{SubjectToken, Untrusted};
 use crate::audit::Trail;
 use crate::domain::{Clock, SystemClock, TokenType};
-use crate::signing;
+use crate::signing::Keys;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
@@ -89,13 +89,13 @@ fn judge(token: &str, header: &Value, config: &Path) -> Result<(Result<(), Strin
     let now = SystemClock.now();
     let own = header.get("typ").and_then(Value::as_str).is_some_and(|typ| typ.eq_ignore_ascii_case("at+jwt"));
     if own {
-        let ring = signing::read(installation.keys())?;
+        let ring = Keys::token_keys(installation.keys())?;
         let verified =
             countersign_verify::verify_any_audience(token, installation.issuer(), ring.verifying(), now.seconds(), 0);
         return Ok((verified.map(drop).map_err(|fault| fault.to_string()), None));
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let issuers = installation.issuers(&clock)?;
+    let issuers = installation.issuers(&clock, None)?;
     let mut trail = Trail::unwritten(now);
     let verified = crate::http::block_on(async {
         let token = Untrusted::<SubjectToken>::new(token.to_owned(), TokenType::Jwt);

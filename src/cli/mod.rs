@@ -2,18 +2,25 @@
 
 mod audit;
 mod check;
+mod client;
+mod config;
 mod demo;
 mod exchange;
 mod explain;
 mod inspect;
+mod keys;
+mod manual;
 mod output;
+mod reload;
 mod revoke;
 mod serve;
 mod token_source;
 mod wire;
 
 use crate::app::Installation;
-use clap::{Parser, Subcommand};
+use crate::telemetry::LogFormat;
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use output::Output;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,8 +41,25 @@ struct Arguments {
     /// How much to log on standard error: off, error, warn, info, debug or trace.
     #[arg(long, global = true, default_value = "warn", value_name = "LEVEL")]
     log: LevelFilter,
+    /// How a log line reads: text for people, or one JSON object a line.
+    #[arg(long, global = true, default_value = "text", value_enum, value_name = "FORMAT")]
+    log_format: Format,
     #[command(subcommand)]
     command: Command,
+}
+
+/// How a log line reads.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// What is logged, from which level on.
+#[derive(Debug, Clone, Copy)]
+struct Logs {
+    level: LevelFilter,
+    format: LogFormat,
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,6 +81,24 @@ enum Command {
     /// Look after the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Look after the broker's signing keys.
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Make clients.
+    #[command(subcommand)]
+    Client(client::Client),
+    /// Let the running broker take over configuration and policies: whole, or not at all.
+    Reload,
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Print a shell's completions.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man,
 }
 
 /// Why a command did not do what it was asked; what is printed.
@@ -73,11 +115,19 @@ impl<E: std::error::Error> From<E> for Failure {
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    crate::telemetry::install(arguments.log);
+    let format = match arguments.log_format {
+        Format::Text => LogFormat::Text,
+        Format::Json => LogFormat::Json,
+    };
+    let logs = Logs { level: arguments.log, format };
+    // A broker knows where its traces go only when it has read its configuration.
+    if !matches!(arguments.command, Command::Serve) {
+        crate::telemetry::install(logs.level, logs.format, None);
+    }
     let output = Output { json: arguments.json };
     let config = arguments.config.as_path();
     let done = match arguments.command {
-        Command::Serve => serve::run(config, output),
+        Command::Serve => serve::run(config, output, logs),
         Command::Demo(demo) => demo::run(&demo, output),
         Command::Check(check) => check::run(&check, config, output),
         Command::Exchange(exchange) => exchange::run(&exchange, output),
@@ -85,6 +135,12 @@ pub fn run() -> ExitCode {
         Command::Revoke(revoke) => revoke::run(&revoke, config, output),
         Command::Explain(explain) => explain::run(&explain, config, output),
         Command::Audit(audit) => audit::run(&audit, config, output),
+        Command::Keys(keys) => keys::run(&keys, config, output),
+        Command::Client(client) => client::run(&client, output),
+        Command::Reload => reload::run(config, output),
+        Command::Config(show) => config::run(&show, config, output),
+        Command::Completions { shell } => Ok(manual::completions(shell)),
+        Command::Man => manual::man(),
     };
     match done {
         Ok(code) => code,

@@ -5,13 +5,14 @@ use super::token_source::TokenSource;
 use super::{Failure, installation};
 use crate::app::Installation;
 use crate::control::{self, Command, ControlError, Reply};
-use crate::domain::{SystemClock, SystemEntropy, TokenId};
-use crate::signing;
+use crate::domain::{Entropy, SystemClock, SystemEntropy, TokenId};
+use crate::signing::Keys;
 use clap::Args;
 use countersign_verify::jws::Compact;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Revoke a token, and everything that was exchanged from it.
 #[derive(Debug, Args)]
@@ -40,13 +41,14 @@ pub(super) fn run(arguments: &Revoke, config: &Path, output: Output) -> Result<E
             output.print(&text, &json!({"revoked": jti.as_str(), "decision": decision}));
             Ok(ExitCode::SUCCESS)
         }
+        Reply::Told(_) => Err(Failure("the broker gave another answer than was asked for".to_owned())),
         Reply::Failed { message } => Err(Failure(format!("not revoked: {message}"))),
     }
 }
 
 /// The id of a token that this broker signed. One that has expired has one too.
 fn id_of(token: &str, installation: &Installation) -> Result<TokenId, Failure> {
-    let ring = signing::read(installation.keys())?;
+    let ring = Keys::token_keys(installation.keys())?;
     let compact = Compact::parse(token)?;
     let key = ring.verifying().find(compact.header().key_id.as_deref(), compact.header().algorithm)?;
     let payload = compact.verify(key)?;
@@ -55,7 +57,8 @@ fn id_of(token: &str, installation: &Installation) -> Result<TokenId, Failure> {
 }
 
 fn offline(installation: &Installation, jti: &TokenId) -> Result<Reply, Failure> {
-    let answer = crate::http::block_on(installation.revoke(jti, &SystemClock, &SystemEntropy))?;
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let answer = crate::http::block_on(installation.revoke(jti, &SystemClock, &entropy))?;
     Ok(match answer.result {
         Ok(()) => Reply::Done { decision: answer.decision.to_string() },
         Err(fault) => Reply::Failed { message: fault.to_string() },

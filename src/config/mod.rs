@@ -1,9 +1,11 @@
 //! The configuration: `countersign.toml` as it is written becomes [`Config`], which is complete and checked.
 //! Every problem is told at once, each with its place and what to do. Nothing here opens what it names.
 
+mod file;
 mod problem;
 mod raw;
 mod resolve;
+mod show;
 
 pub use problem::{Problem, Problems};
 
@@ -22,14 +24,16 @@ pub struct Config {
     pub limits: Limits,
     /// `[store] path`
     pub store: PathBuf,
-    /// `[signing] directory`
-    pub keys: PathBuf,
-    /// `[audit] path`
-    pub audit: PathBuf,
+    /// `[signing]`
+    pub signing: Signing,
+    /// `[audit]`
+    pub audit: Audit,
     /// `[policy] directory`
     pub policies: PathBuf,
     /// `[keys]`
     pub refresh: Refresh,
+    /// `[telemetry]`, where traces go somewhere
+    pub telemetry: Option<Telemetry>,
     /// `[[issuers]]`
     pub issuers: Vec<Issuer>,
     /// `[[targets]]`
@@ -39,7 +43,7 @@ pub struct Config {
 }
 
 /// Where the broker listens and who it is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// Our `iss`, exact.
     pub issuer: String,
@@ -53,10 +57,49 @@ pub struct Server {
     pub tls: Option<Tls>,
     /// Threads that serve requests.
     pub workers: usize,
+    /// How long requests may take to end when the broker stops.
+    pub drain: Lifetime,
+    /// The path below which SDKs that know tenants find us.
+    pub tenant: Option<String>,
+}
+
+/// Our own keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signing {
+    /// Where they are.
+    pub directory: PathBuf,
+    /// What tokens are signed with where their target says nothing.
+    pub algorithm: Algorithm,
+    /// How long a key signs.
+    pub rotate_every: Lifetime,
+}
+
+/// How the audit log is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How large a segment grows, in bytes.
+    pub segment: u64,
+    /// How long a segment is kept.
+    pub retention: Lifetime,
+    /// Refusals of what nobody vouched for that are written in a second.
+    pub refusals: u32,
+    /// Bytes of the disk that these leave free.
+    pub reserve: u64,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Telemetry {
+    /// The receiver.
+    pub endpoint: String,
+    /// The share that is traced, from 0 to 1.
+    pub sample: f64,
 }
 
 /// The certificate of the public listener.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     /// PEM chain, leaf first.
     pub certificate: PathBuf,
@@ -65,7 +108,7 @@ pub struct Tls {
 }
 
 /// What is read of a request at most.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The body, in bytes; more is 413.
     pub body: usize,
@@ -84,7 +127,7 @@ pub struct Limits {
 }
 
 /// How issuers' keys are kept.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refresh {
     /// The background refresh.
     pub every: Lifetime,
@@ -95,7 +138,7 @@ pub struct Refresh {
 }
 
 /// One issuer of assertions.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Issuer {
     /// The operator's name for it.
     pub name: IssuerName,
@@ -111,6 +154,8 @@ pub struct Issuer {
     pub max_lifetime: Lifetime,
     /// Whether an assertion can be exchanged once only.
     pub single_use: bool,
+    /// Whether its assertions are taken from authenticated clients alone.
+    pub client_required: bool,
     /// The name of its workloads, if it is not the kind's own.
     pub workload: Option<NameTemplate>,
     /// Whether its keys may come from private addresses, and over plain HTTP from a loopback one.
@@ -124,7 +169,7 @@ pub struct Issuer {
 }
 
 /// What differs between the kinds of issuer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum IssuerKind {
     /// Any OpenID Connect issuer.
     Oidc {
@@ -152,7 +197,7 @@ pub enum IssuerKind {
 }
 
 /// Where an issuer's keys come from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyPlace {
     /// `<issuer>/.well-known/openid-configuration`
     Discovery,
@@ -173,6 +218,10 @@ pub struct Target {
     pub scopes: Scopes,
     /// The longest life of a token for it.
     pub max_lifetime: Lifetime,
+    /// What its tokens are signed with.
+    pub algorithm: Algorithm,
+    /// Whether only authenticated clients get one.
+    pub client_required: bool,
     /// Who owns it.
     pub owner: Option<String>,
     /// Where it runs.
@@ -181,15 +230,33 @@ pub struct Target {
     pub sensitivity: Option<String>,
 }
 
-/// One client that authenticates with a secret.
+/// One client that authenticates.
 #[derive(Debug, Clone)]
 pub struct Client {
     /// Its id.
     pub id: ClientId,
-    /// SHA-256 of its secret.
-    pub secret_digest: [u8; 32],
+    /// How it authenticates.
+    pub method: ClientMethod,
     /// Audiences whose tokens it may introspect, and exchange onward.
     pub introspects: Vec<Audience>,
+}
+
+/// How a client authenticates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientMethod {
+    /// By the secret that has this SHA-256, in the header.
+    SecretBasic([u8; 32]),
+    /// By the secret that has this SHA-256, in the body.
+    SecretPost([u8; 32]),
+    /// By an assertion that it signs with one of the keys there.
+    PrivateKeyJwt(KeyPlace),
+    /// By an assertion of an issuer about this subject.
+    Federated {
+        /// The issuer's entry.
+        issuer: IssuerName,
+        /// The exact `sub`.
+        subject: String,
+    },
 }
 
 impl Config {
@@ -201,6 +268,18 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|fault| Problems::unreadable(path, &fault))?;
         let directory = path.parent().unwrap_or(Path::new("")).to_owned();
         Self::parse(&text, path, &directory)
+    }
+
+    /// The JSON Schema of the file, for editors.
+    #[must_use]
+    pub fn schema() -> serde_json::Value {
+        raw::schema()
+    }
+
+    /// Everything as it is resolved, with what is secret, or could be guessed from, left out.
+    #[must_use]
+    pub fn show(&self) -> serde_json::Value {
+        show::show(self)
     }
 
     /// Reads `text`, which stands in the file `path`; relative paths in it start from `directory`.
@@ -215,4 +294,10 @@ impl Config {
             _ => Err(problems),
         }
     }
+}
+
+/// JSON as the configuration is written.
+#[must_use]
+pub fn as_toml(value: &serde_json::Value) -> String {
+    toml::to_string_pretty(value).unwrap_or_default()
 }

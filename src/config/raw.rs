@@ -2,8 +2,10 @@
 //! place and never stop the reading, so that all of them can be told at once.
 
 use super::Problems;
+use super::file::{File, Keys as _, keys_of_section};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::ops::Range;
 use toml::Spanned;
 
@@ -58,92 +60,19 @@ impl<T> Field<T> {
     }
 }
 
-macro_rules! section {
-    ($name:ident { $($key:ident: $type:ty),* $(,)? }) => {
-        #[derive(Debug, Default, serde::Deserialize)]
-        #[serde(default)]
-        pub(super) struct $name { $(pub(super) $key: $type,)* }
+impl<T: JsonSchema> JsonSchema for Field<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
 
-        impl Keys for $name {
-            const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
-        }
-    };
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
 }
-
-/// The keys that a section knows.
-pub(super) trait Keys {
-    const KEYS: &'static [&'static str];
-}
-
-type Text = Field<String>;
-type Texts = Field<Vec<String>>;
-
-section!(File {
-    server: Section<Server>,
-    store: Section<Store>,
-    signing: Section<Signing>,
-    audit: Section<Audit>,
-    policy: Section<Policy>,
-    keys: Section<Refresh>,
-    issuers: Vec<Spanned<Issuer>>,
-    targets: Vec<Spanned<Target>>,
-    clients: Vec<Spanned<Client>>,
-});
-section!(Server {
-    issuer: Text,
-    listen: Text,
-    management: Text,
-    control: Text,
-    workers: Field<usize>,
-    tls: Section<Tls>,
-    limits: Section<Limits>,
-});
-section!(Tls { certificate: Text, key: Text });
-section!(Limits {
-    body_bytes: Field<usize>,
-    head_bytes: Field<usize>,
-    uri_bytes: Field<usize>,
-    head_timeout: Text,
-    body_timeout: Text,
-    in_flight: Field<usize>,
-    connections: Field<usize>,
-});
-section!(Store { kind: Text, path: Text });
-section!(Signing { directory: Text, algorithm: Text });
-section!(Audit { path: Text });
-section!(Policy { directory: Text });
-section!(Refresh { refresh_every: Text, max_stale: Text, unknown_kid_cooldown: Text });
-section!(Issuer {
-    name: Text,
-    kind: Text,
-    issuer: Text,
-    trust_domain: Text,
-    audiences: Texts,
-    accept: Field<BTreeMap<String, Vec<String>>>,
-    jwks_file: Text,
-    jwks_uri: Text,
-    bundle_file: Text,
-    algorithms: Texts,
-    max_lifetime: Text,
-    single_use: Field<bool>,
-    allow_private_addresses: Field<bool>,
-    ca_file: Text,
-    workload: Text,
-    tags: Field<BTreeMap<String, String>>,
-    owner: Text,
-    environment: Text,
-});
-section!(Target {
-    audience: Text,
-    resources: Texts,
-    scopes: Texts,
-    max_lifetime: Text,
-    algorithm: Text,
-    owner: Text,
-    environment: Text,
-    sensitivity: Text,
-});
-section!(Client { id: Text, method: Text, secret_digest: Text, introspects: Texts });
 
 /// A table, with the place where it starts; an absent one is empty and starts with the file.
 #[derive(Debug)]
@@ -180,7 +109,9 @@ fn refuse_unknown_keys(table: &toml::de::DeTable<'_>, known: &[&str], problems: 
     for (key, value) in table.iter() {
         let name: &str = key.get_ref().as_ref();
         if !known.contains(&name) {
-            problems.add(key.span(), format!("unknown key `{name}`; known here: {}", known.join(", ")));
+            let nearest =
+                nearest(name, known).map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
+            problems.add(key.span(), format!("unknown key `{name}`{nearest}; known here: {}", known.join(", ")));
         } else if let Some(keys) = keys_of_section(name) {
             let value = value.get_ref();
             let entries = value.as_array().into_iter().flat_map(|array| array.iter()).map(Spanned::get_ref);
@@ -191,19 +122,14 @@ fn refuse_unknown_keys(table: &toml::de::DeTable<'_>, known: &[&str], problems: 
     }
 }
 
-fn keys_of_section(name: &str) -> Option<&'static [&'static str]> {
-    Some(match name {
-        "server" => Server::KEYS,
-        "tls" => Tls::KEYS,
-        "limits" => Limits::KEYS,
-        "store" => Store::KEYS,
-        "signing" => Signing::KEYS,
-        "audit" => Audit::KEYS,
-        "policy" => Policy::KEYS,
-        "keys" => Refresh::KEYS,
-        "issuers" => Issuer::KEYS,
-        "targets" => Target::KEYS,
-        "clients" => Client::KEYS,
-        _ => return None,
-    })
+/// The known key that a misspelt one is most like, where it is like one.
+fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let near = |known: &&'a str| strsim::jaro_winkler(name, known);
+    let best = known.iter().copied().max_by(|a, b| near(a).total_cmp(&near(b)))?;
+    (near(&best) > 0.8).then_some(best)
+}
+
+/// The JSON Schema of the file, for editors (JSON Schema 2020-12).
+pub(super) fn schema() -> serde_json::Value {
+    schemars::schema_for!(File).to_value()
 }

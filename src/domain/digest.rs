@@ -1,5 +1,8 @@
 //! Digests that stand for what must not be kept whole.
 
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
 /// The first 128 bits of a SHA-256: enough that nobody finds two inputs with the same one.
@@ -39,4 +42,28 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
         hasher.update(part);
     }
     hasher.finalize().into()
+}
+
+/// Digests what may be guessed: without the key, nobody can tell of what a digest is.
+pub struct DigestKey(hmac::Key);
+
+impl std::fmt::Debug for DigestKey {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("DigestKey")
+    }
+}
+
+impl DigestKey {
+    /// The key of 32 random bytes.
+    #[must_use]
+    pub fn new(bytes: &[u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+    }
+
+    /// The first 128 bits of HMAC-SHA-256 over `text`.
+    #[must_use]
+    pub fn digest(&self, text: &str) -> String {
+        let tag = hmac::sign(&self.0, text.as_bytes());
+        format!("hmac-sha256:{}", URL_SAFE_NO_PAD.encode(tag.as_ref().get(..16).unwrap_or_default()))
+    }
 }

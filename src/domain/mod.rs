@@ -1,22 +1,26 @@
 //! The words of the field as types. No I/O, no clock and no randomness of its own, and nothing here imports another
 //! part of the broker.
 
+mod chain_head;
 mod digest;
 mod entropy;
 mod ids;
 mod name_template;
 mod scope;
+mod signing_key;
 mod target;
 mod time;
 mod token_type;
 mod workload;
 
-pub use digest::{Digest, sha256};
+pub use chain_head::ChainHead;
+pub use digest::{Digest, DigestKey, sha256};
 pub use entropy::{Entropy, NoEntropy, SystemEntropy};
 pub use ids::{Audience, ClientId, DecisionId, IssuerName, Malformed, SpiffeId, TokenId, TrustDomain, WorkloadName};
 pub use name_template::NameTemplate;
 pub use scope::{MAX_SCOPES, Scope, Scopes};
+pub use signing_key::{JWKS_MAX_AGE, KeyRecord, KeyState, PUBLISHED_BEFORE_USE, Purpose};
 pub use target::{Target, Targets, is_absolute_uri};
-pub use time::{Clock, Lifetime, SystemClock, Timestamp};
+pub use time::{Clock, Lifetime, MAX_SKEW, SystemClock, Timestamp};
 pub use token_type::TokenType;
 pub use workload::{Attributes, GitHub, Workload};

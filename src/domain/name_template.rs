@@ -1,6 +1,7 @@
 //! How an operator overrides what a workload is called: `workload = "{repository_id}:{ref}"`.
 
 use super::Malformed;
+use std::fmt;
 use std::str::FromStr;
 
 /// Text with claims in braces. Every claim's value has its `:` and `%` percent-encoded and every two claims are kept apart
@@ -32,6 +33,15 @@ impl NameTemplate {
         self.0.iter().filter_map(|part| match part {
             Part::Claim(claim) => Some(claim.as_str()),
             Part::Text(_) => None,
+        })
+    }
+}
+
+impl fmt::Display for NameTemplate {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| match part {
+            Part::Text(text) => out.write_str(text),
+            Part::Claim(claim) => write!(out, "{{{claim}}}"),
         })
     }
 }

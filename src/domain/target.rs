@@ -1,6 +1,7 @@
 //! Targets: the registered audiences that tokens are minted for.
 
 use super::{Audience, Lifetime, Scopes};
+use countersign_verify::key::Algorithm;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,6 +14,10 @@ pub struct Target {
     pub scopes: Scopes,
     /// The longest life of a token for it.
     pub max_lifetime: Lifetime,
+    /// What tokens for it are signed with.
+    pub algorithm: Algorithm,
+    /// Whether only an authenticated client gets one.
+    pub client_required: bool,
     /// Who owns it, for policy and people.
     pub owner: Option<String>,
     /// Where it runs, e.g. `production`.

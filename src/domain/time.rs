@@ -4,8 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// How far a clock may stand from what can be seen of the time, in seconds, before the broker takes it for wrong.
+pub const MAX_SKEW: i64 = 60;
+
 /// Whole seconds since 1970-01-01T00:00:00Z, the NumericDate of RFC 7519 §2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
@@ -16,6 +19,12 @@ impl Timestamp {
     #[must_use]
     pub fn new(seconds: i64) -> Option<Self> {
         (0..=Self::MAX.0).contains(&seconds).then_some(Self(seconds))
+    }
+
+    /// The date of an HTTP header (RFC 9110 §5.6.7).
+    #[must_use]
+    pub fn from_http_date(text: &str) -> Option<Self> {
+        Self::new(jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?.as_second())
     }
 
     /// Seconds since 1970.
@@ -70,6 +79,8 @@ pub struct Lifetime(u32);
 
 impl Lifetime {
     const MAX: u32 = 10 * 366 * 86_400;
+    /// The shortest one.
+    pub const SECOND: Self = Self(1);
     /// The longest one, in seconds.
     pub const MAX_SECONDS: i64 = Self::MAX as i64;
 

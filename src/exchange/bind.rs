@@ -1,10 +1,11 @@
 //! Do subject, client and target belong together? And what then is to be asked of policy.
 
 use super::RequestError;
+use super::caller::Caller;
 use super::request::Asked;
-use crate::assertion::{SubjectToken, Verified};
+use crate::assertion::{FirstUse, SubjectToken, Verified};
 use crate::audit::Trail;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::domain::{Lifetime, Scopes, Target, Targets};
 use crate::error::Error;
 use crate::policy::Action;
@@ -22,34 +23,41 @@ pub struct BoundExchange {
     pub(super) ceiling: Option<Scopes>,
     pub(super) lifetime: Option<Lifetime>,
     pub(super) claimed_client: Option<String>,
+    /// What has to be claimed before the client's own assertion counts.
+    pub(super) client_first_use: Option<FirstUse>,
     /// Private to this file, so that nothing else makes one.
     _seal: (),
 }
 
 impl BoundExchange {
-    /// Binds `subject` to `client` and to the one target that was asked for.
+    /// Binds `subject` to the client that calls and to the one target that was asked for.
     ///
     /// # Errors
-    /// [`Error::NotItsAudience`] when our own token is presented by anyone but a client that its `aud` names,
+    /// [`ClientError::Required`] where the issuer's entry asks for a client, [`Error::NotItsAudience`] when our own token is presented by anyone but a client that its `aud` names,
     /// [`Error::UnknownTarget`] or [`RequestError`] when no one target was asked for.
     pub(super) fn bind(
         asked: Asked,
         subject: Verified<SubjectToken>,
-        client: Option<Arc<Client>>,
+        caller: Caller,
         targets: &Targets,
         issuer: &str,
         trail: &mut Trail,
     ) -> Result<Self, Error> {
         let Asked { targets: names, scopes, lifetime, claimed_client } = asked;
+        let client_first_use = caller.first_use();
+        // The client is the subject itself, where one issuer vouched for both.
+        let is_subject = caller.is(subject.workload());
+        let client = caller.client;
+        if subject.client_required() {
+            trail.check("client", client.is_some(), || "an authenticated client", || name_of(client.as_deref()));
+            if client.is_none() {
+                return Err(ClientError::Required.into());
+            }
+        }
         if let Some(parent) = subject.parent() {
             let aud = &parent.claims().aud;
             let serves = client.as_ref().is_some_and(|client| client.serves(aud));
-            trail.check(
-                "presenter",
-                serves,
-                || format!("a client that serves {aud}"),
-                || client.as_ref().map_or_else(|| "nobody in particular".to_owned(), |client| client.id.to_string()),
-            );
+            trail.check("presenter", serves, || format!("a client that serves {aud}"), || name_of(client.as_deref()));
             if !serves {
                 return Err(Error::NotItsAudience);
             }
@@ -58,12 +66,34 @@ impl BoundExchange {
             }
         }
         let target = one_target(&names, targets, issuer, trail)?;
+        if target.client_required {
+            trail.check("client", client.is_some(), || "an authenticated client", || name_of(client.as_deref()));
+            if client.is_none() {
+                return Err(Error::TargetNeedsClient);
+            }
+        }
         let ceiling = ceiling(&subject, &target, &scopes);
         // Its own assertion, or less of a token for the very same target: anything else an authenticated client asks in
         // the workload's name.
-        let action = if client.is_none() || ceiling.is_some() { Action::Exchange } else { Action::Impersonate };
-        Ok(Self { subject, client, target, action, asked: scopes, ceiling, lifetime, claimed_client, _seal: () })
+        let own = client.is_none() || is_subject || ceiling.is_some();
+        let action = if own { Action::Exchange } else { Action::Impersonate };
+        Ok(Self {
+            subject,
+            client,
+            target,
+            action,
+            asked: scopes,
+            ceiling,
+            lifetime,
+            claimed_client,
+            client_first_use,
+            _seal: (),
+        })
     }
+}
+
+fn name_of(client: Option<&Client>) -> String {
+    client.map_or_else(|| "nobody in particular".to_owned(), |client| client.id.to_string())
 }
 
 /// The scopes of the presented token, where the same target is asked for the same or less.

@@ -9,6 +9,7 @@ use crate::signing::KeyRing;
 use crate::token::{self, Grant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_verify::key::Algorithm;
 
 /// A signed token that nobody has yet.
 pub struct MintedToken {
@@ -16,7 +17,9 @@ pub struct MintedToken {
     pub(super) expires: Timestamp,
     pub(super) scopes: Scopes,
     pub(super) granted: Granted,
-    pub(super) first_use: Option<FirstUse>,
+    pub(super) algorithm: Algorithm,
+    /// What has to be claimed: the subject token, and the client's assertion.
+    pub(super) first_uses: [Option<FirstUse>; 2],
     /// Private to this file, so that nothing else makes one.
     _seal: (),
 }
@@ -51,7 +54,8 @@ impl MintedToken {
             position,
         };
         let claims = token::claims(&grant, &jti);
-        let (token, kid) = keys.sign(&claims).map_err(|_| Unavailable::Signing)?;
+        let algorithm = bound.target.algorithm;
+        let (token, kid) = keys.sign(&claims, algorithm, now).map_err(|_| Unavailable::Signing)?;
         let granted = Granted {
             jti: claims.jti,
             kid: kid.to_owned(),
@@ -62,6 +66,7 @@ impl MintedToken {
             task: claims.task.id,
             lineage: claims.lineage.into_iter().map(|ancestor| ancestor.jti).collect(),
         };
-        Ok(Self { token, expires, scopes, granted, first_use: bound.subject.first_use(), _seal: () })
+        let first_uses = [bound.subject.first_use(), bound.client_first_use];
+        Ok(Self { token, expires, scopes, granted, algorithm, first_uses, _seal: () })
     }
 }

@@ -3,8 +3,10 @@
 
 mod authorize;
 mod bind;
+mod caller;
 mod form;
 mod mint;
+mod operate;
 mod record;
 mod request;
 mod tokens;
@@ -13,35 +15,41 @@ pub use authorize::AuthorizedExchange;
 pub use bind::BoundExchange;
 pub use form::Form;
 pub use mint::MintedToken;
+pub use operate::{Operator, revoke_by_id, revoke_key};
 pub use record::Issued;
-pub use request::{ExchangeRequest, GRANT_TYPE, RequestError};
-pub use tokens::{Introspection, revoke_by_id};
+pub use request::{CLIENT_CREDENTIALS, ExchangeRequest, GRANT_TYPE, RequestError};
+pub use tokens::Introspection;
 
 use crate::assertion::{Issuers, OwnTokens};
 use crate::audit::{AuditLog, Kind, Outcome, Refused, Trail};
-use crate::client::{Clients, Credentials};
+use crate::client::{Attempts, Clients, Credentials};
 use crate::domain::{Clock, DecisionId, Entropy, Targets, Timestamp};
 use crate::error::{Error, Unavailable};
 use crate::policy::Policy;
 use crate::revocation::Revocations;
-use crate::signing::KeyRing;
+use crate::signing::{KeyRing, Keys};
 use crate::store::FirstUses;
+use crate::telemetry::{Laps, Metrics, Stage, TraceParent, adopt};
+use arc_swap::{ArcSwap, Guard};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::net::IpAddr;
 use std::sync::Arc;
+use tracing::{Instrument as _, field};
 
 /// What a caller presented, before anything of it is believed.
 #[derive(Debug)]
 pub struct Presented {
     /// The form, or why it cannot be read.
     pub form: Result<Form, Error>,
-    /// Client credentials, if any were sent.
+    /// Credentials from the header, if any were sent.
     pub credentials: Option<Credentials>,
     /// Something in the head of the request that this version does not do.
     pub unsupported: Option<RequestError>,
     /// The address that asked.
     pub peer: IpAddr,
+    /// The caller's span, where it names one.
+    pub trace: Option<TraceParent>,
 }
 
 /// What an operator configures. One snapshot serves a whole exchange, so that a reload never splits one.
@@ -65,7 +73,7 @@ pub struct Parts {
     /// What is configured.
     pub snapshot: Snapshot,
     /// Our keys.
-    pub keys: Arc<KeyRing>,
+    pub keys: Arc<Keys>,
     /// What is revoked.
     pub revocations: Arc<Revocations>,
     /// Which assertions were used.
@@ -76,15 +84,21 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where ids come from.
     pub entropy: Arc<dyn Entropy>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The broker.
 pub struct Broker {
     issuer: String,
     replica: String,
-    snapshot: Arc<Snapshot>,
+    snapshot: ArcSwap<Snapshot>,
+    /// Since when the snapshot is in force, in seconds since 1970.
+    configured_at: std::sync::atomic::AtomicI64,
     own: OwnTokens,
-    keys: Arc<KeyRing>,
+    attempts: Attempts,
+    metrics: Arc<Metrics>,
+    keys: Arc<Keys>,
     revocations: Arc<Revocations>,
     first_uses: Arc<dyn FirstUses>,
     audit: Arc<AuditLog>,
@@ -105,38 +119,71 @@ impl Broker {
     /// Puts a broker together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { issuer, replica, snapshot, keys, revocations, first_uses, audit, clock, entropy } = parts;
+        let Parts { issuer, replica, snapshot, keys, revocations, first_uses, audit, clock, entropy, metrics } = parts;
         let own = OwnTokens::new(issuer.clone(), Arc::clone(&keys), Arc::clone(&revocations));
-        let snapshot = Arc::new(snapshot);
-        Self { issuer, replica, snapshot, own, keys, revocations, first_uses, audit, clock, entropy }
+        Self {
+            issuer,
+            replica,
+            snapshot: ArcSwap::from_pointee(snapshot),
+            configured_at: clock.now().seconds().into(),
+            own,
+            attempts: Attempts::default(),
+            metrics,
+            keys,
+            revocations,
+            first_uses,
+            audit,
+            clock,
+            entropy,
+        }
     }
 
     /// Exchanges a token (RFC 8693 §2). Leaves one event on the audit log, whatever happens.
     pub async fn exchange(&self, presented: Presented) -> Answer<Issued> {
         let (decision, now) = (self.decision(), self.clock.now());
-        let mut trail = Trail::begin(Kind::Exchange, &decision, Some(presented.peer), now, &self.audit);
-        let result = self.stages(presented, now, &mut trail).await;
+        let span = tracing::info_span!(
+            target: "countersign::exchange", "exchange",
+            decision = decision.as_str(), reason = field::Empty, otel.kind = "server"
+        );
+        if let Some(parent) = &presented.trace {
+            adopt(&span, parent);
+        }
+        let laps = Laps::start(Arc::clone(&self.metrics));
+        let mut trail = Trail::begin(Kind::Exchange, &decision, Some(presented.peer), now, &self.audit).timed(laps);
+        let result = self.stages(presented, now, &mut trail).instrument(span.clone()).await;
+        match &result {
+            Ok(issued) => self.metrics.minted(issued.algorithm().name()),
+            Err(fault) => drop(span.record("reason", fault.reason())),
+        }
         Self::close(Answer { decision, result }, trail)
     }
 
     /// The stages, read aloud.
     async fn stages(&self, presented: Presented, now: Timestamp, trail: &mut Trail) -> Result<Issued, Error> {
-        let snapshot = Arc::clone(&self.snapshot);
+        let (snapshot, keys) = (self.snapshot(), self.keys.ring());
         let position = self.revocations.position();
-        let Presented { form, credentials, unsupported, peer } = presented;
+        let Presented { form, credentials, unsupported, peer, .. } = presented;
 
-        let request = ExchangeRequest::read(&form?, unsupported)?;
+        let form = form?;
+        let request = ExchangeRequest::read(&form, unsupported)?;
         trail.asked(request.summary());
-        let client = snapshot.clients.authenticate(credentials.as_ref(), request.claimed_client())?;
-        if let Some(client) = &client {
-            trail.client(&client.id);
-        }
+        let mut caller = self.caller(&form, credentials, peer, &snapshot, now, trail).await?;
         let (token, asked) = request.into_parts();
-        let subject = snapshot.issuers.verify(token, &self.own, now, trail).await?;
-        let bound = BoundExchange::bind(asked, subject, client, &snapshot.targets, &self.issuer, trail)?;
+        trail.lap(Stage::Parse);
+        let subject = match token {
+            Some(token) => snapshot.issuers.verify(token, &self.own, now, trail).await?,
+            None => caller.take_subject(trail)?,
+        };
+        trail.lap(Stage::Verify);
+        let bound = BoundExchange::bind(asked, subject, caller, &snapshot.targets, &self.issuer, trail)?;
+        trail.lap(Stage::Bind);
         let authorized = AuthorizedExchange::ask(bound, &snapshot.policy, peer, now, trail)?;
-        let minted = MintedToken::mint(authorized, &self.issuer, &self.keys, &*self.entropy, position, now)?;
-        Issued::record(minted, &*self.first_uses, &*self.clock, trail).await
+        trail.lap(Stage::Decide);
+        let minted = MintedToken::mint(authorized, &self.issuer, &keys, &*self.entropy, position, now)?;
+        trail.lap(Stage::Mint);
+        let issued = Issued::record(minted, &*self.first_uses, &*self.clock, trail).await?;
+        trail.lap(Stage::Record);
+        Ok(issued)
     }
 
     /// Our issuer identifier.
@@ -145,24 +192,38 @@ impl Broker {
         &self.issuer
     }
 
-    /// The document at `/jwks`.
+    /// The keys of this moment.
     #[must_use]
-    pub fn jwks(&self) -> &str {
-        self.keys.jwks()
+    pub fn keys(&self) -> Guard<Arc<KeyRing>> {
+        self.keys.ring()
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// What is configured now.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.snapshot)
+        self.snapshot.load_full()
     }
 
     /// The issuers that have no key set fresh enough to be trusted.
     #[must_use]
     pub fn issuers_without_keys(&self) -> Vec<String> {
         let now = self.clock.now();
-        let without = self.snapshot.issuers.iter().filter(|issuer| issuer.keys.ready(now).is_none());
+        let snapshot = self.snapshot();
+        let without = snapshot.issuers.iter().filter(|issuer| issuer.keys.ready(now).is_none());
         without.map(|issuer| issuer.name.to_string()).collect()
+    }
+
+    /// How far our clock is from that of the issuer that agrees best with it, in seconds: one issuer's wrong clock says
+    /// nothing of ours, and all of them do.
+    #[must_use]
+    pub fn clock_skew(&self) -> i64 {
+        self.snapshot().issuers.iter().filter_map(|issuer| issuer.keys.skew()).map(i64::abs).min().unwrap_or(0)
     }
 
     fn decision(&self) -> DecisionId {

@@ -1,11 +1,13 @@
 //! The last stage before a token leaves: first use is claimed and the grant is on the audit log.
 
 use super::MintedToken;
-use crate::assertion::AssertionError;
+use crate::assertion::{AssertionError, FirstUse};
 use crate::audit::Trail;
+use crate::client::ClientError;
 use crate::domain::{Clock, Scopes};
 use crate::error::{Error, Unavailable};
 use crate::store::FirstUses;
+use countersign_verify::key::Algorithm;
 use std::fmt;
 
 /// A token that may leave. The only thing that the HTTP layer can render.
@@ -13,6 +15,7 @@ pub struct Issued {
     access_token: String,
     expires_in: i64,
     scopes: Scopes,
+    algorithm: Algorithm,
 }
 
 impl fmt::Debug for Issued {
@@ -33,34 +36,49 @@ impl Issued {
         clock: &dyn Clock,
         trail: &mut Trail,
     ) -> Result<Self, Error> {
-        let MintedToken { token, expires, scopes, granted, first_use, .. } = minted;
+        let MintedToken { token, expires, scopes, granted, algorithm, first_uses: marks, .. } = minted;
         let now = clock.now();
         let expires_in = expires.since(now);
         if expires_in <= 0 {
             return Err(AssertionError::Expired.into());
         }
-        if let Some(mark) = first_use {
-            let first = first_uses.claim(mark.key, mark.until, now).await.map_err(Unavailable::Store)?;
+        let [subject, client] = marks;
+        // One assertion can be both: then it is used once.
+        let client = client.filter(|client| subject.is_none_or(|subject| subject.key != client.key));
+        let mut claimed = Vec::new();
+        for (mark, name) in [(subject, "first use"), (client, "client first use")] {
+            let Some(mark) = mark else { continue };
+            let first = match first_uses.claim(mark.key, mark.until, now).await {
+                Ok(first) => first,
+                Err(fault) => {
+                    release(&claimed, first_uses).await;
+                    return Err(Unavailable::Store(fault).into());
+                }
+            };
             trail.check(
-                "first use",
+                name,
                 first,
                 || "not exchanged before".to_owned(),
                 || if first { "not exchanged before" } else { "exchanged before" }.to_owned(),
             );
             if !first {
-                return Err(Error::Replayed);
+                release(&claimed, first_uses).await;
+                return Err(if name == "first use" { Error::Replayed } else { ClientError::Replayed.into() });
             }
+            claimed.push(mark);
         }
         if let Err(fault) = trail.grant(granted) {
             tracing::error!(%fault, "grant not written, so not given");
-            if let Some(mark) = first_use
-                && let Err(fault) = first_uses.release(mark.key, mark.until).await
-            {
-                tracing::error!(%fault, "first-use mark not taken back");
-            }
+            release(&claimed, first_uses).await;
             return Err(Unavailable::Audit.into());
         }
-        Ok(Self { access_token: token, expires_in, scopes })
+        Ok(Self { access_token: token, expires_in, scopes, algorithm })
+    }
+
+    /// What it is signed with.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     /// The token.
@@ -79,5 +97,14 @@ impl Issued {
     #[must_use]
     pub fn scopes(&self) -> &Scopes {
         &self.scopes
+    }
+}
+
+/// Takes marks back for which nothing was given. One that stays counts as used.
+async fn release(claimed: &[FirstUse], first_uses: &dyn FirstUses) {
+    for mark in claimed {
+        if let Err(fault) = first_uses.release(mark.key, mark.until).await {
+            tracing::error!(%fault, "first-use mark not taken back");
+        }
     }
 }

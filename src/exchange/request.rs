@@ -8,13 +8,18 @@ use crate::error::Wire;
 
 /// The grant type of RFC 8693 §2.1.
 pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// The grant type of RFC 6749 §4.4, for clients that speak no RFC 8693: the client is the subject.
+pub const CLIENT_CREDENTIALS: &str = "client_credentials";
+/// What such clients put behind the name of a target to ask for every scope that they may have.
+const DEFAULT_SCOPE: &str = "/.default";
 /// How many `audience` and `resource` values are read.
 const MAX_TARGETS: usize = 16;
 
 /// A well-formed request. Nothing in it is believed yet.
 #[derive(Debug)]
 pub struct ExchangeRequest {
-    subject_token: Untrusted<SubjectToken>,
+    /// The subject token; none where the caller itself is the subject.
+    subject_token: Option<Untrusted<SubjectToken>>,
     asked: Asked,
 }
 
@@ -61,7 +66,7 @@ pub enum RequestError {
     #[error("`{0}` is missing")]
     Missing(&'static str),
     /// Another grant type.
-    #[error("the grant type is not token exchange")]
+    #[error("the grant type is neither token exchange nor client_credentials")]
     GrantType,
     /// A token type that is unknown or not taken.
     #[error("`{0}` names a token type that is not supported here")]
@@ -99,9 +104,21 @@ pub enum RequestError {
     /// A DPoP proof.
     #[error("a DPoP proof was sent, and sender-constrained tokens are not supported by this version")]
     Dpop,
-    /// A client method that is not supported.
-    #[error("the client used `client_secret` or `client_assertion` in the body")]
-    ClientInBody,
+    /// `Authorization` of another scheme than Basic.
+    #[error("the client used another scheme than Basic in `Authorization`")]
+    ClientScheme,
+    /// More than one way to authenticate.
+    #[error("the client authenticated in more than one way")]
+    SeveralMethods,
+    /// `client_id` is not the client that authenticated.
+    #[error("`client_id` is not the client that authenticated")]
+    ClientMismatch,
+    /// `client_assertion` and `client_assertion_type` do not come together.
+    #[error("`client_assertion` and `client_assertion_type` were not sent together")]
+    ClientAssertionPair,
+    /// A `client_assertion_type` that is not known.
+    #[error("`client_assertion_type` names a kind of assertion that is not supported here")]
+    ClientAssertionType,
 }
 
 impl ExchangeRequest {
@@ -110,33 +127,30 @@ impl ExchangeRequest {
     /// # Errors
     /// [`RequestError`] for the first thing that is wrong.
     pub fn read(form: &Form, unsupported: Option<RequestError>) -> Result<Self, RequestError> {
-        match form.single("grant_type")? {
+        let exchange = match form.single("grant_type")? {
             None => return Err(RequestError::Missing("grant_type")),
-            Some(GRANT_TYPE) => {}
+            Some(GRANT_TYPE) => true,
+            Some(CLIENT_CREDENTIALS) => false,
             Some(_) => return Err(RequestError::GrantType),
-        }
+        };
         if let Some(unsupported) = unsupported {
             return Err(unsupported);
         }
         refuse_unsupported(form)?;
-        let token = form.single("subject_token")?.ok_or(RequestError::Missing("subject_token"))?;
-        let declared = form.single("subject_token_type")?.ok_or(RequestError::Missing("subject_token_type"))?;
-        let declared = match declared.parse() {
-            Ok(known @ (TokenType::AccessToken | TokenType::IdToken | TokenType::Jwt)) => known,
-            _ => return Err(RequestError::TokenType("subject_token_type")),
-        };
+        let subject_token = if exchange { Some(subject_token(form)?) } else { None };
         match form.single("requested_token_type")?.map(str::parse) {
             None | Some(Ok(TokenType::AccessToken | TokenType::Jwt)) => {}
             Some(_) => return Err(RequestError::TokenType("requested_token_type")),
         }
         let lifetime = form.single("lifetime")?.map(seconds).transpose()?;
+        let (targets, scope) = targets_and_scope(form, exchange)?;
         let asked = Asked {
-            targets: targets(form)?,
-            scopes: form.single("scope")?.unwrap_or_default().parse().map_err(|_| RequestError::Scope)?,
+            targets,
+            scopes: scope.parse().map_err(|_| RequestError::Scope)?,
             lifetime,
             claimed_client: form.single("client_id")?.map(|id| id.chars().take(256).collect()),
         };
-        Ok(Self { subject_token: Untrusted::new(token.to_owned(), declared), asked })
+        Ok(Self { subject_token, asked })
     }
 
     /// What was asked for, for the audit log.
@@ -148,14 +162,34 @@ impl ExchangeRequest {
         }
     }
 
-    /// The `client_id` that the form merely claims.
-    pub(super) fn claimed_client(&self) -> Option<&str> {
-        self.asked.claimed_client.as_deref()
-    }
-
-    pub(super) fn into_parts(self) -> (Untrusted<SubjectToken>, Asked) {
+    pub(super) fn into_parts(self) -> (Option<Untrusted<SubjectToken>>, Asked) {
         (self.subject_token, self.asked)
     }
+}
+
+fn subject_token(form: &Form) -> Result<Untrusted<SubjectToken>, RequestError> {
+    let token = form.single("subject_token")?.ok_or(RequestError::Missing("subject_token"))?;
+    let declared = form.single("subject_token_type")?.ok_or(RequestError::Missing("subject_token_type"))?;
+    match declared.parse() {
+        Ok(known @ (TokenType::AccessToken | TokenType::IdToken | TokenType::Jwt)) => {
+            Ok(Untrusted::new(token.to_owned(), known))
+        }
+        _ => Err(RequestError::TokenType("subject_token_type")),
+    }
+}
+
+/// What is asked for: by RFC 8693 and RFC 8707; in the client_credentials grant, where neither `audience` nor `resource` is
+/// sent, also by a scope `<target>/.default`.
+fn targets_and_scope(form: &Form, exchange: bool) -> Result<(Vec<String>, &str), RequestError> {
+    let scope = form.single("scope")?.unwrap_or_default();
+    let named = form.all("audience").chain(form.all("resource")).next().is_some();
+    if !exchange
+        && !named
+        && let Some(target) = scope.strip_suffix(DEFAULT_SCOPE)
+    {
+        return if target.contains(' ') { Err(RequestError::Scope) } else { Ok((vec![target.to_owned()], "")) };
+    }
+    Ok((targets(form)?, scope))
 }
 
 /// What a later version may do is refused here; unknown parameters are ignored (RFC 6749 §3.2).
@@ -170,16 +204,6 @@ fn refuse_unsupported(form: &Form) -> Result<(), RequestError> {
     }
     if form.single("authorization_details")?.is_some() {
         return Err(RequestError::AuthorizationDetails);
-    }
-    refuse_client_in_body(form)
-}
-
-/// Credentials in the body are refused, and never taken for none.
-pub(super) fn refuse_client_in_body(form: &Form) -> Result<(), RequestError> {
-    for name in ["client_secret", "client_assertion", "client_assertion_type"] {
-        if form.single(name)?.is_some() {
-            return Err(RequestError::ClientInBody);
-        }
     }
     Ok(())
 }
@@ -234,13 +258,14 @@ impl RequestError {
             Self::Missing("subject_token_type") => {
                 invalid("subject_token_type_missing", "subject_token_type is missing or empty")
             }
+            Self::Missing("client_id") => invalid("client_id_missing", "client_secret was sent without client_id"),
             Self::Missing("token") => invalid("token_missing", "token is missing or empty"),
             Self::Missing(_) => invalid("parameter_missing", "a required parameter is missing or empty"),
             Self::GrantType => told(
                 400,
                 "unsupported_grant_type",
                 "grant_type_unsupported",
-                "grant_type must be urn:ietf:params:oauth:grant-type:token-exchange",
+                "grant_type must be urn:ietf:params:oauth:grant-type:token-exchange or client_credentials",
             ),
             Self::TokenType("subject_token_type") => invalid(
                 "subject_token_type_unsupported",
@@ -295,11 +320,25 @@ impl RequestError {
             Self::Dpop => {
                 invalid("dpop_unsupported", "DPoP is not supported by this version; leave the DPoP header out")
             }
-            Self::ClientInBody => told(
+            Self::ClientScheme => told(
                 401,
                 "invalid_client",
                 "client_method_unsupported",
-                "this way to authenticate is not supported; use HTTP Basic (client_secret_basic)",
+                "this way to authenticate is not supported; use Basic in Authorization, or client_secret or client_assertion in the body",
+            ),
+            Self::SeveralMethods => {
+                invalid("several_client_methods", "the client authenticated in more than one way; use one")
+            }
+            Self::ClientMismatch => {
+                invalid("client_id_mismatch", "client_id is not the client that authenticated; leave it out")
+            }
+            Self::ClientAssertionPair => invalid(
+                "client_assertion_incomplete",
+                "client_assertion and client_assertion_type must be sent together",
+            ),
+            Self::ClientAssertionType => invalid(
+                "client_assertion_type_unsupported",
+                "client_assertion_type must be the URN of jwt-bearer, or of jwt-spiffe for a JWT-SVID",
             ),
         }
     }

@@ -1,52 +1,80 @@
 //! What becomes of a token after it was issued: who may look at it (RFC 7662), and who may end it (RFC 7009). A token is
 //! verified before anything is looked up by what it says.
 
-use super::request::refuse_client_in_body;
-use super::{Answer, Broker, Form, Presented, RequestError};
-use crate::audit::{AuditLog, Kind, Outcome, Trail};
-use crate::client::ClientError;
-use crate::domain::{DecisionId, Lifetime, Timestamp, TokenId};
+use super::{Answer, Broker, Presented, RequestError};
+use crate::audit::{Kind, Outcome, Trail};
+use crate::client::{Client, ClientError};
+use crate::domain::{Purpose, Timestamp, TokenId};
 use crate::error::{Error, Unavailable};
-use crate::revocation::Revocations;
-use countersign_verify::claims::AccessClaims;
+use countersign_verify::AccessToken;
+use countersign_verify::revocation::Kind as Named;
+use serde::Serialize;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// How much longer than the token its revocation is kept, in seconds: longer than any verifier's leeway.
-const RECORD_MARGIN: i64 = 300;
-/// How long a record is kept whose token nobody showed, in seconds: as long as a lifetime can be configured.
-const UNSEEN: i64 = Lifetime::MAX_SECONDS;
+pub(super) const RECORD_MARGIN: i64 = 300;
 
 /// The answer of introspection. There is one way to say no, and it says nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Introspection {
     /// The token is alive and for the caller's audience.
-    Active(Box<AccessClaims>),
+    Active(Arc<AccessToken>),
     /// Anything else.
     Inactive,
+    /// Either, signed for the caller (RFC 9701 §5).
+    Signed(String),
+}
+
+/// RFC 9701 §5: the answer as a JWT for the resource server that asked.
+#[derive(Serialize)]
+struct SignedAnswer<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    iat: i64,
+    token_introspection: Value,
 }
 
 impl Broker {
-    /// Tells a resource server whether a token for its audience is alive.
+    /// Tells a resource server whether a token for its audience is alive; in a signed answer where it asks for one.
     ///
     /// # Errors
-    /// [`ClientError`] when the caller is not a registered client, [`RequestError`] when the form is malformed.
-    pub fn introspect(&self, presented: Presented) -> Answer<Introspection> {
-        Answer { decision: self.decision(), result: self.looked_up(presented) }
+    /// [`ClientError`] when the caller is not a registered client, [`RequestError`] when the form is malformed,
+    /// [`Unavailable`] when what is to be claimed or signed cannot be.
+    pub async fn introspect(&self, presented: Presented, signed: bool) -> Answer<Introspection> {
+        Answer { decision: self.decision(), result: self.looked_up(presented, signed).await }
     }
 
-    fn looked_up(&self, presented: Presented) -> Result<Introspection, Error> {
-        let form = presented.form?;
-        refuse_unsupported(&form, presented.unsupported)?;
-        let snapshot = self.snapshot();
-        let claimed = form.single("client_id")?;
-        let client =
-            snapshot.clients.authenticate(presented.credentials.as_ref(), claimed)?.ok_or(ClientError::Required)?;
+    async fn looked_up(&self, presented: Presented, signed: bool) -> Result<Introspection, Error> {
+        let Presented { form, credentials, unsupported, peer, .. } = presented;
+        let (form, snapshot, now) = (form?, self.snapshot(), self.clock.now());
+        unsupported.map_or(Ok(()), Err)?;
+        let mut trail = Trail::unwritten(now);
+        let client = self.caller_at_once(&form, credentials, peer, &snapshot, &mut trail).await?;
+        let client = client.ok_or(ClientError::Required)?;
         let token = form.single("token")?.ok_or(RequestError::Missing("token"))?;
         form.single("token_type_hint")?;
-        Ok(match self.own.verify(token, self.clock.now()) {
-            Ok(token) if client.serves(&token.claims().aud) => Introspection::Active(Box::new(token.claims().clone())),
-            _ => Introspection::Inactive,
-        })
+        let found = self.own.verify(token, now).ok().filter(|(token, _)| client.serves(&token.claims().aud));
+        self.metrics.introspected(found.is_some(), found.as_ref().is_some_and(|(_, known)| *known));
+        match found {
+            found if signed => self.signed(found.as_ref().map(|(token, _)| &**token), &client, now),
+            Some((token, _)) => Ok(Introspection::Active(token)),
+            None => Ok(Introspection::Inactive),
+        }
+    }
+
+    fn signed(&self, token: Option<&AccessToken>, client: &Client, now: Timestamp) -> Result<Introspection, Error> {
+        let mut said = json!({"active": token.is_some()});
+        if let (Some(token), Some(said)) = (token, said.as_object_mut())
+            && let Ok(Value::Object(claims)) = serde_json::to_value(token.claims())
+        {
+            said.extend(claims);
+            said.insert("token_type".to_owned(), "Bearer".into());
+        }
+        let answer =
+            SignedAnswer { iss: &self.issuer, aud: client.id.as_str(), iat: now.seconds(), token_introspection: said };
+        let signed = self.keys.ring().sign_as(Purpose::Introspection, &answer, now);
+        Ok(Introspection::Signed(signed.map_err(|_| Unavailable::Signing)?))
     }
 
     /// Ends a token, and everything below it. One that was minted without client authentication is ended by whoever
@@ -63,16 +91,13 @@ impl Broker {
     }
 
     async fn ended(&self, presented: Presented, trail: &mut Trail) -> Result<(), Error> {
-        let form = presented.form?;
-        refuse_unsupported(&form, presented.unsupported)?;
-        let snapshot = self.snapshot();
-        let client = snapshot.clients.authenticate(presented.credentials.as_ref(), form.single("client_id")?)?;
-        if let Some(client) = &client {
-            trail.client(&client.id);
-        }
+        let Presented { form, credentials, unsupported, peer, .. } = presented;
+        let (form, snapshot) = (form?, self.snapshot());
+        unsupported.map_or(Ok(()), Err)?;
+        let client = self.caller_at_once(&form, credentials, peer, &snapshot, trail).await?;
         let token = form.single("token")?.ok_or(RequestError::Missing("token"))?;
         form.single("token_type_hint")?;
-        let verified = self.own.verify(token, self.clock.now());
+        let verified = self.own.verify(token, self.clock.now()).map(|(token, _)| token);
         trail.check(
             "token",
             verified.is_ok(),
@@ -103,44 +128,9 @@ impl Broker {
         }
         let jti: TokenId = claims.jti.parse().map_err(|_| RequestError::Missing("token"))?;
         let until = Timestamp::new(claims.exp).unwrap_or(Timestamp::MAX).plus(RECORD_MARGIN);
-        self.revocations.revoke_token(&jti, until, self.clock.now()).await.map_err(Unavailable::Store)?;
+        let revoked = self.revocations.revoke(Named::Token, jti.as_str(), until, self.clock.now()).await;
+        revoked.map_err(Unavailable::Store)?;
         trail.revoked(jti.as_str());
         trail.done(Outcome::Granted).map_err(|_| Unavailable::Audit.into())
     }
-
-    /// Ends the token `jti`, on an operator's word: it needs no token.
-    ///
-    /// # Errors
-    /// [`Unavailable`] when it is not on disk: then ask again.
-    pub async fn revoke_by_id(&self, jti: &TokenId) -> Answer<()> {
-        revoke_by_id(jti, self.decision(), &self.revocations, &self.audit, self.clock.now()).await
-    }
-}
-
-/// Ends the token `jti` where no broker runs. The record lives as long as any token could, ten years.
-///
-/// # Errors
-/// As [`Broker::revoke_by_id`].
-pub async fn revoke_by_id(
-    jti: &TokenId,
-    decision: DecisionId,
-    revocations: &Arc<Revocations>,
-    audit: &Arc<AuditLog>,
-    now: Timestamp,
-) -> Answer<()> {
-    let mut trail = Trail::begin(Kind::Revocation, &decision, None, now, audit);
-    let until = now.plus(UNSEEN + RECORD_MARGIN);
-    let result = match revocations.revoke_token(jti, until, now).await {
-        Ok(()) => {
-            trail.revoked(jti.as_str());
-            trail.done(Outcome::Granted).map_err(|_| Unavailable::Audit.into())
-        }
-        Err(fault) => Err(Unavailable::Store(fault).into()),
-    };
-    Broker::close(Answer { decision, result }, trail)
-}
-
-fn refuse_unsupported(form: &Form, unsupported: Option<RequestError>) -> Result<(), RequestError> {
-    unsupported.map_or(Ok(()), Err)?;
-    refuse_client_in_body(form)
 }

@@ -2,6 +2,7 @@
 
 use super::{Edge, presented, respond};
 use crate::exchange::Introspection;
+use actix_web::http::header::ACCEPT;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use countersign_verify::claims::AccessClaims;
@@ -21,14 +22,22 @@ struct Inactive {
     active: bool,
 }
 
+/// RFC 9701 §4: how a resource server asks for a signed answer.
+const SIGNED: &str = "application/token-introspection+jwt";
+
 pub(super) async fn introspect(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
+    let watch = edge.watch("introspect");
+    let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let signed = accept.split(',').any(|one| one.split(';').next().unwrap_or_default().trim() == SIGNED);
     let (presented, _place) = presented::read(&request, payload, &edge).await;
-    let answer = edge.broker.introspect(presented);
-    match &answer.result {
-        Ok(Introspection::Active(claims)) => {
-            respond::success(&answer.decision, &Active { active: true, token_type: "Bearer", claims })
+    let answer = edge.broker.introspect(presented, signed).await;
+    watch.answered(match &answer.result {
+        Ok(Introspection::Active(token)) => {
+            let active = Active { active: true, token_type: "Bearer", claims: token.claims() };
+            respond::success(&answer.decision, &active)
         }
         Ok(Introspection::Inactive) => respond::success(&answer.decision, &Inactive { active: false }),
-        Err(fault) => respond::refusal(&answer.decision, fault),
-    }
+        Ok(Introspection::Signed(jwt)) => respond::signed(&answer.decision, SIGNED, jwt.clone()),
+        Err(fault) => edge.refusal("introspect", &answer.decision, fault),
+    })
 }

@@ -1,25 +1,50 @@
-//! The management listener: whether the process lives, and whether it can serve. It names nobody.
+//! The management listener: whether the process lives, whether it can serve, its figures, and where its audit log stands.
+//! It names nobody.
 
-use super::respond;
-use crate::exchange::Broker;
+use crate::domain::MAX_SKEW;
+use crate::exchange::{Broker, Operator};
 use actix_web::HttpResponse;
 use actix_web::web::{self, Data, ServiceConfig};
 use serde_json::json;
 
+/// The text format of OpenMetrics.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 pub(super) fn routes(app: &mut ServiceConfig) {
     app.route("/livez", web::get().to(live))
         .route("/readyz", web::get().to(ready))
-        .default_service(web::to(respond::not_found));
+        .route("/metrics", web::get().to(metrics))
+        .route("/audit/head", web::get().to(audit_head))
+        .default_service(web::to(not_found));
 }
 
 async fn live() -> HttpResponse {
     HttpResponse::Ok().json(json!({"live": true}))
 }
 
-/// Ready while the keys of one issuer at least are fresh: one that is down must not take the others with it.
+/// Ready while the keys of one issuer at least are fresh, for one that is down must not take the others with it; and while
+/// our clock is not further off than may be from every issuer's.
 async fn ready(broker: Data<Broker>) -> HttpResponse {
     let all = broker.snapshot().issuers.iter().count();
-    let without = broker.issuers_without_keys().len();
-    let body = json!({"ready": without < all, "issuers": all, "issuers_without_keys": without});
-    if without < all { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+    let (without, skew) = (broker.issuers_without_keys().len(), broker.clock_skew());
+    let ready = without < all && skew <= MAX_SKEW;
+    let body = json!({
+        "ready": ready, "issuers": all, "issuers_without_keys": without, "clock_skew_seconds": skew,
+    });
+    if ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+}
+
+async fn metrics(broker: Data<Broker>) -> HttpResponse {
+    let figures = Operator(&broker).figures();
+    HttpResponse::Ok().content_type(OPEN_METRICS).body(broker.metrics().render(&figures))
+}
+
+/// For whoever keeps it elsewhere, to compare with `countersign audit verify --head`.
+async fn audit_head(broker: Data<Broker>) -> HttpResponse {
+    let head = Operator(&broker).audit_head();
+    HttpResponse::Ok().json(json!({"head": head.to_string(), "next": head.next, "hash": head.hash}))
+}
+
+async fn not_found() -> HttpResponse {
+    HttpResponse::NotFound().json(json!({"error": "not_found"}))
 }

@@ -16,23 +16,24 @@ pub use documents::documents;
 pub use limits::Limits;
 pub use tls::{Certificate, TlsError};
 
+use crate::domain::DecisionId;
+use crate::error::Error;
 use crate::exchange::Broker;
+use crate::telemetry::Laps;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{App, HttpServer};
+use actix_web::{App, HttpResponse, HttpServer};
 use metadata::Metadata;
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 /// How long a connection may be idle: long enough that a client that asks every minute keeps it.
 const IDLE: Duration = Duration::from_secs(65);
-/// How long requests that are being worked on may take to end when the broker stops, in seconds.
-const DRAIN: u64 = 10;
 
 /// What the handlers share.
 struct Edge {
@@ -40,39 +41,78 @@ struct Edge {
     limits: Limits,
     metadata: Metadata,
     in_flight: limits::InFlight,
+    /// Where the pages about reasons are.
+    reasons: String,
+}
+
+impl Edge {
+    /// Begins an answer of `endpoint`.
+    fn watch(&self, endpoint: &'static str) -> Watch<'_> {
+        Watch { edge: self, endpoint, since: Laps::now() }
+    }
+
+    fn refusal(&self, endpoint: &'static str, decision: &DecisionId, fault: &Error) -> HttpResponse {
+        let wire = fault.wire();
+        self.broker.metrics().refused(endpoint, wire.reason);
+        respond::refusal(decision, &wire, &self.reasons)
+    }
+}
+
+/// An answer in the making, which is counted when it is there.
+struct Watch<'a> {
+    edge: &'a Edge,
+    endpoint: &'static str,
+    since: Instant,
+}
+
+impl Watch<'_> {
+    fn answered(self, response: HttpResponse) -> HttpResponse {
+        self.edge.broker.metrics().answered(self.endpoint, response.status().as_u16(), self.since.elapsed());
+        response
+    }
+}
+
+/// How the public listener serves.
+pub struct Serving<'a> {
+    /// What is read, and how long that may take.
+    pub limits: Limits,
+    /// Threads.
+    pub workers: usize,
+    /// How long requests that are being worked on may take to end when the broker stops, in seconds.
+    pub drain: u64,
+    /// The path below which SDKs that know tenants find us.
+    pub tenant: Option<String>,
+    /// TLS, where there is a certificate.
+    pub certificate: Option<&'a Arc<Certificate>>,
 }
 
 /// The public listener's server, on `listener`, with TLS where there is a certificate.
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub fn public(
-    broker: &Arc<Broker>,
-    limits: Limits,
-    workers: usize,
-    listener: TcpListener,
-    certificate: Option<&Arc<Certificate>>,
-) -> io::Result<Server> {
-    let (metadata, base) = Metadata::of(broker.issuer());
+pub fn public(broker: &Arc<Broker>, listener: TcpListener, serving: Serving<'_>) -> io::Result<Server> {
+    let Serving { limits, workers, drain, tenant, certificate } = serving;
+    let (metadata, base) = Metadata::of(broker.issuer(), tenant.as_deref());
     let edge = Data::new(Edge {
         broker: Arc::clone(broker),
         limits,
         metadata,
         in_flight: limits::InFlight::new(limits.in_flight),
+        reasons: format!("{}/reasons", broker.issuer().trim_end_matches('/')),
     });
     let server = HttpServer::new(move || {
         let routes = {
-            let base = base.clone();
-            move |app: &mut ServiceConfig| routes(app, &base)
+            let (base, tenant) = (base.clone(), tenant.clone());
+            move |app: &mut ServiceConfig| routes(app, &base, tenant.as_deref())
         };
-        App::new().app_data(edge.clone()).configure(routes).default_service(web::to(respond::not_found))
+        App::new().app_data(edge.clone()).configure(routes).default_service(web::to(not_found))
     })
     .workers(workers)
     .max_connections(limits.connections)
     .client_request_timeout(limits.head_timeout)
     .tls_handshake_timeout(HANDSHAKE)
     .keep_alive(IDLE)
-    .shutdown_timeout(DRAIN)
+    .shutdown_timeout(drain)
     .disable_signals();
     Ok(match certificate {
         Some(certificate) => server.listen_rustls_0_23(listener, certificate.server_config())?.run(),
@@ -80,7 +120,7 @@ pub fn public(
     })
 }
 
-/// The management listener's server: `/livez` and `/readyz`.
+/// The management listener's server: whether the broker lives and can serve, its figures, and the head of its audit log.
 ///
 /// # Errors
 /// When the listener cannot be used.
@@ -100,13 +140,14 @@ pub async fn stop(server: ServerHandle) {
     server.stop(true).await;
 }
 
-fn routes(app: &mut ServiceConfig, base: &str) {
-    let post = |path: &str| web::resource(format!("{base}{path}")).default_service(web::to(respond::post_only));
-    let get = |path: String| web::resource(path).default_service(web::to(respond::get_only));
-    app.service(post("/token").route(web::post().to(token::exchange)))
-        .service(post("/introspect").route(web::post().to(introspect::introspect)))
-        .service(post("/revoke").route(web::post().to(revoke::revoke)))
-        .service(get(format!("{base}/jwks")).route(web::get().to(metadata::jwks)));
+fn routes(app: &mut ServiceConfig, base: &str, tenant: Option<&str>) {
+    let post = |path: String| web::resource(path).default_service(web::to(post_only));
+    let get = |path: String| web::resource(path).default_service(web::to(get_only));
+    app.service(post(format!("{base}/token")).route(web::post().to(token::exchange)))
+        .service(post(format!("{base}/introspect")).route(web::post().to(introspect::introspect)))
+        .service(post(format!("{base}/revoke")).route(web::post().to(revoke::revoke)))
+        .service(get(format!("{base}/jwks")).route(web::get().to(metadata::jwks)))
+        .service(get(format!("{base}/reasons/{{code}}")).route(web::get().to(metadata::reason)));
     // RFC 8414 §3.1 puts the well-known part before the issuer's path, OpenID Connect Discovery §4 behind it.
     let mut places = vec![
         format!("/.well-known/oauth-authorization-server{base}"),
@@ -118,4 +159,23 @@ fn routes(app: &mut ServiceConfig, base: &str) {
     for place in places {
         app.service(get(place).route(web::get().to(metadata::document)));
     }
+    if let Some(tenant) = tenant {
+        let below = format!("{base}/{tenant}");
+        app.service(post(format!("{below}/oauth2/v2.0/token")).route(web::post().to(token::exchange)));
+        for place in ["/v2.0/.well-known/openid-configuration", "/.well-known/openid-configuration"] {
+            app.service(get(format!("{below}{place}")).route(web::get().to(metadata::of_tenant)));
+        }
+    }
+}
+
+async fn not_found(edge: Data<Edge>) -> HttpResponse {
+    edge.watch("other").answered(respond::not_found(&edge.reasons))
+}
+
+async fn post_only(edge: Data<Edge>) -> HttpResponse {
+    edge.watch("other").answered(respond::method_not_allowed("POST", &edge.reasons))
+}
+
+async fn get_only(edge: Data<Edge>) -> HttpResponse {
+    edge.watch("other").answered(respond::method_not_allowed("GET", &edge.reasons))
 }

@@ -29,12 +29,18 @@ pub(super) async fn read<'a>(
     } else if request.headers().contains_key("dpop") {
         Some(RequestError::Dpop)
     } else if !known_scheme {
-        Some(RequestError::ClientInBody)
+        Some(RequestError::ClientScheme)
     } else {
         None
     };
     let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-    (Presented { form, credentials, unsupported, peer }, place)
+    // More than one, or one that cannot be read, is as good as none.
+    let mut parents = request.headers().get_all("traceparent");
+    let trace = match (parents.next(), parents.next()) {
+        (Some(parent), None) => parent.to_str().ok().and_then(|parent| parent.parse().ok()),
+        _ => None,
+    };
+    (Presented { form, credentials, unsupported, peer, trace }, place)
 }
 
 async fn form(request: &HttpRequest, payload: Payload, limits: Limits) -> Result<Form, RequestError> {

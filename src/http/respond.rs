@@ -1,10 +1,10 @@
 //! Answers. Every one is JSON and is not stored, and every one of an endpoint names its decision.
 
 use crate::domain::DecisionId;
-use crate::error::{Error, Wire};
+use crate::error::Wire;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 
 /// The header that names the decision.
@@ -14,10 +14,15 @@ const DECISION: &str = "Countersign-Decision";
 struct Fault<'a> {
     error: &'a str,
     error_description: &'a str,
+    /// RFC 6749 §5.2: a page about it.
+    error_uri: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     decision: Option<&'a str>,
     reason: &'a str,
 }
+
+/// An answer that says when to come again, in seconds.
+const AGAIN: &str = "1";
 
 /// A success.
 pub(super) fn success(decision: &DecisionId, body: &impl Serialize) -> HttpResponse {
@@ -29,20 +34,25 @@ pub(super) fn done(decision: &DecisionId) -> HttpResponse {
     sealed(StatusCode::OK, Some(decision)).finish()
 }
 
-/// A refusal.
-pub(super) fn refusal(decision: &DecisionId, fault: &Error) -> HttpResponse {
-    render(&fault.wire(), Some(decision))
+/// A success that is a JWT.
+pub(super) fn signed(decision: &DecisionId, content_type: &str, jwt: String) -> HttpResponse {
+    sealed(StatusCode::OK, Some(decision)).content_type(content_type).body(jwt)
 }
 
-fn render(wire: &Wire, decision: Option<&DecisionId>) -> HttpResponse {
+/// A refusal. `reasons` is where the pages about them are.
+pub(super) fn refusal(decision: &DecisionId, wire: &Wire, reasons: &str) -> HttpResponse {
+    render(wire, Some(decision), reasons)
+}
+
+fn render(wire: &Wire, decision: Option<&DecisionId>, reasons: &str) -> HttpResponse {
     let status = StatusCode::from_u16(wire.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut answer = sealed(status, decision);
     match status {
         StatusCode::UNAUTHORIZED => {
             answer.insert_header((WWW_AUTHENTICATE, "Basic realm=\"countersign\", charset=\"UTF-8\""));
         }
-        StatusCode::SERVICE_UNAVAILABLE => {
-            answer.insert_header((RETRY_AFTER, "1"));
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+            answer.insert_header((RETRY_AFTER, AGAIN));
         }
         // What is left of the body is not read, so the connection cannot be used again.
         StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => {
@@ -51,7 +61,14 @@ fn render(wire: &Wire, decision: Option<&DecisionId>) -> HttpResponse {
         _ => {}
     }
     let decision = decision.map(DecisionId::as_str);
-    answer.json(Fault { error: wire.error, error_description: wire.description, decision, reason: wire.reason })
+    let error_uri = format!("{reasons}/{}", wire.reason);
+    answer.json(Fault {
+        error: wire.error,
+        error_description: wire.description,
+        error_uri,
+        decision,
+        reason: wire.reason,
+    })
 }
 
 fn sealed(status: StatusCode, decision: Option<&DecisionId>) -> HttpResponseBuilder {
@@ -64,35 +81,31 @@ fn sealed(status: StatusCode, decision: Option<&DecisionId>) -> HttpResponseBuil
     answer
 }
 
+/// What is answered where no endpoint is.
+pub(super) const NOT_FOUND: Wire =
+    Wire { status: 404, error: "not_found", reason: "not_found", description: "there is nothing at this path" };
+
 /// Another path.
-pub(super) async fn not_found() -> HttpResponse {
-    render(
-        &Wire { status: 404, error: "not_found", reason: "not_found", description: "there is nothing at this path" },
-        None,
-    )
+pub(super) fn not_found(reasons: &str) -> HttpResponse {
+    render(&NOT_FOUND, None, reasons)
 }
 
-/// Another method than POST.
-pub(super) async fn post_only(_: HttpRequest) -> HttpResponse {
-    method_not_allowed("POST", "send a POST request with the parameters in its body")
-}
-
-/// Another method than GET.
-pub(super) async fn get_only(_: HttpRequest) -> HttpResponse {
-    method_not_allowed("GET", "send a GET request")
-}
-
-fn method_not_allowed(allow: &'static str, description: &'static str) -> HttpResponse {
-    let mut answer =
-        render(&Wire { status: 405, error: "invalid_request", reason: "method_not_allowed", description }, None);
+/// Another method than the one that is allowed here.
+pub(super) fn method_not_allowed(allow: &'static str, reasons: &str) -> HttpResponse {
+    let description = match allow {
+        "POST" => "send a POST request with the parameters in its body",
+        _ => "send a GET request",
+    };
+    let wire = Wire { status: 405, error: "invalid_request", reason: "method_not_allowed", description };
+    let mut answer = render(&wire, None, reasons);
     answer.headers_mut().insert(ALLOW, actix_web::http::header::HeaderValue::from_static(allow));
     answer
 }
 
 /// A public document, which may be kept for `seconds`.
-pub(super) fn document(body: String, seconds: u32) -> HttpResponse {
+pub(super) fn document(body: String, content_type: &str, seconds: u32) -> HttpResponse {
     HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "application/json"))
+        .insert_header((CONTENT_TYPE, content_type))
         .insert_header((CACHE_CONTROL, format!("public, max-age={seconds}")))
         .insert_header(("X-Content-Type-Options", "nosniff"))
         .body(body)

@@ -5,10 +5,11 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
 pub(super) async fn revoke(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
+    let watch = edge.watch("revoke");
     let (presented, _place) = presented::read(&request, payload, &edge).await;
     let answer = edge.broker.revoke(presented).await;
-    match &answer.result {
+    watch.answered(match &answer.result {
         Ok(()) => respond::done(&answer.decision),
-        Err(fault) => respond::refusal(&answer.decision, fault),
-    }
+        Err(fault) => edge.refusal("revoke", &answer.decision, fault),
+    })
 }

@@ -2,9 +2,11 @@
 
 use super::{Edge, presented, respond};
 use crate::domain::TokenType;
+use crate::telemetry::{Laps, Stage};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use std::sync::Arc;
 
 /// RFC 8693 §2.2.1.
 #[derive(Serialize)]
@@ -17,9 +19,11 @@ struct Success<'a> {
 }
 
 pub(super) async fn exchange(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
+    let watch = edge.watch("token");
     let (presented, _place) = presented::read(&request, payload, &edge).await;
     let answer = edge.broker.exchange(presented).await;
-    match &answer.result {
+    let mut laps = Laps::start(Arc::clone(edge.broker.metrics()));
+    let response = match &answer.result {
         Ok(issued) => {
             let body = Success {
                 access_token: issued.access_token(),
@@ -30,6 +34,8 @@ pub(super) async fn exchange(request: HttpRequest, payload: Payload, edge: Data<
             };
             respond::success(&answer.decision, &body)
         }
-        Err(fault) => respond::refusal(&answer.decision, fault),
-    }
+        Err(fault) => edge.refusal("token", &answer.decision, fault),
+    };
+    laps.lap(Stage::Respond);
+    watch.answered(response)
 }

@@ -1,9 +1,9 @@
 //! What is revoked, in memory, and the log behind it. Owns the order: a revocation is in the log for good before it is in
 //! the view, and in the view before anyone is told.
 
-use crate::domain::{Timestamp, TokenId};
+use crate::domain::Timestamp;
 use crate::store::{Replayed, RevocationLog, Revoked, StoreError};
-use countersign_verify::claims::AccessClaims;
+use countersign_verify::AccessToken;
 use countersign_verify::revocation::{Kind, Name, names};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,11 +35,11 @@ impl Revocations {
         })
     }
 
-    /// Whether a token with `claims`, or one above it, was revoked.
+    /// Whether `token`, one above it, or the key of one of them was revoked.
     #[must_use]
-    pub fn hit(&self, claims: &AccessClaims) -> bool {
+    pub fn hit(&self, token: &AccessToken) -> bool {
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        !live.is_empty() && names(claims).any(|name| live.contains_key(&name))
+        !live.is_empty() && names(token).any(|name| live.contains_key(&name))
     }
 
     /// The position in the log that this replica has applied.
@@ -48,17 +48,24 @@ impl Revocations {
         self.position.load(Ordering::Acquire)
     }
 
-    /// Revokes the token `jti`, which no token below outlives past `until`.
+    /// How many are live.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Revokes what is named `id` of `kind`, and everything below it, none of which lives past `until`.
     ///
     /// # Errors
     /// [`StoreError`] when the log does not have it for good; then it may or may not hold, and asking again is safe.
-    pub async fn revoke_token(
+    pub async fn revoke(
         self: &Arc<Self>,
-        jti: &TokenId,
+        kind: Kind,
+        id: &str,
         until: Timestamp,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let (this, name) = (Arc::clone(self), Name::new(Kind::Token, jti.as_str()));
+        let (this, name) = (Arc::clone(self), Name::new(kind, id));
         // A task of its own: a caller that goes away must not leave a record in the log that is not in the view.
         let work = tokio::spawn(async move { this.record(name, until, now).await });
         work.await.map_err(|fault| StoreError::Io(fault.to_string()))?

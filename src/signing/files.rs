@@ -1,19 +1,22 @@
 //! Keys on disk: PKCS#8 PEM files in a directory that nobody else can read. Looser modes are refused, not mended: who
 //! could read a key until now may have it.
 
-use super::es256::Es256;
-use super::{KeyRing, NoKeys};
-use crate::domain::{Entropy, NoEntropy};
+use super::{Ed25519, Es256, Rs256, Signer};
+use crate::domain::{Entropy, NoEntropy, Purpose};
+use countersign_verify::key::Algorithm;
+use p256::pkcs8::SecretDocument;
+use p256::pkcs8::der::pem::LineEnding;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use zeroize::Zeroizing;
+use std::sync::Arc;
+use zeroize::{Zeroize as _, Zeroizing};
 
-/// The name that a first key gets.
-const FIRST: &str = "es256-1.pem";
+/// The label of an unencrypted PKCS#8 (RFC 7468 §10).
+const LABEL: &str = "PRIVATE KEY";
 /// The longest key file that is read, in bytes.
-const MAX_KEY_BYTES: u64 = 16 * 1024;
+const MAX_KEY_BYTES: usize = 16 * 1024;
 
 /// Why keys cannot be read or made. Never holds a byte of a key.
 #[derive(Debug, thiserror::Error)]
@@ -27,83 +30,179 @@ pub enum KeyFileError {
     /// It is not a key that can sign.
     #[error("`{0}` holds no key that can sign: {1}")]
     NotAKey(PathBuf, &'static str),
-    /// The directory holds no key.
-    #[error("`{0}` holds no `*.pem` file; start the broker to have a first key made, or put one there")]
-    None(PathBuf),
-    /// The keys do not make a ring.
-    #[error("the keys in `{0}` cannot be used together: {1}")]
-    Ring(PathBuf, NoKeys),
+    /// The same key is there twice.
+    #[error("`{0}` and `{1}` hold the same key; a key signs for one purpose, so remove one of the files")]
+    Twice(PathBuf, PathBuf),
     /// A key could not be made.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
 }
 
-/// Reads the keys in `directory`. The last by file name signs.
-///
-/// # Errors
-/// [`KeyFileError`] names the file and what to do.
-pub fn read(directory: &Path) -> Result<KeyRing, KeyFileError> {
-    guard(
-        directory,
-        &fs::symlink_metadata(directory).map_err(|fault| KeyFileError::Io(directory.to_owned(), fault))?,
-        true,
-    )?;
+/// A key as it lies on disk.
+pub(super) struct KeyFile {
+    pub(super) path: PathBuf,
+    pub(super) purpose: Purpose,
+    pub(super) signer: Arc<dyn Signer>,
+}
+
+/// Makes the directory, with mode 0700, where it is missing.
+pub(super) fn ensure(directory: &Path) -> Result<(), KeyFileError> {
+    if !directory.exists() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|fault| KeyFileError::Io(directory.to_owned(), fault))?;
+    }
+    Ok(())
+}
+
+/// Reads every key in `directory`, in the order of their files' names.
+pub(super) fn read(directory: &Path) -> Result<Vec<KeyFile>, KeyFileError> {
+    let mut keys: Vec<KeyFile> = Vec::new();
+    for path in paths(directory, "pem")? {
+        let purpose = purpose_of(&path);
+        let signer = read_key(&path)?;
+        if let Some(other) = keys.iter().find(|other| other.signer.key_id() == signer.key_id()) {
+            return Err(KeyFileError::Twice(other.path.clone(), path));
+        }
+        keys.push(KeyFile { path, purpose, signer });
+    }
+    Ok(keys)
+}
+
+/// The public halves of the checkpoint keys that have retired: what they sealed has to be verified for years.
+pub(super) fn retired_checkpoint_keys(directory: &Path) -> Result<Vec<String>, KeyFileError> {
+    let read = |path: PathBuf| fs::read_to_string(&path).map_err(|fault| KeyFileError::Io(path, fault));
+    paths(directory, "jwk")?.into_iter().map(read).collect()
+}
+
+fn paths(directory: &Path, extension: &str) -> Result<Vec<PathBuf>, KeyFileError> {
     let io = |fault| KeyFileError::Io(directory.to_owned(), fault);
+    guard(directory, &fs::symlink_metadata(directory).map_err(io)?, true)?;
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        if path.extension().is_some_and(|extension| extension == "pem") {
+        if path.extension().is_some_and(|own| own == extension) {
             paths.push(path);
         }
     }
     paths.sort();
-    if paths.is_empty() {
-        return Err(KeyFileError::None(directory.to_owned()));
-    }
-    let signers = paths.iter().map(|path| read_key(path)).collect::<Result<Vec<_>, _>>()?;
-    KeyRing::new(signers).map_err(|fault| KeyFileError::Ring(directory.to_owned(), fault))
+    Ok(paths)
 }
 
-/// Reads the keys in `directory`; where it is missing or empty, makes it with mode 0700 and a first ES256 key in it.
-///
-/// # Errors
-/// As [`read`], and when the key cannot be written.
-pub fn load_or_create(directory: &Path, entropy: &dyn Entropy) -> Result<KeyRing, KeyFileError> {
+/// A file's name says what its key is for; one that says nothing is for tokens.
+fn purpose_of(path: &Path) -> Purpose {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let said = Purpose::ALL.into_iter().find(|purpose| name.starts_with(&format!("{purpose}-")));
+    said.unwrap_or(Purpose::Tokens)
+}
+
+/// Makes a key and its file.
+pub(super) fn create(
+    directory: &Path,
+    purpose: Purpose,
+    algorithm: Algorithm,
+    entropy: &dyn Entropy,
+) -> Result<KeyFile, KeyFileError> {
+    let made = create_unscrubbed(directory, purpose, algorithm, entropy);
+    scrub_stack();
+    made
+}
+
+#[inline(never)]
+fn create_unscrubbed(
+    directory: &Path,
+    purpose: Purpose,
+    algorithm: Algorithm,
+    entropy: &dyn Entropy,
+) -> Result<KeyFile, KeyFileError> {
     let io = |fault| KeyFileError::Io(directory.to_owned(), fault);
-    if !directory.exists() {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
-    }
-    match read(directory) {
-        Err(KeyFileError::None(_)) => {
-            create(&directory.join(FIRST), entropy)?;
-            File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)?;
-            read(directory)
-        }
-        other => other,
-    }
-}
-
-fn create(path: &Path, entropy: &dyn Entropy) -> Result<(), KeyFileError> {
-    let io = |fault| KeyFileError::Io(path.to_owned(), fault);
     let mut random = Zeroizing::new([0; 32]);
     entropy.fill(random.as_mut_slice())?;
-    let pem = Es256::generate_pem(&random).ok_or(NoEntropy)?;
+    let document = match algorithm {
+        Algorithm::EdDsa => Ed25519::generate(&random),
+        Algorithm::Rs256 => Rs256::generate().and_then(|der| SecretDocument::try_from(der.as_ref()).ok()),
+        _ => Es256::generate(&random),
+    };
+    let document = document.ok_or(NoEntropy)?;
+    let signer = signer(document.as_bytes()).map_err(|fault| KeyFileError::NotAKey(directory.to_owned(), fault))?;
+    let pem = document.to_pem(LABEL, LineEnding::LF).map_err(|_| NoEntropy)?;
+    let start: String = signer.key_id().chars().take(12).collect();
+    let path = directory.join(format!("{purpose}-{}-{start}.pem", algorithm.name().to_lowercase()));
     // Whole or not at all: a crash must not leave half a key under a key's name.
     let unfinished = path.with_extension("unfinished");
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished).map_err(io)?;
     file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
-    fs::rename(&unfinished, path).map_err(io)
+    fs::rename(&unfinished, &path).and_then(|()| sync(directory)).map_err(io)?;
+    Ok(KeyFile { path, purpose, signer })
 }
 
-fn read_key(path: &Path) -> Result<Box<dyn super::Signer>, KeyFileError> {
+/// Removes a key's file. Of one that sealed the audit log, and is not compromised, the public half stays.
+pub(super) fn remove(path: &Path, public_half: Option<&str>) -> Result<(), KeyFileError> {
     let io = |fault| KeyFileError::Io(path.to_owned(), fault);
-    let link = fs::symlink_metadata(path).map_err(io)?;
-    guard(path, &link, false)?;
-    let mut pem = Zeroizing::new(String::new());
-    File::open(path).map_err(io)?.take(MAX_KEY_BYTES).read_to_string(&mut pem).map_err(io)?;
-    let signer = Es256::from_pem(&pem).map_err(|fault| KeyFileError::NotAKey(path.to_owned(), fault))?;
-    Ok(Box::new(signer))
+    if let Some(jwk) = public_half {
+        fs::write(path.with_extension("jwk"), jwk).map_err(io)?;
+    }
+    match fs::remove_file(path) {
+        Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(io(fault)),
+        _ => sync(path.parent().unwrap_or(Path::new("."))).map_err(io),
+    }
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+fn read_key(path: &Path) -> Result<Arc<dyn Signer>, KeyFileError> {
+    let read = read_unscrubbed(path);
+    scrub_stack();
+    read
+}
+
+/// What moved through the frames of a function that is over lies there until others write over it.
+#[inline(never)]
+fn scrub_stack() {
+    let mut deep = [0_u8; 128 * 1024];
+    deep.zeroize();
+    std::hint::black_box(&deep);
+}
+
+#[inline(never)]
+fn read_unscrubbed(path: &Path) -> Result<Arc<dyn Signer>, KeyFileError> {
+    let io = |fault| KeyFileError::Io(path.to_owned(), fault);
+    let not_a_key = |fault| KeyFileError::NotAKey(path.to_owned(), fault);
+    guard(path, &fs::symlink_metadata(path).map_err(io)?, false)?;
+    // As large as it can get: a buffer that grows leaves what it held behind, unwiped.
+    let mut pem = Zeroizing::new(String::with_capacity(MAX_KEY_BYTES + 1));
+    File::open(path).map_err(io)?.take(MAX_KEY_BYTES as u64).read_to_string(&mut pem).map_err(io)?;
+    let (label, document) = SecretDocument::from_pem(&pem)
+        .map_err(|_| not_a_key("it is not one PEM block of base64 in lines of 64 characters"))?;
+    match label {
+        LABEL => signer(document.as_bytes()).map_err(not_a_key),
+        "ENCRYPTED PRIVATE KEY" => Err(not_a_key("it is encrypted, and there is nobody to ask for its passphrase")),
+        "PUBLIC KEY" | "RSA PUBLIC KEY" => Err(not_a_key("it is a public key")),
+        _ => Err(not_a_key("it is no PKCS#8 (`BEGIN PRIVATE KEY`); convert it with `openssl pkcs8 -topk8 -nocrypt`")),
+    }
+}
+
+/// The backend for a key: its algorithm follows from what kind of key it is.
+fn signer(der: &[u8]) -> Result<Arc<dyn Signer>, &'static str> {
+    if let Ok(key) = Es256::from_pkcs8(der) {
+        return Ok(Arc::new(key));
+    }
+    if let Ok(key) = Ed25519::from_pkcs8(der) {
+        return Ok(Arc::new(key));
+    }
+    match Rs256::from_pkcs8(der) {
+        Ok(key) => Ok(Arc::new(key)),
+        Err(fault) if is_rsa(der) => Err(fault),
+        Err(_) => Err("it is no private key of P-256 (ES256), Ed25519 (EdDSA) or RSA (RS256)"),
+    }
+}
+
+/// Whether the algorithm identifier is rsaEncryption (RFC 8017 appendix A.1).
+fn is_rsa(der: &[u8]) -> bool {
+    const RSA_ENCRYPTION: [u8; 11] = [6, 9, 42, 134, 72, 134, 247, 13, 1, 1, 1];
+    der.windows(RSA_ENCRYPTION.len()).take(32).any(|window| window == RSA_ENCRYPTION)
 }
 
 fn guard(path: &Path, metadata: &fs::Metadata, is_directory: bool) -> Result<(), KeyFileError> {

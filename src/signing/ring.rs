@@ -1,84 +1,120 @@
-//! The key ring: several keys verify, one signs.
+//! The key ring of one moment: several keys verify, one of each purpose and algorithm signs. It never changes; a rotation
+//! makes another one.
 
 use super::Signer;
+use crate::domain::{KeyRecord, Purpose, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::SIGNING_ALGORITHMS;
 use countersign_verify::claims::AccessClaims;
-use countersign_verify::key::{KeySet, KeyUse, VerifyingKey};
+use countersign_verify::key::{Algorithm, KeySet, KeyUse, VerifyingKey};
+use serde::Serialize;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
-/// The key could not sign.
+/// No key could sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the signing key cannot be used")]
 pub struct SigningError;
 
-/// Why keys do not make a ring.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoKeys {
-    /// There is none.
-    #[error("there is no key")]
-    Empty,
-    /// The same key is there twice.
-    #[error("the key `{0}` is there twice; remove one file")]
-    Twice(String),
-    /// A public half does not verify.
-    #[error("the key `{0}` has a public half that cannot verify")]
-    Unusable(String),
-}
-
-/// All keys of the broker, the last of which signs.
+/// All keys that are alive.
 pub struct KeyRing {
-    signers: Vec<(Box<dyn Signer>, String)>,
+    keys: Vec<Key>,
     verifying: KeySet,
+    sealing: KeySet,
     jwks: String,
 }
 
+struct Key {
+    record: KeyRecord,
+    signer: Arc<dyn Signer>,
+    /// The header of what it usually signs, encoded, with its dot.
+    header: String,
+}
+
 impl KeyRing {
-    /// A ring of `signers`; the last one signs.
-    ///
-    /// # Errors
-    /// [`NoKeys`] when there is none, or one is there twice.
-    pub fn new(signers: Vec<Box<dyn Signer>>) -> Result<Self, NoKeys> {
-        let mut verifying = KeySet::default();
-        let mut with_headers: Vec<(Box<dyn Signer>, String)> = Vec::new();
-        for signer in signers {
-            let kid = signer.key_id().to_owned();
-            if with_headers.iter().any(|(other, _)| other.key_id() == kid) {
-                return Err(NoKeys::Twice(kid));
+    /// A ring of keys with what is known of each. The public half of each is tried: one that does not verify is left out,
+    /// so that nothing is ever signed by it.
+    #[must_use]
+    pub fn new(keys: Vec<(KeyRecord, Arc<dyn Signer>)>) -> Self {
+        let (mut verifying, mut sealing, mut published, mut ring) =
+            (KeySet::default(), KeySet::default(), Vec::new(), Vec::new());
+        for (record, signer) in keys {
+            let Ok(public) = VerifyingKey::from_jwk(signer.public_jwk(), KeyUse::Signature, &SIGNING_ALGORITHMS) else {
+                tracing::error!(kid = signer.key_id(), "a key whose public half cannot verify is not used");
+                continue;
+            };
+            match record.purpose {
+                Purpose::Tokens => verifying.add(public),
+                Purpose::Checkpoints => sealing.add(public),
+                Purpose::Introspection => {}
             }
-            let key = VerifyingKey::from_jwk(signer.public_jwk(), KeyUse::Signature, &SIGNING_ALGORITHMS);
-            verifying.add(key.map_err(|_| NoKeys::Unusable(kid.clone()))?);
-            let header = json!({"typ": "at+jwt", "alg": signer.public_jwk().get("alg"), "kid": kid});
-            with_headers.push((signer, format!("{}.", URL_SAFE_NO_PAD.encode(header.to_string()))));
+            if record.purpose != Purpose::Checkpoints {
+                published.push(Value::Object(signer.public_jwk().clone()));
+            }
+            let header = header(record.purpose, &*signer);
+            ring.push(Key { record, signer, header });
         }
-        if with_headers.is_empty() {
-            return Err(NoKeys::Empty);
-        }
-        let keys: Vec<_> = with_headers.iter().map(|(signer, _)| Value::Object(signer.public_jwk().clone())).collect();
-        Ok(Self { signers: with_headers, verifying, jwks: json!({ "keys": keys }).to_string() })
+        Self { keys: ring, verifying, sealing, jwks: json!({ "keys": published }).to_string() }
     }
 
-    /// Signs `claims` as an access token with the active key. Gives the token and the key's id.
+    /// Signs `claims` as an access token with the key that is active for `algorithm` at `now`. Gives the token and the
+    /// key's id.
     ///
     /// # Errors
-    /// [`SigningError`] when the key cannot be used; no other one is tried.
-    pub fn sign(&self, claims: &AccessClaims) -> Result<(String, &str), SigningError> {
-        let (signer, header) = self.signers.last().ok_or(SigningError)?;
-        let payload = serde_json::to_vec(claims).map_err(|_| SigningError)?;
-        let mut token = String::with_capacity(header.len() + payload.len() * 4 / 3 + 96);
-        token.push_str(header);
-        URL_SAFE_NO_PAD.encode_string(payload, &mut token);
-        let signature = signer.sign(token.as_bytes())?;
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        Ok((token, signer.key_id()))
+    /// [`SigningError`] when there is none, or it cannot be used; no other one is tried.
+    pub fn sign(
+        &self,
+        claims: &AccessClaims,
+        algorithm: Algorithm,
+        now: Timestamp,
+    ) -> Result<(String, &str), SigningError> {
+        self.sign_with(Purpose::Tokens, Some(algorithm), claims, now)
     }
 
-    /// The public halves, ready to verify.
+    /// Signs `payload` for another purpose than tokens, as a compact JWS.
+    ///
+    /// # Errors
+    /// As [`KeyRing::sign`].
+    pub fn sign_as(&self, purpose: Purpose, payload: &impl Serialize, now: Timestamp) -> Result<String, SigningError> {
+        self.sign_with(purpose, None, payload, now).map(|(signed, _)| signed)
+    }
+
+    fn sign_with(
+        &self,
+        purpose: Purpose,
+        algorithm: Option<Algorithm>,
+        payload: &impl Serialize,
+        now: Timestamp,
+    ) -> Result<(String, &str), SigningError> {
+        let fits = |key: &&Key| {
+            key.record.purpose == purpose
+                && algorithm.is_none_or(|algorithm| key.record.algorithm == algorithm)
+                && key.record.signs_from <= now
+                && key.record.signs_until.is_none_or(|until| now < until)
+        };
+        // The latest to have begun: its predecessor has handed over to it.
+        let key = self.keys.iter().filter(fits).max_by_key(|key| key.record.signs_from).ok_or(SigningError)?;
+        let payload = serde_json::to_vec(payload).map_err(|_| SigningError)?;
+        let mut signed = String::with_capacity(key.header.len() + payload.len() * 4 / 3 + 400);
+        signed.push_str(&key.header);
+        URL_SAFE_NO_PAD.encode_string(payload, &mut signed);
+        let signature = key.signer.sign(signed.as_bytes())?;
+        signed.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut signed);
+        Ok((signed, key.signer.key_id()))
+    }
+
+    /// The public halves of the keys for tokens, ready to verify.
     #[must_use]
     pub fn verifying(&self) -> &KeySet {
         &self.verifying
+    }
+
+    /// The public halves of the keys that seal the audit log.
+    #[must_use]
+    pub fn sealing(&self) -> &KeySet {
+        &self.sealing
     }
 
     /// The document at `/jwks`.
@@ -87,9 +123,18 @@ impl KeyRing {
         &self.jwks
     }
 
-    /// The id of the key that signs.
-    #[must_use]
-    pub fn active(&self) -> Option<&str> {
-        self.signers.last().map(|(signer, _)| signer.key_id())
+    /// What is known of each key.
+    pub fn records(&self) -> impl Iterator<Item = &KeyRecord> {
+        self.keys.iter().map(|key| &key.record)
     }
+}
+
+fn header(purpose: Purpose, signer: &dyn Signer) -> String {
+    let typ = match purpose {
+        Purpose::Tokens => "at+jwt",
+        Purpose::Checkpoints => "audit-checkpoint+jws",
+        Purpose::Introspection => "token-introspection+jwt",
+    };
+    let header = json!({"typ": typ, "alg": signer.algorithm().name(), "kid": signer.key_id()});
+    format!("{}.", URL_SAFE_NO_PAD.encode(header.to_string()))
 }

@@ -1,20 +1,28 @@
 //! The store of one machine: revocations in redb, synced before an answer; first-use marks in memory with a journal.
 
 use super::first_use::Journal;
-use super::{Answer, FirstUses, Replayed, RevocationLog, Revoked, StoreError};
-use crate::domain::{Digest, Timestamp};
+use super::{Answer, AuditHeads, FirstUses, KeyRecords, Replayed, RevocationLog, Revoked, StoreError, key_record};
+use crate::domain::{ChainHead, Digest, KeyRecord, Timestamp};
 use countersign_verify::revocation::Name;
 use redb::backends::FileBackend;
-use redb::{Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
-use std::sync::Arc;
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
+};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Position → version byte, name, end. Positions are never used again, so they need no clock.
 const REVOCATIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("revocations");
 /// The last position that was given, under key 0.
 const LAST: TableDefinition<'_, u8, u64> = TableDefinition::new("last");
+/// The format of the whole directory, under key 0.
+const FORMAT: TableDefinition<'_, u8, u64> = TableDefinition::new("format");
+/// The format that this version writes, and the last that it reads. A store without a mark is of the first.
+const CURRENT: u64 = 1;
+/// Key id → its record.
+const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
 /// The version of a revocation record, its first byte.
 const VERSION: u8 = 1;
 /// How long a record is kept after its end, in seconds: a clock that jumps ahead for a moment must not lose it.
@@ -26,34 +34,60 @@ const CACHE: usize = 4 * 1024 * 1024;
 
 /// The embedded store in one directory.
 pub struct Embedded {
-    database: Arc<Database>,
+    database: Arc<Opened>,
     journal: Journal,
+    /// Where the audit chain stands: one line of fixed length, written over with each event.
+    head: File,
 }
 
 impl Embedded {
     /// Opens the store in `directory`, which is created with mode 0700, and reads the marks that are alive at `now`.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] when another process has it open, [`StoreError`] when it cannot be read.
+    /// [`StoreError::InUse`] when another process has it open, [`StoreError::Newer`] when a newer version wrote it,
+    /// [`StoreError`] when it cannot be read.
     pub fn open(directory: &Path, now: Timestamp) -> Result<Self, StoreError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
-        let path = directory.join("store.redb");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io)?;
-        let opened =
-            FileBackend::new(file).and_then(|file| Database::builder().set_cache_size(CACHE).create_with_backend(file));
-        let database = match opened {
-            Ok(database) => database,
-            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(StoreError::InUse),
-            Err(fault) => return Err(io(fault)),
+        let database = Opened { path: directory.join("store.redb"), open: Mutex::new(None) };
+        database.with(check_format)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let head = options.open(directory.join("audit-head")).map_err(io)?;
+        let journal = Journal::open(&directory.join("first-use"), now)?;
+        Ok(Self { database: Arc::new(database), journal, head })
+    }
+}
+
+/// The database, open or to be opened again: after a write that failed redb takes no other, and what is in the file is
+/// whole.
+struct Opened {
+    path: PathBuf,
+    open: Mutex<Option<Database>>,
+}
+
+impl Opened {
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match open.take() {
+            Some(database) => database,
+            None => self.open()?,
         };
-        Ok(Self { database: Arc::new(database), journal: Journal::open(&directory.join("first-use"), now)? })
+        let done = work(&database);
+        if !matches!(done, Err(StoreError::Io(_))) {
+            *open = Some(database);
+        }
+        done
+    }
+
+    fn open(&self) -> Result<Database, StoreError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&self.path).map_err(io)?;
+        let backend = FileBackend::new(file);
+        match backend.and_then(|file| Database::builder().set_cache_size(CACHE).create_with_backend(file)) {
+            Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse),
+            opened => opened.map_err(io),
+        }
     }
 }
 
@@ -67,25 +101,114 @@ impl FirstUses for Embedded {
         let released = self.journal.release(key, until);
         Box::pin(std::future::ready(released))
     }
+
+    fn count(&self) -> usize {
+        self.journal.count()
+    }
 }
 
 impl RevocationLog for Embedded {
     fn append(&self, name: Name, until: Timestamp, now: Timestamp) -> Answer<'_, u64> {
-        let database = Arc::clone(&self.database);
-        Box::pin(async move { off_the_reactor(move || append(&database, name, until, now)).await })
+        self.off_the_reactor(move |database| append(database, name, until, now))
     }
 
     fn replay(&self, now: Timestamp) -> Answer<'_, Replayed> {
-        let database = Arc::clone(&self.database);
-        Box::pin(async move { off_the_reactor(move || replay(&database, now)).await })
+        self.off_the_reactor(move |database| replay(database, now))
     }
 }
 
-/// A sync takes milliseconds, and a request must not wait for another one's.
-async fn off_the_reactor<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.map_err(io)?
+impl AuditHeads for Embedded {
+    fn keep(&self, head: &ChainHead) -> Result<(), StoreError> {
+        self.head.write_all_at(head.to_string().as_bytes(), 0).map_err(io)
+    }
+
+    fn kept(&self) -> Result<Option<ChainHead>, StoreError> {
+        kept_head(&self.head)
+    }
+}
+
+impl Embedded {
+    /// Where the audit chain stands according to the store in `directory`, which may be in use.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    pub fn audit_head(directory: &Path) -> Result<Option<ChainHead>, StoreError> {
+        match File::open(directory.join("audit-head")) {
+            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            file => kept_head(&file.map_err(io)?),
+        }
+    }
+}
+
+fn kept_head(file: &File) -> Result<Option<ChainHead>, StoreError> {
+    let mut line = [0; ChainHead::LENGTH];
+    let length = file.read_at(&mut line, 0).map_err(io)?;
+    if length == 0 {
+        return Ok(None);
+    }
+    let head = std::str::from_utf8(&line).ok().and_then(|line| line.parse().ok());
+    head.map(Some).ok_or(StoreError::UnknownRecord)
+}
+
+impl KeyRecords for Embedded {
+    fn read(&self) -> Answer<'_, Vec<KeyRecord>> {
+        self.off_the_reactor(read_keys)
+    }
+
+    fn write(&self, records: &[KeyRecord]) -> Answer<'_, ()> {
+        let encoded: Result<Vec<_>, _> =
+            records.iter().map(|record| Ok((record.kid.clone(), key_record::encode(record)?))).collect();
+        self.off_the_reactor(move |database| write_keys(database, &encoded?))
+    }
+}
+
+impl Embedded {
+    /// A sync takes milliseconds, and a request must not wait for another one's.
+    fn off_the_reactor<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
+    ) -> Answer<'_, T> {
+        let database = Arc::clone(&self.database);
+        Box::pin(async move { tokio::task::spawn_blocking(move || database.with(work)).await.map_err(io)? })
+    }
+}
+
+/// Refuses a store of a newer format, and says in an unmarked one what it is.
+fn check_format(database: &Database) -> Result<(), StoreError> {
+    let write = database.begin_write().map_err(io)?;
+    {
+        let mut table = write.open_table(FORMAT).map_err(io)?;
+        let format = table.get(0).map_err(io)?.map(|format| format.value());
+        match format {
+            Some(newer) if newer > CURRENT => return Err(StoreError::Newer(newer, CURRENT)),
+            Some(_) => return Ok(()),
+            None => drop(table.insert(0, CURRENT).map_err(io)?),
+        }
+    }
+    write.commit().map_err(io)
+}
+
+fn read_keys(database: &Database) -> Result<Vec<KeyRecord>, StoreError> {
+    let read = database.begin_read().map_err(io)?;
+    let table = match read.open_table(KEYS) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        table => table.map_err(io)?,
+    };
+    let entries = table.iter().map_err(io)?;
+    entries.map(|entry| key_record::decode(entry.map_err(io)?.1.value())).collect()
+}
+
+fn write_keys(database: &Database, records: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
+    let mut write = database.begin_write().map_err(io)?;
+    write.set_durability(Durability::Immediate).map_err(io)?;
+    {
+        let mut table = write.open_table(KEYS).map_err(io)?;
+        table.retain(|_, _| false).map_err(io)?;
+        for (kid, record) in records {
+            table.insert(kid.as_str(), record.as_slice()).map_err(io)?;
+        }
+    }
+    write.commit().map_err(io)
 }
 
 fn append(database: &Database, name: Name, until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {

@@ -84,6 +84,10 @@ impl Journal {
         Ok(())
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner).count
+    }
+
     fn bucket<'a>(&self, marks: &'a mut Marks, until: Timestamp) -> Result<&'a mut Bucket, StoreError> {
         let number = until.seconds().div_euclid(BUCKET);
         match marks.buckets.entry(number) {

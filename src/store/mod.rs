@@ -3,10 +3,11 @@
 
 mod embedded;
 mod first_use;
+mod key_record;
 
 pub use embedded::Embedded;
 
-use crate::domain::{Digest, Timestamp};
+use crate::domain::{ChainHead, Digest, KeyRecord, Timestamp};
 use countersign_verify::revocation::Name;
 use std::pin::Pin;
 
@@ -25,6 +26,11 @@ pub enum StoreError {
     /// A record is not one that this version reads, so what it revokes is not known.
     #[error("the store holds a record that this version does not know; run the version that wrote it")]
     UnknownRecord,
+    /// It was written by a newer version.
+    #[error(
+        "the store is of format {0}, and this version reads up to {1}; run the version that wrote it, or restore the backup from before"
+    )]
+    Newer(u64, u64),
     /// As many first-use marks as it may hold are alive.
     #[error("the store holds as many first-use marks as it may")]
     Full,
@@ -37,6 +43,9 @@ pub trait FirstUses: Send + Sync {
 
     /// Takes back a mark for which nothing was issued.
     fn release(&self, key: Digest, until: Timestamp) -> Answer<'_, ()>;
+
+    /// How many marks are held.
+    fn count(&self) -> usize;
 }
 
 /// The log of revocations: append-only, in one order.
@@ -46,6 +55,30 @@ pub trait RevocationLog: Send + Sync {
 
     /// Every record that is alive at `now`, and the last position; drops the others.
     fn replay(&self, now: Timestamp) -> Answer<'_, Replayed>;
+}
+
+/// Remembers where this replica's audit chain stands, away from the chain itself: lines that are cut off its end show.
+pub trait AuditHeads: Send + Sync {
+    /// Remembers `head`. Called with each event, so it must not wait for a disk or a network.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it is not kept.
+    fn keep(&self, head: &ChainHead) -> Result<(), StoreError>;
+
+    /// The head that was kept last.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    fn kept(&self) -> Result<Option<ChainHead>, StoreError>;
+}
+
+/// What is known of the broker's own keys. Holds no secret.
+pub trait KeyRecords: Send + Sync {
+    /// Every record.
+    fn read(&self) -> Answer<'_, Vec<KeyRecord>>;
+
+    /// Replaces every record, all at once or not at all, and synced to disk.
+    fn write(&self, records: &[KeyRecord]) -> Answer<'_, ()>;
 }
 
 /// One record of the revocation log.

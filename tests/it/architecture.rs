@@ -5,9 +5,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part may import of the others. `main` calls `cli`, and nothing is imported upwards.
-const MAY: [(&str, &[&str]); 18] = [
+const MAY: [(&str, &[&str]); 19] = [
     ("main", &["cli"]),
-    ("cli", &["app", "assertion", "audit", "control", "domain", "exchange", "http", "policy", "signing", "telemetry"]),
+    (
+        "cli",
+        &[
+            "app",
+            "assertion",
+            "audit",
+            "control",
+            "domain",
+            "error",
+            "exchange",
+            "http",
+            "policy",
+            "signing",
+            "telemetry",
+        ],
+    ),
     (
         "app",
         &[
@@ -23,52 +38,80 @@ const MAY: [(&str, &[&str]); 18] = [
             "revocation",
             "signing",
             "store",
+            "telemetry",
         ],
     ),
     ("config", &["domain"]),
-    ("control", &["domain", "exchange"]),
-    ("http", &["client", "domain", "error", "exchange"]),
+    ("control", &[]),
+    ("http", &["client", "domain", "error", "exchange", "telemetry"]),
     (
         "exchange",
-        &["assertion", "audit", "client", "domain", "error", "policy", "revocation", "signing", "store", "token"],
+        &[
+            "assertion",
+            "audit",
+            "client",
+            "domain",
+            "error",
+            "policy",
+            "revocation",
+            "signing",
+            "store",
+            "telemetry",
+            "token",
+        ],
     ),
     ("error", &["assertion", "client", "exchange", "store"]),
-    ("assertion", &["audit", "domain", "revocation", "signing"]),
+    ("assertion", &["audit", "domain", "revocation", "signing", "telemetry"]),
     ("append", &[]),
-    ("audit", &["append", "domain", "policy"]),
+    ("audit", &["append", "domain", "policy", "store", "telemetry"]),
     ("policy", &["domain"]),
-    ("client", &["domain"]),
-    ("signing", &["domain"]),
+    ("client", &["assertion", "domain"]),
+    ("signing", &["domain", "store"]),
     ("revocation", &["domain", "store"]),
     ("store", &["append", "domain"]),
+    ("telemetry", &[]),
     ("token", &["domain"]),
     ("domain", &[]),
 ];
 
 /// Where each external crate lives.
-const HOMES: [(&str, &[&str]); 22] = [
+const HOMES: [(&str, &[&str]); 36] = [
     ("actix_web", &["http"]),
     ("anstream", &["cli"]),
     ("anstyle", &["cli"]),
-    ("arc_swap", &["assertion/keys.rs", "exchange/mod.rs", "http/tls.rs"]),
-    ("aws_lc_rs", &["domain/entropy.rs", "signing", "cli/demo/issuer.rs"]),
+    ("arc_swap", &["assertion/keys.rs", "exchange/mod.rs", "http/tls.rs", "signing/keys.rs"]),
+    ("aws_lc_rs", &["domain/entropy.rs", "domain/digest.rs", "signing", "cli/demo/issuer.rs"]),
     ("cedar_policy", &["policy"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("comfy_table", &["cli/output.rs"]),
+    ("ed25519_dalek", &["signing/ed25519.rs"]),
     ("form_urlencoded", &["cli"]),
     ("futures_util", &["http"]),
+    ("governor", &["client/attempts.rs"]),
     ("jiff", &["domain/time.rs"]),
     ("miette", &["policy"]),
     ("mimalloc", &["main.rs"]),
-    ("p256", &["signing/es256.rs"]),
+    ("opentelemetry", &["telemetry/traces.rs"]),
+    ("opentelemetry_otlp", &["telemetry/traces.rs"]),
+    ("opentelemetry_sdk", &["telemetry/traces.rs"]),
+    ("p256", &["signing"]),
+    ("prometheus_client", &["telemetry/metrics.rs"]),
+    ("quick_cache", &["assertion/own.rs"]),
     ("redb", &["store/embedded.rs"]),
     ("reqwest", &["assertion/fetch.rs", "cli/wire.rs"]),
-    ("rustix", &["audit/log.rs", "cli/serve.rs", "control.rs", "signing/files.rs"]),
-    ("rustls", &["http/tls.rs", "app.rs"]),
+    ("rustix", &["audit", "cli/serve.rs", "control.rs", "exchange/operate.rs", "signing/files.rs"]),
+    ("rustls", &["http/tls.rs", "app"]),
+    ("schemars", &["config"]),
     ("sha2", &["domain/digest.rs"]),
-    ("subtle", &["client.rs"]),
+    ("strsim", &["config"]),
+    ("subtle", &["client"]),
     ("toml", &["config"]),
-    ("tracing_subscriber", &["telemetry.rs"]),
+    ("tracing_opentelemetry", &["telemetry/traces.rs"]),
+    ("tracing_subscriber", &["telemetry"]),
+    ("url", &["assertion", "cli/wire.rs", "config", "http"]),
+    ("zeroize", &["cli", "client", "exchange", "http", "signing"]),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {
@@ -121,10 +164,6 @@ fn nothing_is_imported_upwards() {
     for (path, text) in sources() {
         let own = part(&path);
         if own == "lib" {
-            continue;
-        }
-        if own == "telemetry" {
-            assert!(named(&code(&text), "crate").is_empty());
             continue;
         }
         let allowed = may.get(own.as_str()).unwrap_or_else(|| panic!("{own} has no row in MAY"));

@@ -1,10 +1,13 @@
 //! The audit log: one event on every exit, a chain that shows what was done to it, and decisions that can be made again.
 
 use crate::support::*;
-use countersign::audit::{self, AuditLog, Broken, Event, Outcome};
+use countersign::audit::{self, AuditError, AuditLog, Broken, Event, Keeping, Opening, Outcome};
+use countersign::domain::{DigestKey, Timestamp};
 use countersign::policy::Policy;
+use countersign::store::Embedded;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 #[test]
 fn every_exchange_leaves_one_event_whatever_its_end() {
@@ -137,7 +140,7 @@ fn a_decided_log_is_decided_again_to_the_same_answers() {
 
 /// The lines, without what the writer reserved behind them.
 fn chain(directory: &Path) -> String {
-    fs::read_to_string(directory.join("chain.jsonl")).unwrap().trim_end_matches('\0').to_owned()
+    fs::read_to_string(directory.join("00000001.jsonl")).unwrap().trim_end_matches('\0').to_owned()
 }
 
 fn events(directory: &Path) -> Vec<Event> {
@@ -152,8 +155,8 @@ fn after(directory: &Path, change: impl FnOnce(&mut Vec<String>)) -> Result<u64,
     let text = chain(directory);
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     change(&mut lines);
-    fs::write(copy.path().join("chain.jsonl"), lines.join("\n") + "\n").unwrap();
-    audit::verify(copy.path()).map(|report| report.head.next)
+    fs::write(copy.path().join("00000001.jsonl"), lines.join("\n") + "\n").unwrap();
+    audit::verify(copy.path(), None, None).map(|report| report.head.next)
 }
 
 #[test]
@@ -166,23 +169,28 @@ fn an_edit_a_deletion_and_a_reordering_are_found_and_named() {
     assert_eq!(after(&directory, |_| {}).unwrap(), 6);
     for at in 0..6 {
         let edited = after(&directory, |lines| lines[at] = lines[at].replace("orders:read", "orders:writ"));
-        assert!(matches!(edited, Err(Broken::Edited(line)) if line == at as u64 + 1), "{edited:?}");
+        assert!(matches!(edited, Err(Broken::Edited(_, line)) if line == at as u64 + 1), "{edited:?}");
         let renumbered =
             after(&directory, |lines| lines[at] = lines[at].replace(&format!("\"seq\":{at}"), "\"seq\":9"));
-        assert!(matches!(renumbered, Err(Broken::Edited(line)) if line == at as u64 + 1), "{renumbered:?}");
+        assert!(matches!(renumbered, Err(Broken::Edited(_, line)) if line == at as u64 + 1), "{renumbered:?}");
     }
     for at in 0..5 {
         let deleted = after(&directory, |lines| drop(lines.remove(at)));
-        assert!(matches!(deleted, Err(Broken::Unchained(line)) if line == at as u64 + 1), "{deleted:?}");
+        match deleted {
+            Err(Broken::Beginning(_)) if at == 0 => {}
+            Err(Broken::Unchained(_, line)) if line == at as u64 + 1 => {}
+            other => panic!("{other:?}"),
+        }
         let moved = after(&directory, |lines| lines.swap(at, at + 1));
-        assert!(matches!(moved, Err(Broken::Unchained(line)) if line == at as u64 + 1), "{moved:?}");
+        let first = if at == 0 { 2 } else { at as u64 + 1 };
+        assert!(matches!(moved, Err(Broken::Unchained(_, line)) if line == first), "{moved:?}");
         let doubled = after(&directory, |lines| lines.insert(at, lines[at].clone()));
-        assert!(matches!(doubled, Err(Broken::Unchained(line)) if line == at as u64 + 2), "{doubled:?}");
+        assert!(matches!(doubled, Err(Broken::Unchained(_, line)) if line == at as u64 + 2), "{doubled:?}");
     }
-    assert!(matches!(after(&directory, |lines| lines[2] = "{}".to_owned()), Err(Broken::NotAnEvent(3))));
+    assert!(matches!(after(&directory, |lines| lines[2] = "{}".to_owned()), Err(Broken::NotAnEvent(_, 3))));
     assert!(matches!(
-        after(&directory, |lines| lines[2] = lines[2].replace("\"v\":1", "\"v\":2")),
-        Err(Broken::Version(3, 2))
+        after(&directory, |lines| lines[2] = lines[2].replace("\"v\":2", "\"v\":3")),
+        Err(Broken::Version(_, 3, 3))
     ));
 }
 
@@ -191,26 +199,46 @@ fn a_broken_end_is_not_added_to_and_a_torn_one_is_mended() {
     let broker = TestBroker::new();
     broker.exchange(&Token::github().sign(), &[]);
     broker.exchange(&Token::github().sign(), &[]);
-    assert!(AuditLog::open(&broker.audit()).is_err(), "a chain has one writer");
+    let opening = |place: &Path| open(place, NOW);
+    assert!(opening(&broker.audit()).is_err(), "a chain has one writer");
     let copy = tempfile::tempdir().unwrap();
-    let (directory, path) = (copy.path().to_owned(), copy.path().join("chain.jsonl"));
+    let (directory, path) = (copy.path().to_owned(), copy.path().join("00000001.jsonl"));
     fs::write(&path, chain(&broker.audit())).unwrap();
     let whole = fs::read(&path).unwrap();
     fs::write(&path, [&whole[..], b"{\"time\":1,\"decisi"].concat()).unwrap();
-    assert_eq!(audit::verify(&directory).unwrap().torn, 17);
-    drop(AuditLog::open(&directory).unwrap());
+    assert_eq!(audit::verify(&directory, None, None).unwrap().torn, 17);
+    drop(opening(&directory).unwrap());
     assert_eq!(fs::read(&path).unwrap(), whole, "the torn line is gone, and nothing else");
     // A writer that was killed leaves what it had reserved.
     fs::write(&path, [&whole[..], &[0; 100_000]].concat()).unwrap();
-    assert_eq!(audit::verify(&directory).unwrap().torn, 0);
-    drop(AuditLog::open(&directory).unwrap());
+    assert_eq!(audit::verify(&directory, None, None).unwrap().torn, 0);
+    drop(opening(&directory).unwrap());
     assert_eq!(fs::read(&path).unwrap(), whole, "the torn line is gone, and nothing else");
     let text = String::from_utf8(whole).unwrap();
     let at = text.rfind("orders:read").unwrap();
     let mut edited = text.into_bytes();
     edited[at] = b'O';
     fs::write(&path, edited).unwrap();
-    assert!(AuditLog::open(&directory).is_err());
+    assert!(opening(&directory).is_err());
+}
+
+/// Opens a log by itself, with a store of its own beside it.
+fn open(directory: &Path, now: i64) -> Result<AuditLog, AuditError> {
+    let now = Timestamp::new(now).unwrap();
+    let store = tempfile::tempdir().unwrap().keep();
+    let heads = Arc::new(Embedded::open(&store, now).unwrap());
+    open_with(directory, heads, Keeping { segment: 1 << 16, retention: None, refusals: 3, reserve: 0 }, now)
+}
+
+fn open_with(directory: &Path, heads: Arc<Embedded>, keeping: Keeping, now: Timestamp) -> Result<AuditLog, AuditError> {
+    let opening = Opening {
+        replica: "abcdef".to_owned(),
+        keeping,
+        heads,
+        seal: Arc::new(|_, _| Some("signed".to_owned())),
+        digests: DigestKey::new(&[7; 32]),
+    };
+    AuditLog::open(directory, opening, now)
 }
 
 #[test]
@@ -218,7 +246,7 @@ fn what_cannot_be_written_is_not_given_and_consumes_nothing() {
     // A full disk, as the kernel has it in /dev/full.
     let root = Setup::new().write();
     fs::create_dir_all(root.path().join("data/audit")).unwrap();
-    std::os::unix::fs::symlink("/dev/full", root.path().join("data/audit/chain.jsonl")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", root.path().join("data/audit/00000001.jsonl")).unwrap();
     let broker = TestBroker::start(root, TestClock::new());
     let token = Token::github().sign();
     let granted = broker.exchange(&Token::cluster().sign(), &[]);
@@ -227,7 +255,7 @@ fn what_cannot_be_written_is_not_given_and_consumes_nothing() {
         assert_eq!(reply.headers["retry-after"], "1");
         assert!(reply.json.get("access_token").is_none());
     }
-    let broker = broker.restart_after(|root| fs::remove_file(root.join("data/audit/chain.jsonl")).unwrap());
+    let broker = broker.restart_after(|root| fs::remove_file(root.join("data/audit/00000001.jsonl")).unwrap());
     let reply = broker.exchange(&token, &[]);
     assert_eq!(reply.status, 200, "the assertion was not used up: {}", reply.text);
     assert_eq!(broker.events(), 1);

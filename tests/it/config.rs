@@ -30,8 +30,8 @@ kind = "redis"
 path = 5
 [signing]
 directory = "keys"
-algorithm = "RS256"
-rotate_every = "30d"
+algorithm = "HS256"
+rotate_evry = "30d"
 [audit]
 [policy]
 directory = "policies"
@@ -52,7 +52,7 @@ audience = "https://orders.test"
 max_lifetime = "forever"
 [[clients]]
 id = "c"
-method = "client_secret_post"
+method = "client_secret_jwt"
 secret_digest = "hunter2"
 secret = "hunter2"
 introspects = ["https://unknown.test"]
@@ -60,12 +60,12 @@ introspects = ["https://unknown.test"]
     let told = problems(text);
     for expected in [
         "countersign.toml:1:1: `server.issuer` is missing",
-        "countersign.toml:2:1: unknown key `isuer`; known here: issuer, listen",
+        "countersign.toml:2:1: unknown key `isuer`; did you mean `issuer`?; known here: issuer, listen",
         "countersign.toml:3:10: `server.listen`",
         "countersign.toml:5:8: `store.kind`: `redis` is not supported",
         "countersign.toml:6:8: `store.path`",
-        "countersign.toml:9:13: `signing.algorithm`: signing with `RS256` is not supported",
-        "countersign.toml:10:1: unknown key `rotate_every`",
+        "countersign.toml:9:13: `signing.algorithm`: tokens are not signed with `HS256`; use one of ES256, EdDSA, RS256",
+        "countersign.toml:10:1: unknown key `rotate_evry`; did you mean `rotate_every`?",
         "countersign.toml:11:1: `audit.path` is missing",
         "countersign.toml:15:8: `name`",
         "countersign.toml:16:8: `kind`: `gitlab`",
@@ -76,7 +76,6 @@ introspects = ["https://unknown.test"]
         "countersign.toml:25:14: `single_use`",
         "countersign.toml:28:16: `max_lifetime`: `forever`",
         "countersign.toml:31:10: `method`",
-        "countersign.toml:32:17: `secret_digest`",
         "countersign.toml:33:1: unknown key `secret`",
     ] {
         assert!(told.contains(expected), "{expected} is not in\n{told}");

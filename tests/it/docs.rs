@@ -89,18 +89,23 @@ fn example() -> tempfile::TempDir {
     copy("policies/schema.cedarschema", "policies/schema.cedarschema");
     copy("policies/orders.cedar", "policies/orders.cedar");
     fs::create_dir_all(folder.path().join("data/audit")).unwrap();
-    let broker = crate::support::TestBroker::new();
-    let reply = broker.exchange(&crate::support::Token::github().sign(), &[]);
+    // By the real clock, as the commands will be run.
+    let clock = crate::support::TestClock::real();
+    let broker = crate::support::TestBroker::start(crate::support::Setup::new().write(), clock);
+    let reply = broker.exchange(&crate::cli::fresh().sign(), &[]);
     assert_eq!(reply.status, 200);
-    let chain = fs::read(broker.audit().join("chain.jsonl")).unwrap();
-    fs::write(folder.path().join("data/audit/chain.jsonl"), chain).unwrap();
+    for name in ["audit/00000001.jsonl", "audit-head", "digest.key", "replica", "store.redb"] {
+        fs::copy(broker.path("data").join(name), folder.path().join("data").join(name)).unwrap();
+    }
     fs::write(folder.path().join("token"), reply.token()).unwrap();
     fs::write(folder.path().join("decision"), reply.decision()).unwrap();
     let keys = folder.path().join("keys");
     fs::create_dir(&keys).unwrap();
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).unwrap();
-    fs::copy(broker.path("keys/es256-1.pem"), keys.join("es256-1.pem")).unwrap();
+    for key in fs::read_dir(broker.path("keys")).unwrap().flatten() {
+        fs::copy(key.path(), keys.join(key.file_name())).unwrap();
+    }
     folder
 }
 

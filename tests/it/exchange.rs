@@ -42,7 +42,7 @@ fn each_malformed_request_is_explained_and_consumes_nothing() {
     type Sent = &'static [(&'static str, &'static str)];
     let refused: &[(Sent, (u16, &str, &str))] = &[
         (&[("grant_type", "")], (400, "invalid_request", "grant_type_missing")),
-        (&[("grant_type", "client_credentials")], (400, "unsupported_grant_type", "grant_type_unsupported")),
+        (&[("grant_type", "authorization_code")], (400, "unsupported_grant_type", "grant_type_unsupported")),
         (
             &[("grant_type", "URN:ietf:params:oauth:grant-type:token-exchange")],
             (400, "unsupported_grant_type", "grant_type_unsupported"),
@@ -88,8 +88,10 @@ fn each_malformed_request_is_explained_and_consumes_nothing() {
             &[("authorization_details", "[]")],
             (400, "invalid_authorization_details", "authorization_details_unsupported"),
         ),
-        (&[("client_secret", "x")], (401, "invalid_client", "client_method_unsupported")),
-        (&[("client_assertion", "x")], (401, "invalid_client", "client_method_unsupported")),
+        (&[("client_secret", "x")], (400, "invalid_request", "client_id_missing")),
+        (&[("client_secret", "x"), ("client_id", "nobody")], (401, "invalid_client", "client_refused")),
+        (&[("client_assertion", "x")], (400, "invalid_request", "client_assertion_incomplete")),
+        (&[("client_assertion_type", "x")], (400, "invalid_request", "client_assertion_incomplete")),
         (&[("client_id", "orders-api")], (401, "invalid_client", "client_refused")),
     ];
     for (more, expected) in refused {
@@ -335,7 +337,8 @@ fn assembled(
             ])
             .finish();
         let form = Form::decode(body.as_bytes()).map_err(Error::from);
-        let presented = Presented { form, credentials: None, unsupported: None, peer: [127, 0, 0, 1].into() };
+        let presented =
+            Presented { form, credentials: None, unsupported: None, peer: [127, 0, 0, 1].into(), trace: None };
         countersign::http::block_on(broker.exchange(presented)).result.map(|issued| issued.expires_in())
     }
 }

@@ -211,7 +211,10 @@ fn management_is_apart_and_names_nobody() {
     let broker = Setup::new().change("workers = 2", &format!("workers = 2\nmanagement = \"{port}\"")).start();
     let get = |path: &str| send(port, format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes());
     assert_eq!((get("/livez").status, get("/readyz").status, get("/token").status), (200, 200, 404));
-    assert_eq!(get("/readyz").json, json!({"ready": true, "issuers": 3, "issuers_without_keys": 0}));
+    assert_eq!(
+        get("/readyz").json,
+        json!({"ready": true, "issuers": 3, "issuers_without_keys": 0, "clock_skew_seconds": 0})
+    );
     broker.clock.advance(3_601);
     assert_eq!((get("/livez").status, get("/readyz").status), (200, 503));
     assert!(!get("/readyz").text.contains("github"));

@@ -13,12 +13,14 @@
 mod architecture;
 mod assertions;
 mod audit;
+mod callers;
 mod cli;
 mod config;
 mod docs;
 mod exchange;
 mod http;
 mod issuer_keys;
+mod keys;
 mod kinds;
 mod policy;
 mod properties;

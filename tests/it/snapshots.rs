@@ -40,7 +40,12 @@ fn every_error() -> Vec<Error> {
         RequestError::Scope,
         RequestError::AuthorizationDetails,
         RequestError::Dpop,
-        RequestError::ClientInBody,
+        RequestError::ClientScheme,
+        RequestError::SeveralMethods,
+        RequestError::ClientMismatch,
+        RequestError::ClientAssertionPair,
+        RequestError::ClientAssertionType,
+        RequestError::Missing("client_id"),
     ];
     let assertions = [
         AssertionError::Envelope(EnvelopeError::NotCompact),
@@ -66,6 +71,15 @@ fn every_error() -> Vec<Error> {
         Error::SeveralTargets,
         Error::Client(ClientError::Required),
         Error::Client(ClientError::Refused),
+        Error::Client(ClientError::Replayed),
+        Error::Client(ClientError::Grant),
+        Error::Client(ClientError::Throttled),
+        Error::Client(ClientError::Assertion(AssertionError::Signature)),
+        Error::Client(ClientError::Assertion(AssertionError::Audience)),
+        Error::Client(ClientError::Assertion(AssertionError::Expired)),
+        Error::Client(ClientError::Assertion(AssertionError::NotYetValid)),
+        Error::Client(ClientError::Assertion(AssertionError::Type)),
+        Error::TargetNeedsClient,
         Error::NotItsAudience,
         Error::LineageTooLong,
         Error::UnknownTarget,
@@ -101,6 +115,9 @@ fn the_table_of_errors() {
             wire.description
         );
         assert_eq!(wire.status == 503, error.is_unavailable(), "{error:?}");
+        for reason in [wire.reason, error.reason()] {
+            assert!(countersign::error::page(reason).is_some(), "docs/reasons/{reason}.md");
+        }
     }
     insta::assert_snapshot!(table);
 }

@@ -1,6 +1,6 @@
 //! The contract of every store. An implementation is a line in [`every_store`].
 
-use countersign::domain::{Digest, Timestamp, TokenId};
+use countersign::domain::{Digest, Timestamp};
 use countersign::revocation::Revocations;
 use countersign::store::{Embedded, FirstUses, RevocationLog, StoreError};
 use countersign_verify::revocation::{Kind, Name};
@@ -136,8 +136,7 @@ fn the_view_says_what_the_log_has() {
     let store: Arc<Embedded> = Arc::new(Embedded::open(root.path(), at(0)).unwrap());
     let view = Arc::new(wait(Revocations::load(store, at(0))).unwrap());
     assert_eq!(view.position(), 0);
-    let jti: TokenId = "AAAAAAAAAAAAAAAAAAAAAA".parse().unwrap();
-    wait(view.revoke_token(&jti, at(10), at(0))).unwrap();
-    wait(view.revoke_token(&jti, at(10), at(0))).unwrap();
+    wait(view.revoke(Kind::Token, "AAAAAAAAAAAAAAAAAAAAAA", at(10), at(0))).unwrap();
+    wait(view.revoke(Kind::Key, "AAAAAAAAAAAAAAAAAAAAAA", at(10), at(0))).unwrap();
     assert_eq!(view.position(), 2);
 }

@@ -369,6 +369,12 @@ impl KeySet {
         }
     }
 
+    /// Whether a key has this `kid`.
+    #[must_use]
+    pub fn has(&self, key_id: &str) -> bool {
+        self.by_id.contains_key(key_id)
+    }
+
     /// How many keys are ready.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -28,7 +28,7 @@ use serde_json::Value;
 pub const LEEWAY: i64 = 30;
 
 /// Algorithms that the broker signs with.
-pub const SIGNING_ALGORITHMS: [Algorithm; 1] = [Algorithm::Es256];
+pub const SIGNING_ALGORITHMS: [Algorithm; 3] = [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256];
 
 /// Why a token is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

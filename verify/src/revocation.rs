@@ -1,7 +1,7 @@
 //! Whether a revocation hits a token. Both sides name what is revoked by the same 128-bit digest, which tells nothing
 //! to one who does not hold such a token.
 
-use crate::claims::AccessClaims;
+use crate::AccessToken;
 use sha2::{Digest as _, Sha256};
 
 /// What a revocation can name.
@@ -9,12 +9,15 @@ use sha2::{Digest as _, Sha256};
 pub enum Kind {
     /// One token, by its `jti`, and everything below it.
     Token,
+    /// A signing key, by its `kid`: everything that it signed, and everything below that.
+    Key,
 }
 
 impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
+            Self::Key => "key",
         }
     }
 }
@@ -46,8 +49,9 @@ impl Name {
     }
 }
 
-/// Every name whose revocation kills a token with `claims`: its own and that of each token above it.
-pub fn names(claims: &AccessClaims) -> impl Iterator<Item = Name> {
-    let above = claims.lineage.iter().map(|ancestor| ancestor.jti.as_str());
-    std::iter::once(claims.jti.as_str()).chain(above).map(|jti| Name::new(Kind::Token, jti))
+/// Every name whose revocation kills `token`: its own, its key's, and those of each token above it.
+pub fn names(token: &AccessToken) -> impl Iterator<Item = Name> {
+    let own = (token.claims().jti.as_str(), token.key_id());
+    let above = token.claims().lineage.iter().map(|above| (above.jti.as_str(), above.kid.as_str()));
+    std::iter::once(own).chain(above).flat_map(|(jti, kid)| [Name::new(Kind::Token, jti), Name::new(Kind::Key, kid)])
 }

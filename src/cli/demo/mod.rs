@@ -44,9 +44,11 @@ async fn story(arguments: &Demo, output: Output) -> Result<ExitCode, Failure> {
     let listening = installation.listen(Arc::new(SystemClock), Arc::new(SystemEntropy)).await?;
     let address = listening.address().ok_or_else(|| Failure("the broker does not listen".to_owned()))?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = tokio::spawn(listening.serve(async {
+    let (_reload, reloads) = tokio::sync::mpsc::channel(1);
+    let stop_serving = async {
         let _ = stopped.await;
-    }));
+    };
+    let serving = tokio::spawn(listening.serve(stop_serving, reloads));
     let mut telling = Telling {
         output,
         client: Client::new(None)?,
@@ -128,10 +130,10 @@ impl Telling<'_> {
         self.hold(inactive.body == json!({"active": false}), "introspection says", "inactive", &inactive.text)?;
 
         self.heading("Every decision is on a chained log");
-        let report = audit::verify(&self.place.audit());
-        let said = report.as_ref().map(|report| format!("{} events", report.head.next)).unwrap_or_default();
+        let report = audit::verify(&self.place.audit(), None, None);
+        let said = report.as_ref().map(|report| format!("{} events", report.events)).unwrap_or_default();
         let fault = report.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        self.hold(report.is_ok_and(|report| report.head.next == 4), "the chain holds", &said, &fault)
+        self.hold(report.is_ok_and(|report| report.events == 4), "the chain holds", &said, &fault)
     }
 
     async fn exchange(&self, assertion: &str) -> Result<Answer, Failure> {

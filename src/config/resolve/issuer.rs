@@ -1,7 +1,8 @@
 //! `[[issuers]]`: whom to trust, and for whom. Nothing here has a default that grants trust.
 
 use super::Reader;
-use crate::config::raw::{self, Field};
+use crate::config::file;
+use crate::config::raw::Field;
 use crate::config::{Issuer, IssuerKind, KeyPlace};
 use crate::domain::{GitHub, Lifetime};
 use countersign_verify::key::Algorithm;
@@ -27,7 +28,7 @@ const PUBLIC_HOSTS: [&str; 10] = [
 const GITHUB_OWNERS: [&str; 3] = ["repository_id", "repository_owner_id", "enterprise_id"];
 
 impl Reader<'_> {
-    pub(super) fn issuer(&mut self, keys: &raw::Issuer, place: &Range<usize>) -> Option<Issuer> {
+    pub(super) fn issuer(&mut self, keys: &file::Issuer, place: &Range<usize>) -> Option<Issuer> {
         let name = self.required_parsed(
             &keys.name,
             "name",
@@ -68,6 +69,7 @@ impl Reader<'_> {
         let single_use = keys.single_use.optional("single_use", self.problems).copied();
         let ca_file = self.path(&keys.ca_file, "ca_file");
         let workload = self.parsed(&keys.workload, "workload");
+        let client_required = self.client_required(&keys.client);
         if let (Some(place), Some(_)) = (keys.ca_file.place(), keys.jwks_file.place()) {
             self.problem(place, "`ca_file` is for keys that are fetched, and `jwks_file` pins them; leave one out");
         }
@@ -82,6 +84,7 @@ impl Reader<'_> {
             algorithms,
             max_lifetime: max_lifetime?,
             workload,
+            client_required,
             allow_private_addresses: private,
             ca_file,
             owner,
@@ -89,7 +92,7 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn oidc(&mut self, keys: &raw::Issuer, place: &Range<usize>, private: bool) -> Option<IssuerKind> {
+    pub(super) fn oidc(&mut self, keys: &file::Issuer, place: &Range<usize>, private: bool) -> Option<IssuerKind> {
         self.refuse(&[(&keys.trust_domain, "trust_domain"), (&keys.bundle_file, "bundle_file")], "oidc");
         let issuer = self.issuer_url(&keys.issuer, "issuer", "write the exact `iss` of its tokens", place, private);
         let tags = keys.tags.optional("tags", self.problems).cloned().unwrap_or_default();
@@ -99,7 +102,7 @@ impl Reader<'_> {
 
     pub(super) fn github_actions(
         &mut self,
-        keys: &raw::Issuer,
+        keys: &file::Issuer,
         place: &Range<usize>,
         private: bool,
     ) -> Option<IssuerKind> {
@@ -118,7 +121,7 @@ impl Reader<'_> {
         Some(IssuerKind::GitHubActions { issuer: issuer?, keys: key_place? })
     }
 
-    pub(super) fn spiffe(&mut self, keys: &raw::Issuer, place: &Range<usize>) -> Option<IssuerKind> {
+    pub(super) fn spiffe(&mut self, keys: &file::Issuer, place: &Range<usize>) -> Option<IssuerKind> {
         self.refuse(
             &[
                 (&keys.issuer, "issuer"),
@@ -152,7 +155,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn key_place(&mut self, keys: &raw::Issuer, private: bool) -> Option<KeyPlace> {
+    pub(super) fn key_place(&mut self, keys: &file::Issuer, private: bool) -> Option<KeyPlace> {
         if let (Some(place), Some(_)) = (keys.jwks_uri.place(), keys.jwks_file.place()) {
             self.problem(place, "`jwks_uri` and `jwks_file` both say where the keys are; keep one");
             return None;
@@ -166,7 +169,7 @@ impl Reader<'_> {
         Some(KeyPlace::Discovery)
     }
 
-    pub(super) fn algorithms(&mut self, keys: &raw::Issuer, kind: Option<&IssuerKind>) -> Vec<Algorithm> {
+    pub(super) fn algorithms(&mut self, keys: &file::Issuer, kind: Option<&IssuerKind>) -> Vec<Algorithm> {
         let Some(names) = keys.algorithms.optional("algorithms", self.problems).cloned() else {
             return match kind {
                 Some(IssuerKind::Oidc { .. }) => vec![Algorithm::Rs256, Algorithm::Es256],
@@ -210,7 +213,7 @@ impl Reader<'_> {
         &mut self,
         kind: &IssuerKind,
         accept: &BTreeMap<String, Vec<String>>,
-        keys: &raw::Issuer,
+        keys: &file::Issuer,
         entry: &Range<usize>,
     ) {
         let place = keys.accept.place().unwrap_or_else(|| entry.clone());

@@ -5,26 +5,24 @@ mod issuer;
 mod server;
 mod target;
 
-use super::raw::{self, Field};
-use super::{Client, Config, Issuer, IssuerKind, Problems, Target};
+use super::file;
+use super::raw::Field;
+use super::{Client, ClientMethod, Config, Issuer, IssuerKind, Problems, Target};
+use countersign_verify::key::Algorithm;
 use std::collections::HashSet;
-use std::ops::Range;
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use url::Url;
 
-pub(super) fn resolve(file: &raw::File, directory: &Path, problems: &mut Problems) -> Option<Config> {
+pub(super) fn resolve(file: &file::File, directory: &Path, problems: &mut Problems) -> Option<Config> {
     let mut reader = Reader { directory, problems };
     let server = reader.server(&file.server);
     let limits = reader.limits(&file.server.keys.limits.keys);
     let store = reader.store(&file.store);
-    let keys = reader.signing(&file.signing);
-    let audit = reader.required_path(
-        &file.audit.keys.path,
-        "audit.path",
-        "name a directory, e.g. \"data/audit\"",
-        &file.audit.place,
-    );
+    let signing = reader.signing(&file.signing);
+    let audit = reader.audit(&file.audit);
     let policies = reader.required_path(
         &file.policy.keys.directory,
         "policy.directory",
@@ -32,6 +30,8 @@ pub(super) fn resolve(file: &raw::File, directory: &Path, problems: &mut Problem
         &file.policy.place,
     );
     let refresh = reader.refresh(&file.keys.keys);
+    let telemetry = reader.telemetry(&file.telemetry);
+    let algorithm = signing.as_ref().map_or(Algorithm::Es256, |signing| signing.algorithm);
     let issuers: Vec<(_, Issuer)> = file
         .issuers
         .iter()
@@ -43,7 +43,10 @@ pub(super) fn resolve(file: &raw::File, directory: &Path, problems: &mut Problem
         .targets
         .iter()
         .filter_map(|entry| {
-            Some((place_of(&entry.get_ref().audience, entry), reader.target(entry.get_ref(), &entry.span())?))
+            Some((
+                place_of(&entry.get_ref().audience, entry),
+                reader.target(entry.get_ref(), &entry.span(), algorithm)?,
+            ))
         })
         .collect();
     let clients: Vec<(_, Client)> = file
@@ -65,10 +68,11 @@ pub(super) fn resolve(file: &raw::File, directory: &Path, problems: &mut Problem
         server: server?,
         limits: limits?,
         store: store?,
-        keys: keys?,
+        signing: signing?,
         audit: audit?,
         policies: policies?,
         refresh: refresh?,
+        telemetry: telemetry?,
         issuers: issuers.into_iter().map(|(_, issuer)| issuer).collect(),
         targets: targets.into_iter().map(|(_, target)| target).collect(),
         clients: clients.into_iter().map(|(_, client)| client).collect(),
@@ -121,14 +125,33 @@ impl Reader<'_> {
         if field.place().is_none() { Some(default) } else { self.parsed(field, key) }
     }
 
-    fn number(&mut self, field: &Field<usize>, key: &str, default: usize, range: Range<usize>) -> Option<usize> {
+    fn number<T: Copy + PartialOrd + Display>(
+        &mut self,
+        field: &Field<T>,
+        key: &str,
+        default: T,
+        range: RangeInclusive<T>,
+    ) -> Option<T> {
         let Some(place) = field.place() else { return Some(default) };
         let number = *field.optional(key, self.problems)?;
         if range.contains(&number) {
             return Some(number);
         }
-        self.problem(place, format!("`{key}` is {number}; use {} to {}", range.start, range.end - 1));
+        self.problem(place, format!("`{key}` is {number}; use {} to {}", range.start(), range.end()));
         None
+    }
+
+    /// `client`: `required`, or left out.
+    fn client_required(&mut self, field: &Field<String>) -> bool {
+        match field.optional("client", self.problems).map(String::as_str) {
+            None => false,
+            Some("required") => true,
+            Some(other) => {
+                let message = format!("`client`: `{other}` is not known; write `required`, or leave it out");
+                self.problem(field.place().unwrap_or(0..0), message);
+                true
+            }
+        }
     }
 
     fn text(&mut self, field: &Field<String>, key: &str) -> Option<String> {
@@ -241,6 +264,16 @@ impl Reader<'_> {
                     place.clone(),
                     format!("the client id `{}` could be a workload's name; choose another", client.id),
                 );
+            }
+            if let ClientMethod::Federated { issuer: name, subject } = &client.method {
+                if !issuers.iter().any(|(_, issuer)| issuer.name == *name) {
+                    let message = format!("`issuer`: no `[[issuers]]` is named `{name}`; add it, or fix the name");
+                    self.problem(place.clone(), message);
+                }
+                if twice("federated", &format!("{name} {subject}")) {
+                    let message = format!("two clients are `{subject}` of issuer `{name}`; keep one");
+                    self.problem(place.clone(), message);
+                }
             }
             for audience in &client.introspects {
                 if !targets.iter().any(|(_, target)| target.audience == *audience) {

@@ -1,14 +1,23 @@
 //! `[server]`, `[store]`, `[signing]` and `[keys]`.
 
 use super::Reader;
-use crate::config::raw::{self, Field};
-use crate::config::{Limits, Refresh, Server, Tls};
+use crate::config::file;
+use crate::config::raw::{Field, Section};
+use crate::config::{Audit, Limits, Refresh, Server, Signing, Telemetry, Tls};
 use crate::domain::Lifetime;
+use countersign_verify::SIGNING_ALGORITHMS;
+use countersign_verify::key::Algorithm;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use url::Url;
+
+/// Paths that a tenant would hide.
+const RESERVED: [&str; 6] = ["token", "introspect", "revoke", "jwks", "reasons", ".well-known"];
+/// The shortest time that a key signs, in seconds.
+const SHORTEST_ROTATION: i64 = 3_600;
 
 impl Reader<'_> {
-    pub(super) fn server(&mut self, section: &raw::Section<raw::Server>) -> Option<Server> {
+    pub(super) fn server(&mut self, section: &Section<file::Server>) -> Option<Server> {
         let (keys, place) = (&section.keys, &section.place);
         let issuer =
             self.issuer_url(&keys.issuer, "server.issuer", "write the https URL that clients know you by", place, true);
@@ -49,19 +58,35 @@ impl Reader<'_> {
             );
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = self.number(&keys.workers, "server.workers", cores, 1..257);
-        Some(Server { issuer: issuer?, listen: listen?, management, control: control?, tls, workers: workers? })
+        let workers = self.number(&keys.workers, "server.workers", cores, 1..=256);
+        let drain = self.parsed_or(&keys.drain, "server.drain", Lifetime::new(10)?);
+        let tenant = self.text(&keys.tenant, "server.tenant");
+        let segment = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if tenant.as_deref().is_some_and(|tenant| !segment(tenant) || RESERVED.contains(&tenant)) {
+            let message = "`server.tenant` is not one path segment of letters, digits, `-`, `_` and `.`, or it is one of our own paths";
+            self.problem(keys.tenant.place().unwrap_or(0..0), message);
+        }
+        Some(Server {
+            issuer: issuer?,
+            listen: listen?,
+            management,
+            control: control?,
+            tls,
+            workers: workers?,
+            drain: drain?,
+            tenant,
+        })
     }
 
-    pub(super) fn limits(&mut self, keys: &raw::Limits) -> Option<Limits> {
+    pub(super) fn limits(&mut self, keys: &file::Limits) -> Option<Limits> {
         let seconds = |count| Lifetime::new(count);
-        let body = self.number(&keys.body_bytes, "server.limits.body_bytes", 65_536, 1_024..1_048_577);
-        let head = self.number(&keys.head_bytes, "server.limits.head_bytes", 16_384, 1_024..98_305);
-        let uri = self.number(&keys.uri_bytes, "server.limits.uri_bytes", 2_048, 128..32_769);
+        let body = self.number(&keys.body_bytes, "server.limits.body_bytes", 65_536, 1_024..=1_048_576);
+        let head = self.number(&keys.head_bytes, "server.limits.head_bytes", 16_384, 1_024..=98_304);
+        let uri = self.number(&keys.uri_bytes, "server.limits.uri_bytes", 2_048, 128..=32_768);
         let head_timeout = self.parsed_or(&keys.head_timeout, "server.limits.head_timeout", seconds(5)?);
         let body_timeout = self.parsed_or(&keys.body_timeout, "server.limits.body_timeout", seconds(5)?);
-        let in_flight = self.number(&keys.in_flight, "server.limits.in_flight", 512, 1..65_537);
-        let connections = self.number(&keys.connections, "server.limits.connections", 10_000, 1..1_000_001);
+        let in_flight = self.number(&keys.in_flight, "server.limits.in_flight", 512, 1..=65_536);
+        let connections = self.number(&keys.connections, "server.limits.connections", 10_000, 1..=1_000_000);
         Some(Limits {
             body: body?,
             head: head?,
@@ -73,7 +98,7 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn store(&mut self, section: &raw::Section<raw::Store>) -> Option<PathBuf> {
+    pub(super) fn store(&mut self, section: &Section<file::Store>) -> Option<PathBuf> {
         let keys = &section.keys;
         let kind =
             keys.kind.required("store.kind", "write `kind = \"embedded\"`", &section.place, self.problems).cloned();
@@ -85,24 +110,67 @@ impl Reader<'_> {
         kind.and(path)
     }
 
-    pub(super) fn signing(&mut self, section: &raw::Section<raw::Signing>) -> Option<PathBuf> {
-        self.signing_algorithm(&section.keys.algorithm, "signing.algorithm");
-        self.required_path(
-            &section.keys.directory,
-            "signing.directory",
-            "name a directory, e.g. \"keys\"",
-            &section.place,
-        )
+    pub(super) fn signing(&mut self, section: &Section<file::Signing>) -> Option<Signing> {
+        let keys = &section.keys;
+        let algorithm = self.signing_algorithm(&keys.algorithm, "signing.algorithm", Algorithm::Es256);
+        let rotate_every = self.parsed_or(&keys.rotate_every, "signing.rotate_every", Lifetime::new(30 * 86_400)?);
+        if rotate_every.is_some_and(|every| every.seconds() < SHORTEST_ROTATION) {
+            let message = "`signing.rotate_every` is shorter than an hour, and a key is published for six minutes before it signs; make it longer";
+            self.problem(keys.rotate_every.place().unwrap_or(0..0), message);
+        }
+        let hint = "name a directory, e.g. \"keys\"";
+        let directory = self.required_path(&keys.directory, "signing.directory", hint, &section.place);
+        Some(Signing { directory: directory?, algorithm: algorithm?, rotate_every: rotate_every? })
     }
 
-    pub(super) fn signing_algorithm(&mut self, field: &Field<String>, key: &str) {
-        if let Some(other) = field.optional(key, self.problems).filter(|name| *name != "ES256").cloned() {
-            let message = format!("`{key}`: signing with `{other}` is not supported by this version; use `ES256`");
-            self.problem(field.place().unwrap_or(0..0), message);
+    pub(super) fn signing_algorithm(
+        &mut self,
+        field: &Field<String>,
+        key: &str,
+        default: Algorithm,
+    ) -> Option<Algorithm> {
+        let Some(place) = field.place() else { return Some(default) };
+        let name = field.optional(key, self.problems)?.clone();
+        match name.parse() {
+            Ok(algorithm) if SIGNING_ALGORITHMS.contains(&algorithm) => Some(algorithm),
+            _ => {
+                let known = SIGNING_ALGORITHMS.map(Algorithm::name).join(", ");
+                self.problem(place, format!("`{key}`: tokens are not signed with `{name}`; use one of {known}"));
+                None
+            }
         }
     }
 
-    pub(super) fn refresh(&mut self, keys: &raw::Refresh) -> Option<Refresh> {
+    pub(super) fn audit(&mut self, section: &Section<file::Audit>) -> Option<Audit> {
+        let keys = &section.keys;
+        let hint = "name a directory, e.g. \"data/audit\"";
+        let path = self.required_path(&keys.path, "audit.path", hint, &section.place);
+        let most = 1 << 40;
+        let segment = self.number(&keys.segment_bytes, "audit.segment_bytes", 64 << 20, 1 << 16..=most);
+        let retention = self.parsed_or(&keys.retention, "audit.retention", Lifetime::new(400 * 86_400)?);
+        let refusals = self.number(&keys.refusals_per_second, "audit.refusals_per_second", 100, 0..=1_000_000);
+        let reserve = self.number(&keys.reserve_bytes, "audit.reserve_bytes", 64 << 20, 0..=most);
+        Some(Audit { path: path?, segment: segment?, retention: retention?, refusals: refusals?, reserve: reserve? })
+    }
+
+    /// None where nothing is exported; the outer one where something is wrong.
+    pub(super) fn telemetry(&mut self, section: &Section<file::Telemetry>) -> Option<Option<Telemetry>> {
+        let keys = &section.keys;
+        let sample = self.number(&keys.sample, "telemetry.sample", 1.0, 0.0..=1.0);
+        let Some(place) = keys.otlp_endpoint.place() else { return sample.map(|_| None) };
+        let endpoint = keys.otlp_endpoint.optional("telemetry.otlp_endpoint", self.problems)?.clone();
+        let url = Url::parse(&endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        if url.is_none_or(|url| !url.username().is_empty() || url.password().is_some() || url.query().is_some()) {
+            let message = format!(
+                "`telemetry.otlp_endpoint`: `{endpoint}` is no http or https URL without credentials and query"
+            );
+            self.problem(place, message);
+            return None;
+        }
+        Some(Some(Telemetry { endpoint, sample: sample? }))
+    }
+
+    pub(super) fn refresh(&mut self, keys: &file::Refresh) -> Option<Refresh> {
         let every = self.parsed_or(&keys.refresh_every, "keys.refresh_every", Lifetime::new(300)?);
         let max_stale = self.parsed_or(&keys.max_stale, "keys.max_stale", Lifetime::new(3_600)?);
         let cooldown = self.parsed_or(&keys.unknown_kid_cooldown, "keys.unknown_kid_cooldown", Lifetime::new(30)?);

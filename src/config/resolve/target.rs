@@ -1,13 +1,14 @@
 //! `[[targets]]` and `[[clients]]`.
 
 use super::Reader;
-use crate::config::raw;
-use crate::config::{Client, Target};
+use crate::config::file;
+use crate::config::{Client, ClientMethod, KeyPlace, Target};
 use crate::domain::{Audience, Scope, Scopes};
+use countersign_verify::key::Algorithm;
 use std::ops::Range;
 
 impl Reader<'_> {
-    pub(super) fn target(&mut self, keys: &raw::Target, place: &Range<usize>) -> Option<Target> {
+    pub(super) fn target(&mut self, keys: &file::Target, place: &Range<usize>, default: Algorithm) -> Option<Target> {
         let audience: Option<Audience> =
             self.required_parsed(&keys.audience, "audience", "write the `aud` of tokens for this target", place);
         let max_lifetime = self.required_parsed(
@@ -16,7 +17,8 @@ impl Reader<'_> {
             "write how long a token for it may live, e.g. \"5m\"",
             place,
         );
-        self.signing_algorithm(&keys.algorithm, "algorithm");
+        let algorithm = self.signing_algorithm(&keys.algorithm, "algorithm", default);
+        let client_required = self.client_required(&keys.client);
         let names = keys.scopes.optional("scopes", self.problems).cloned().unwrap_or_default();
         let mut scopes: Vec<Scope> = Vec::new();
         for name in &names {
@@ -41,31 +43,17 @@ impl Reader<'_> {
             resources,
             scopes,
             max_lifetime: max_lifetime?,
+            algorithm: algorithm?,
+            client_required,
             owner,
             environment,
             sensitivity,
         })
     }
 
-    pub(super) fn client(&mut self, keys: &raw::Client, place: &Range<usize>) -> Option<Client> {
+    pub(super) fn client(&mut self, keys: &file::Client, place: &Range<usize>) -> Option<Client> {
         let id = self.required_parsed(&keys.id, "id", "name the client", place);
-        let method = keys.method.required("method", "write `client_secret_basic`", place, self.problems).cloned();
-        if let Some(other) = method.as_deref().filter(|method| *method != "client_secret_basic") {
-            let message = format!("`method`: `{other}` is not supported by this version; use `client_secret_basic`");
-            self.problem(keys.method.place().unwrap_or(0..0), message);
-        }
-        let digest = keys.secret_digest.required(
-            "secret_digest",
-            "write `sha256:` and the SHA-256 of the secret in hexadecimal",
-            place,
-            self.problems,
-        );
-        let digest = digest.cloned().map(|text| secret_digest(&text));
-        if digest == Some(None) {
-            let message = "`secret_digest` is not `sha256:` and 64 hexadecimal digits, or it is the digest of an empty secret; \
-                 generate a random secret and write its SHA-256";
-            self.problem(keys.secret_digest.place().unwrap_or(0..0), message);
-        }
+        let method = self.client_method(keys, place);
         let mut introspects = Vec::new();
         for name in keys.introspects.optional("introspects", self.problems).cloned().unwrap_or_default() {
             match name.parse() {
@@ -75,7 +63,73 @@ impl Reader<'_> {
                 }
             }
         }
-        Some(Client { id: id?, secret_digest: digest??, introspects })
+        Some(Client { id: id?, method: method?, introspects })
+    }
+
+    fn client_method(&mut self, keys: &file::Client, place: &Range<usize>) -> Option<ClientMethod> {
+        if keys.issuer.place().is_some() || keys.subject.place().is_some() {
+            let others = [&keys.method, &keys.secret_digest, &keys.jwks_file, &keys.jwks_uri];
+            for place in others.iter().filter_map(|field| field.place()) {
+                self.problem(
+                    place,
+                    "a client with `issuer` and `subject` authenticates by that issuer's assertion; leave this out",
+                );
+            }
+            let issuer =
+                self.required_parsed(&keys.issuer, "issuer", "name the `[[issuers]]` entry that vouches for it", place);
+            let hint = "write the exact `sub` of its assertions";
+            keys.subject.required("subject", hint, place, self.problems)?;
+            let subject = self.text(&keys.subject, "subject");
+            return Some(ClientMethod::Federated { issuer: issuer?, subject: subject? });
+        }
+        let hint =
+            "write `client_secret_basic`, `client_secret_post` or `private_key_jwt`, or name `issuer` and `subject`";
+        let method = keys.method.required("method", hint, place, self.problems)?.clone();
+        match method.as_str() {
+            "client_secret_basic" => self.secret(keys, place).map(ClientMethod::SecretBasic),
+            "client_secret_post" => self.secret(keys, place).map(ClientMethod::SecretPost),
+            "private_key_jwt" => {
+                if let Some(place) = keys.secret_digest.place() {
+                    self.problem(place, "`secret_digest` is not for `private_key_jwt`; leave it out");
+                }
+                match (keys.jwks_file.place(), keys.jwks_uri.place()) {
+                    (Some(_), None) => self.path(&keys.jwks_file, "jwks_file").map(KeyPlace::File),
+                    (None, Some(_)) => {
+                        self.issuer_url(&keys.jwks_uri, "jwks_uri", "", &(0..0), false).map(KeyPlace::Url)
+                    }
+                    _ => {
+                        self.problem(
+                            place.clone(),
+                            "`private_key_jwt` needs the client's public keys: name `jwks_file` or `jwks_uri`",
+                        );
+                        None
+                    }
+                }
+                .map(ClientMethod::PrivateKeyJwt)
+            }
+            other => {
+                let message = format!("`method`: `{other}` is not supported; {hint}");
+                self.problem(keys.method.place().unwrap_or(0..0), message);
+                None
+            }
+        }
+    }
+
+    fn secret(&mut self, keys: &file::Client, place: &Range<usize>) -> Option<[u8; 32]> {
+        for (field, key) in [(&keys.jwks_file, "jwks_file"), (&keys.jwks_uri, "jwks_uri")] {
+            if let Some(place) = field.place() {
+                self.problem(place, format!("`{key}` is for `private_key_jwt`; leave it out"));
+            }
+        }
+        let hint = "write `sha256:` and the SHA-256 of the secret in hexadecimal; `countersign client add` makes both";
+        let digest = keys.secret_digest.required("secret_digest", hint, place, self.problems)?.clone();
+        let digest = secret_digest(&digest);
+        if digest.is_none() {
+            let message = "`secret_digest` is not `sha256:` and 64 hexadecimal digits, or it is the digest of an empty secret; \
+                 run `countersign client add` for a new one";
+            self.problem(keys.secret_digest.place().unwrap_or(0..0), message);
+        }
+        digest
     }
 }
 

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use countersign::app::Installation;
 use countersign::audit::Event;
 use countersign::domain::{SystemEntropy, sha256};
-use countersign::exchange::Broker;
+use countersign::exchange::{Broker, Operator};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,12 @@ use tempfile::TempDir;
 /// Secret of the client `NAME`.
 pub fn secret(name: &str) -> String {
     format!("{name}-secret-wIth+p%us:and=colon")
+}
+
+/// `Authorization` of the client `NAME`.
+pub fn basic(client: &str) -> String {
+    let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    format!("Basic {}", STANDARD.encode(format!("{}:{}", encoded(client), encoded(&secret(client)))))
 }
 
 /// What a broker is started with; `change` rewrites the configuration.
@@ -170,7 +176,8 @@ impl TestBroker {
                 let stop = async {
                     let _ = stopped.await;
                 };
-                listening.serve(stop).await.unwrap();
+                let (_reload, reloads) = tokio::sync::mpsc::channel(1);
+                listening.serve(stop, reloads).await.unwrap();
             });
         });
         let (address, broker) = starting.recv().expect("the broker starts");
@@ -224,9 +231,7 @@ impl TestBroker {
 
     /// Posts as a client.
     pub fn post_as(&self, client: &str, path: &str, form: &[(&str, &str)]) -> Reply {
-        let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-        let basic = STANDARD.encode(format!("{}:{}", encoded(client), encoded(&secret(client))));
-        send_to(self.address, path, &[("authorization", format!("Basic {basic}"))], form)
+        send_to(self.address, path, &[("authorization", basic(client))], form)
     }
 
     pub fn introspect(&self, client: &str, token: &str) -> Reply {
@@ -248,7 +253,17 @@ impl TestBroker {
     }
 
     pub fn events(&self) -> u64 {
-        countersign::audit::verify(&self.audit()).unwrap().head.next
+        countersign::audit::verify(&self.audit(), None, None).unwrap().events
+    }
+
+    /// The first segment of the audit log.
+    pub fn segment(&self) -> PathBuf {
+        self.audit().join("00000001.jsonl")
+    }
+
+    /// Does what the broker does each second.
+    pub fn tend(&self) {
+        countersign::http::block_on(Operator(&self.broker).tend());
     }
 
     pub fn write(&self, name: &str, text: &str) {

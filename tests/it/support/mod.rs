@@ -5,7 +5,7 @@ mod client;
 mod issuer;
 mod upstream;
 
-pub use broker::{Setup, TestBroker, everything, secret};
+pub use broker::{Setup, TestBroker, basic, everything, secret};
 pub use client::{Reply, read, send, send_to};
 pub use issuer::{Key, Token, keys};
 pub use upstream::{Answer, Upstream};
@@ -24,8 +24,8 @@ pub const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 pub const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-/// Where every test's clock begins.
-pub const NOW: i64 = 1_795_304_539;
+/// Where every test's clock begins: after any build of the program, before which no broker starts.
+pub const NOW: i64 = 4_000_000_000;
 
 /// A clock that stands still until it is told.
 #[derive(Clone)]
@@ -34,6 +34,11 @@ pub struct TestClock(Arc<AtomicI64>);
 impl TestClock {
     pub fn new() -> Self {
         Self(Arc::new(AtomicI64::new(NOW)))
+    }
+
+    /// The machine's time, standing still.
+    pub fn real() -> Self {
+        Self(Arc::new(AtomicI64::new(countersign::domain::SystemClock.now().seconds())))
     }
 
     pub fn advance(&self, seconds: i64) {

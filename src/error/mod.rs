@@ -1,6 +1,10 @@
 //! Why we refused, and the one table from there to what the caller is told. Before a signature is verified a caller learns
 //! a generic reason; after it, how its own token compares with public values; never what policy says.
 
+mod reasons;
+
+pub use reasons::{page, reasons};
+
 use crate::assertion::AssertionError;
 use crate::client::ClientError;
 use crate::exchange::RequestError;
@@ -36,6 +40,9 @@ pub enum Error {
     /// Policy permits something, but not every scope that was asked for.
     #[error("policy does not permit every scope that was asked for")]
     ScopeDenied,
+    /// The target gives tokens to authenticated clients alone.
+    #[error("the target's entry asks for an authenticated client")]
+    TargetNeedsClient,
     /// The assertion was exchanged before.
     #[error("the assertion was exchanged before, and its issuer's entry allows that once")]
     Replayed,
@@ -103,12 +110,7 @@ impl Error {
     pub fn wire(&self) -> Wire {
         match self {
             Self::Request(fault) => fault.wire(),
-            Self::Client(ClientError::Required) => {
-                wire(401, "invalid_client", "client_credentials_required", "this request needs client credentials")
-            }
-            Self::Client(ClientError::Refused) => {
-                wire(401, "invalid_client", "client_refused", "the client is unknown or its credentials are wrong")
-            }
+            Self::Client(fault) => client(fault),
             Self::Assertion(fault) => assertion(fault),
             Self::NotItsAudience => wire(
                 400,
@@ -122,7 +124,7 @@ impl Error {
                 "lineage_too_long",
                 "the subject token has as many tokens above it as one may have; exchange an earlier one",
             ),
-            Self::UnknownTarget | Self::SeveralTargets | Self::TargetDenied => NO_TARGET,
+            Self::UnknownTarget | Self::SeveralTargets | Self::TargetNeedsClient | Self::TargetDenied => NO_TARGET,
             Self::ScopeDenied => wire(
                 400,
                 "invalid_scope",
@@ -146,7 +148,9 @@ impl Error {
             Self::Assertion(fault) => fault.reason(),
             Self::UnknownTarget => "target_unknown",
             Self::SeveralTargets => "several_targets",
+            Self::TargetNeedsClient => "client_required_by_target",
             Self::TargetDenied => "target_denied",
+            Self::Client(ClientError::Assertion(fault)) => fault.reason(),
             Self::Request(_)
             | Self::Client(_)
             | Self::NotItsAudience
@@ -161,6 +165,61 @@ impl Error {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Assertion(AssertionError::Keys(_)))
+    }
+}
+
+fn client(fault: &ClientError) -> Wire {
+    let told = |reason, description| wire(401, "invalid_client", reason, description);
+    match fault {
+        ClientError::Required => told("client_credentials_required", "this request needs client credentials"),
+        ClientError::Refused => told("client_refused", "the client is unknown or its credentials are wrong"),
+        ClientError::Replayed => {
+            told("client_assertion_replayed", "the client assertion was used before and counts once; make a new one")
+        }
+        ClientError::Grant => wire(
+            400,
+            "unauthorized_client",
+            "client_grant_refused",
+            "the client_credentials grant takes a client assertion of a configured issuer; use token exchange",
+        ),
+        ClientError::Throttled => wire(
+            429,
+            "invalid_client",
+            "client_throttled",
+            "too many wrong secrets came for this client or from this address; try again later",
+        ),
+        ClientError::Assertion(fault) => match fault {
+            AssertionError::Type => {
+                told("client_assertion_typ", "the typ of the client assertion is not the one of this kind of token")
+            }
+            AssertionError::Audience => told(
+                "client_assertion_audience",
+                "the aud of the client assertion is not exactly this broker; make it for this audience alone",
+            ),
+            AssertionError::Expired => {
+                told("client_assertion_expired", "the client assertion has expired; make a new one")
+            }
+            AssertionError::NotYetValid => {
+                told("client_assertion_not_yet_valid", "the client assertion is not valid yet; compare the clocks")
+            }
+            AssertionError::Envelope(_)
+            | AssertionError::UnknownIssuer
+            | AssertionError::DeclaredType
+            | AssertionError::Algorithm
+            | AssertionError::HeaderMember
+            | AssertionError::Key(_)
+            | AssertionError::Signature
+            | AssertionError::Claim(_)
+            | AssertionError::Lifetime
+            | AssertionError::NotAccepted
+            | AssertionError::OwnToken(_)
+            | AssertionError::Revoked
+            | AssertionError::Bound
+            | AssertionError::Keys(_) => told(
+                "client_assertion_refused",
+                "the client assertion is not accepted; the operator can explain this decision",
+            ),
+        },
     }
 }
 

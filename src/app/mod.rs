@@ -1,0 +1,234 @@
+//! The composition root: from a configuration to a broker that serves. The only place that names concrete backends, and
+//! the only one that imports `config`.
+
+mod offline;
+mod parts;
+mod running;
+
+pub use running::Listening;
+
+use crate::assertion::{FetchError, KeyFault};
+use crate::audit::AuditError;
+use crate::config::{self, Config, Problems};
+use crate::control::{Control, ControlError};
+use crate::domain::{Clock, Entropy, MAX_SKEW, NoEntropy, Timestamp};
+use crate::exchange::{Broker, Parts};
+use crate::http::{Certificate, Limits, TlsError};
+use crate::policy::{LoadError, Policy};
+use crate::revocation::Revocations;
+use crate::signing::{KeyError, Keys};
+use crate::store::{AuditHeads, Embedded, FirstUses, KeyRecords, RevocationLog, StoreError};
+use crate::telemetry::{Metrics, Traces};
+use parts::replica;
+use serde_json::Value;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// When this program was built, in seconds since 1970.
+const BUILT: &str = env!("COUNTERSIGN_BUILT");
+
+/// What an operator installed: a configuration, and with it everything that it names.
+#[derive(Debug, Clone)]
+pub struct Installation {
+    config: Config,
+    /// Where it was read.
+    path: PathBuf,
+}
+
+/// Why a broker does not start. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Policies.
+    #[error("{0}")]
+    Policy(#[from] LoadError),
+    /// Signing keys.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The store.
+    #[error("the store in `{0}`: {1}")]
+    Store(PathBuf, StoreError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// An issuer's pinned keys.
+    #[error("issuer `{0}`: {1}")]
+    IssuerKeys(String, KeyFault),
+    /// The pinned keys of a client.
+    #[error("the client keys in `{0}`: {1}")]
+    ClientKeys(String, KeyFault),
+    /// A client's connection settings.
+    #[error("client `{0}`: {1}")]
+    Client(String, String),
+    /// An issuer's connection settings.
+    #[error("issuer `{0}`: {1}")]
+    Issuer(String, FetchError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A listener.
+    #[error("`{0}` cannot be listened on: {1}; choose another address in the configuration, or stop what is there")]
+    Listen(SocketAddr, io::Error),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    /// What is kept beside the store.
+    #[error("`{0}` cannot be used: {1}")]
+    Kept(PathBuf, String),
+    /// The clock stands before this program was built.
+    #[error("the clock says {0}, and this program was built at {1}; set the clock right")]
+    ClockBehind(Timestamp, Timestamp),
+}
+
+impl Installation {
+    /// Reads the configuration at `path`.
+    ///
+    /// # Errors
+    /// Every problem of it at once.
+    pub fn read(path: &Path) -> Result<Self, Problems> {
+        Config::read(path).map(|config| Self { config, path: path.to_owned() })
+    }
+
+    /// The directory of the audit log.
+    #[must_use]
+    pub fn audit(&self) -> &Path {
+        &self.config.audit.path
+    }
+
+    /// The directory of the signing keys.
+    #[must_use]
+    pub fn keys(&self) -> &Path {
+        &self.config.signing.directory
+    }
+
+    /// The control socket.
+    #[must_use]
+    pub fn control(&self) -> &Path {
+        &self.config.server.control
+    }
+
+    /// Our issuer identifier.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.config.server.issuer
+    }
+
+    /// Loads policies.
+    ///
+    /// # Errors
+    /// [`LoadError`] with every problem.
+    pub fn policy(&self) -> Result<Policy, LoadError> {
+        Policy::load(&self.config.policies)
+    }
+
+    /// Checks that the certificate, where there is one, can be served.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file.
+    pub fn certificate(&self) -> Result<Option<Arc<Certificate>>, TlsError> {
+        let tls = self.config.server.tls.as_ref();
+        tls.map(|tls| Certificate::load(&tls.certificate, &tls.key).map(Arc::new)).transpose()
+    }
+
+    /// Everything as it is resolved, without what is secret.
+    #[must_use]
+    pub fn show(&self) -> Value {
+        self.config.show()
+    }
+
+    /// Where traces go, where they go anywhere.
+    #[must_use]
+    pub fn traces(&self) -> Option<Traces> {
+        let telemetry = self.config.telemetry.clone()?;
+        Some(Traces { endpoint: telemetry.endpoint, sample: telemetry.sample })
+    }
+
+    /// What differs in `next` and cannot change while a broker runs.
+    fn needs_restart(&self, next: &Self) -> Vec<&'static str> {
+        let (own, other) = (&self.config, &next.config);
+        let same = [
+            ("`[server]`", own.server == other.server),
+            ("`[server.limits]`", own.limits == other.limits),
+            ("`[store]`", own.store == other.store),
+            ("`signing.directory`", own.signing.directory == other.signing.directory),
+            ("`[audit]`", own.audit == other.audit),
+            ("`[telemetry]`", own.telemetry == other.telemetry),
+        ];
+        same.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
+    }
+
+    /// Puts the broker together, with pinned keys read and the others still to be fetched; nothing listens.
+    ///
+    /// # Errors
+    /// [`StartError`] for the first part that cannot be used.
+    pub async fn assemble(&self, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Broker, StartError> {
+        let now = clock.now();
+        let built = BUILT.parse().ok().and_then(Timestamp::new).unwrap_or_default();
+        if built.since(now) > MAX_SKEW {
+            return Err(StartError::ClockBehind(now, built));
+        }
+        let snapshot = self.snapshot(&clock, None).await?;
+        let store_fault = |fault| StartError::Store(self.config.store.clone(), fault);
+        let store = Arc::new(Embedded::open(&self.config.store, now).map_err(store_fault)?);
+        let records: Arc<dyn KeyRecords> = Arc::clone(&store) as _;
+        let directory = &self.config.signing.directory;
+        let keys = Keys::open(directory, records, Arc::clone(&entropy), self.rotation(), now).await?;
+        let keys = Arc::new(keys);
+        let heads: Arc<dyn AuditHeads> = Arc::clone(&store) as _;
+        let audit = Arc::new(self.audit_log(&keys, heads, &*entropy, now)?);
+        let log: Arc<dyn RevocationLog> = Arc::clone(&store) as _;
+        let revocations = Arc::new(Revocations::load(log, now).await.map_err(store_fault)?);
+        let first_uses: Arc<dyn FirstUses> = store;
+        Ok(Broker::new(Parts {
+            issuer: self.config.server.issuer.clone(),
+            replica: replica(&self.config.store, &*entropy)?,
+            snapshot,
+            keys,
+            revocations,
+            first_uses,
+            audit,
+            clock,
+            entropy,
+            metrics: Arc::new(Metrics::new()),
+        }))
+    }
+
+    /// Puts the broker together and opens its listeners.
+    ///
+    /// # Errors
+    /// [`StartError`] for the first part that cannot be used.
+    pub async fn listen(&self, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Listening, StartError> {
+        let certificate = self.certificate()?;
+        let bind = |address| TcpListener::bind(address).map_err(|fault| StartError::Listen(address, fault));
+        let public = bind(self.config.server.listen)?;
+        let management = self.config.server.management.map(bind).transpose()?;
+        let broker = Arc::new(self.assemble(Arc::clone(&clock), entropy).await?);
+        let control = Control::bind(&self.config.server.control)?;
+        let config::Limits { body, head, uri, head_timeout, body_timeout, in_flight, connections } = self.config.limits;
+        let (head_timeout, body_timeout) = (head_timeout.duration(), body_timeout.duration());
+        let limits = Limits { body, head, uri, head_timeout, body_timeout, in_flight, connections };
+        let installation = self.clone();
+        Ok(Listening { broker, public, management, control, certificate, limits, installation, clock })
+    }
+}
+
+/// The JSON Schema of the configuration.
+#[must_use]
+pub fn configuration_schema() -> Value {
+    Config::schema()
+}
+
+/// What [`Installation::show`] gives, as the configuration is written.
+#[must_use]
+pub fn as_toml(shown: &Value) -> String {
+    config::as_toml(shown)
+}
+
+/// TLS of every kind here is AWS-LC's. Done once a process; a second time changes nothing.
+pub fn install_crypto() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}

@@ -1,0 +1,155 @@
+//! What an operator does where no broker runs: in the store itself. Needs neither policies nor issuers, so that what is
+//! wrong with them never stands in the way.
+
+use super::parts::{digest_key, replica};
+use super::running::describe_key;
+use super::{Installation, StartError};
+use crate::audit::{AuditLog, Keeping, Opening, Seal};
+use crate::domain::{ChainHead, Clock, DecisionId, Entropy, Purpose, Timestamp, TokenId};
+use crate::exchange::{self, Answer};
+use crate::revocation::Revocations;
+use crate::signing::{KeyError, Keys};
+use crate::store::{AuditHeads, Embedded, KeyRecords, RevocationLog};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_verify::key::{Algorithm, KeySet, KeyUse};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// The parts that remember, opened by themselves.
+struct Opened {
+    keys: Arc<Keys>,
+    revocations: Arc<Revocations>,
+    audit: Arc<AuditLog>,
+    decision: DecisionId,
+    now: Timestamp,
+}
+
+impl Installation {
+    async fn open(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Opened, StartError> {
+        let store_fault = |fault| StartError::Store(self.config.store.clone(), fault);
+        let now = clock.now();
+        let store = Arc::new(Embedded::open(&self.config.store, now).map_err(store_fault)?);
+        let records: Arc<dyn KeyRecords> = Arc::clone(&store) as _;
+        let rotation = self.rotation();
+        let directory = &self.config.signing.directory;
+        let keys = Arc::new(Keys::read(directory, records, Arc::clone(entropy), rotation, now).await?);
+        let heads: Arc<dyn AuditHeads> = Arc::clone(&store) as _;
+        let audit = Arc::new(self.audit_log(&keys, heads, &**entropy, now)?);
+        let log: Arc<dyn RevocationLog> = store;
+        let revocations = Arc::new(Revocations::load(log, now).await.map_err(store_fault)?);
+        let mut random = [0; 12];
+        entropy.fill(&mut random)?;
+        let name = replica(&self.config.store, &**entropy)?;
+        let decision = DecisionId::new(&name, &URL_SAFE_NO_PAD.encode(random));
+        Ok(Opened { keys, revocations, audit, decision, now })
+    }
+
+    pub(super) fn audit_log(
+        &self,
+        keys: &Arc<Keys>,
+        heads: Arc<dyn AuditHeads>,
+        entropy: &dyn Entropy,
+        now: Timestamp,
+    ) -> Result<AuditLog, StartError> {
+        let sealing = Arc::clone(keys);
+        let seal: Seal =
+            Arc::new(move |checkpoint, now| sealing.ring().sign_as(Purpose::Checkpoints, checkpoint, now).ok());
+        let audit = &self.config.audit;
+        let keeping = Keeping {
+            segment: audit.segment,
+            retention: Some(audit.retention),
+            refusals: audit.refusals,
+            reserve: audit.reserve,
+        };
+        let opening = Opening {
+            replica: replica(&self.config.store, entropy)?,
+            keeping,
+            heads,
+            seal,
+            digests: digest_key(&self.config.store, entropy)?,
+        };
+        Ok(AuditLog::open(&audit.path, opening, now)?)
+    }
+
+    /// Ends the token `jti`.
+    ///
+    /// # Errors
+    /// [`StartError`] where store, keys or audit log cannot be used.
+    pub async fn revoke(
+        &self,
+        jti: &TokenId,
+        clock: &dyn Clock,
+        entropy: &Arc<dyn Entropy>,
+    ) -> Result<Answer<()>, StartError> {
+        let Opened { revocations, audit, decision, now, .. } = self.open(clock, entropy).await?;
+        Ok(exchange::revoke_by_id(jti, decision, &revocations, &audit, now).await)
+    }
+
+    /// Every signing key, its state and its dates.
+    ///
+    /// # Errors
+    /// As [`Installation::revoke`].
+    pub async fn list_keys(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
+        let Opened { keys, now, .. } = self.open(clock, entropy).await?;
+        Ok(keys.list().await.iter().map(|key| describe_key(key, key.state(now))).collect())
+    }
+
+    /// Makes a successor for the key that signs `purpose` with `algorithm`.
+    ///
+    /// # Errors
+    /// As [`Installation::revoke`].
+    pub async fn rotate_key(
+        &self,
+        purpose: Purpose,
+        algorithm: Algorithm,
+        clock: &dyn Clock,
+        entropy: &Arc<dyn Entropy>,
+    ) -> Result<Value, StartError> {
+        let Opened { keys, now, .. } = self.open(clock, entropy).await?;
+        let made = keys.rotate(purpose, algorithm, now).await?;
+        Ok(describe_key(&made, made.state(now)))
+    }
+
+    /// Drops the key `kid`, and ends what it signed.
+    ///
+    /// # Errors
+    /// As [`Installation::revoke`].
+    pub async fn revoke_key(
+        &self,
+        kid: &str,
+        clock: &dyn Clock,
+        entropy: &Arc<dyn Entropy>,
+    ) -> Result<Value, StartError> {
+        let Opened { keys, revocations, audit, decision, now } = self.open(clock, entropy).await?;
+        let revoked = exchange::revoke_key(kid, &decision, &keys, &revocations, &audit, now).await?;
+        Ok(describe_key(&revoked, revoked.state(now)))
+    }
+
+    /// What the audit log's checkpoints are verified with.
+    ///
+    /// # Errors
+    /// [`StartError::Keys`] names the file.
+    pub fn checkpoint_keys(&self) -> Result<KeySet, StartError> {
+        let jwks = Keys::checkpoint_keys(&self.config.signing.directory).map_err(KeyError::from)?;
+        let keys = KeySet::from_jwks(jwks.as_bytes(), KeyUse::Signature, &countersign_verify::SIGNING_ALGORITHMS);
+        let directory = self.config.signing.directory.clone();
+        keys.map(|(keys, _)| keys).map_err(|fault| StartError::Kept(directory, fault.to_string()))
+    }
+
+    /// Where the audit chain stands according to the store, whether a broker runs or not.
+    ///
+    /// # Errors
+    /// [`StartError::Store`].
+    pub fn audit_head(&self) -> Result<Option<ChainHead>, StartError> {
+        Embedded::audit_head(&self.config.store).map_err(|fault| StartError::Store(self.config.store.clone(), fault))
+    }
+
+    /// What stands for `token` in the audit log.
+    ///
+    /// # Errors
+    /// [`StartError::Kept`] when its key cannot be read.
+    pub fn digest(&self, token: &str, entropy: &dyn Entropy) -> Result<String, StartError> {
+        Ok(digest_key(&self.config.store, entropy)?.digest(token))
+    }
+}

@@ -1,0 +1,244 @@
+//! From entries of the configuration to the parts of a broker.
+
+use super::{Installation, StartError, install_crypto};
+use crate::assertion::{Accept, FetchError, Fetcher, Issuer, IssuerKeys, Issuers, KeySource, Kind, Refresh};
+use crate::client::{CLIENT_ALGORITHMS, Client, Clients, Method};
+use crate::config::{self, ClientMethod, IssuerKind, KeyPlace};
+use crate::domain::{Clock, DigestKey, Entropy, Lifetime, NoEntropy, Target, Targets};
+use crate::exchange::Snapshot;
+use crate::policy::Policy;
+use crate::signing::Rotation;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+impl Installation {
+    /// The configured targets.
+    #[must_use]
+    pub fn targets(&self) -> Targets {
+        let mut targets = Targets::default();
+        for target in &self.config.targets {
+            let config::Target {
+                audience,
+                resources,
+                scopes,
+                max_lifetime,
+                algorithm,
+                client_required,
+                owner,
+                environment,
+                sensitivity,
+            } = target.clone();
+            let target =
+                Target { audience, scopes, max_lifetime, algorithm, client_required, owner, environment, sensitivity };
+            // The configuration has refused a name that is taken.
+            let _ = targets.register(target, &resources);
+        }
+        targets
+    }
+
+    /// The configured clients. Keys of those that sign are not read yet.
+    ///
+    /// # Errors
+    /// [`StartError::Client`] when they cannot be fetched at all.
+    pub fn clients(&self, clock: &Arc<dyn Clock>) -> Result<Clients, StartError> {
+        install_crypto();
+        let (mut fetchers, mut clients) = (Fetchers::default(), Clients::default());
+        for config::Client { id, method, introspects } in self.config.clients.clone() {
+            let method = match method {
+                ClientMethod::SecretBasic(digest) => Method::SecretBasic(digest),
+                ClientMethod::SecretPost(digest) => Method::SecretPost(digest),
+                ClientMethod::Federated { issuer, subject } => Method::Federated { issuer, subject },
+                ClientMethod::PrivateKeyJwt(place) => {
+                    let source = fetchers.source(&place, "", false, None);
+                    let source = source.map_err(|fault| StartError::Client(id.to_string(), fault.to_string()))?;
+                    let algorithms = CLIENT_ALGORITHMS.to_vec();
+                    let keys = IssuerKeys::new(source, algorithms, self.refresh(), Arc::clone(clock));
+                    Method::PrivateKeyJwt(Arc::new(keys))
+                }
+            };
+            clients.add(Client { id, method, introspects });
+        }
+        Ok(clients)
+    }
+
+    /// The configured issuers. Their keys are not read yet, but for those that `before` had already, under the same entry.
+    ///
+    /// # Errors
+    /// [`StartError::Issuer`] when the certificates to trust cannot be read.
+    pub fn issuers(&self, clock: &Arc<dyn Clock>, before: Option<(&Self, &Issuers)>) -> Result<Issuers, StartError> {
+        install_crypto();
+        let (mut fetchers, mut issuers) = (Fetchers::default(), Issuers::default());
+        for entry in &self.config.issuers {
+            let wrong = |fault| StartError::Issuer(entry.name.to_string(), fault);
+            let held = before
+                .filter(|(old, _)| old.config.issuers.contains(entry) && old.config.refresh == self.config.refresh);
+            let held = held.and_then(|(_, issuers)| issuers.iter().find(|issuer| issuer.name == entry.name));
+            let keys = match held {
+                Some(issuer) => Arc::clone(&issuer.keys),
+                None => {
+                    let source = fetchers.source_of(entry).map_err(wrong)?;
+                    Arc::new(IssuerKeys::new(source, entry.algorithms.clone(), self.refresh(), Arc::clone(clock)))
+                }
+            };
+            issuers.add(Arc::new(issuer(entry.clone(), keys)));
+        }
+        Ok(issuers)
+    }
+
+    fn refresh(&self) -> Refresh {
+        let config::Refresh { every, max_stale, cooldown } = self.config.refresh;
+        Refresh { every, max_stale, cooldown }
+    }
+
+    /// Which keys there have to be.
+    pub(super) fn rotation(&self) -> Rotation {
+        let mut algorithms = vec![self.config.signing.algorithm];
+        for target in &self.config.targets {
+            if !algorithms.contains(&target.algorithm) {
+                algorithms.push(target.algorithm);
+            }
+        }
+        let longest = self.config.targets.iter().map(|target| target.max_lifetime).max();
+        let every = Some(self.config.signing.rotate_every);
+        Rotation { every, algorithms, longest: longest.unwrap_or(Lifetime::SECOND) }
+    }
+
+    /// Everything that a reload replaces, with pinned keys read.
+    ///
+    /// # Errors
+    /// [`StartError`] for the first part that cannot be used.
+    pub(super) async fn snapshot(
+        &self,
+        clock: &Arc<dyn Clock>,
+        before: Option<(&Self, &Issuers)>,
+    ) -> Result<Snapshot, StartError> {
+        let policy = Policy::load(&self.config.policies)?;
+        let (issuers, clients) = (self.issuers(clock, before)?, self.clients(clock)?);
+        for issuer in issuers.iter().filter(|issuer| !issuer.keys.source().is_remote()) {
+            let wrong = |fault| StartError::IssuerKeys(issuer.name.to_string(), fault);
+            issuer.keys.refresh().await.map_err(wrong)?;
+        }
+        for keys in clients.keys().filter(|keys| !keys.source().is_remote()) {
+            let wrong = |fault| StartError::ClientKeys(keys.source().describe(), fault);
+            keys.refresh().await.map_err(wrong)?;
+        }
+        Ok(Snapshot { issuers, targets: self.targets(), clients, policy })
+    }
+}
+
+fn issuer(entry: config::Issuer, keys: Arc<IssuerKeys>) -> Issuer {
+    let kind = match entry.kind {
+        IssuerKind::Oidc { issuer, tags, .. } => Kind::Oidc { issuer, tags },
+        IssuerKind::GitHubActions { issuer, .. } => Kind::GitHubActions { issuer },
+        IssuerKind::Spiffe { trust_domain, .. } => Kind::Spiffe { trust_domain },
+    };
+    Issuer {
+        name: entry.name,
+        kind,
+        audiences: entry.audiences,
+        accept: Accept::new(entry.accept),
+        algorithms: entry.algorithms,
+        max_lifetime: entry.max_lifetime,
+        single_use: entry.single_use,
+        client_required: entry.client_required,
+        workload: entry.workload,
+        owner: entry.owner,
+        environment: entry.environment,
+        keys,
+    }
+}
+
+/// HTTP clients, shared by the issuers that have the same settings.
+#[derive(Default)]
+struct Fetchers {
+    public: Option<Fetcher>,
+    private: Option<Fetcher>,
+}
+
+impl Fetchers {
+    fn source_of(&mut self, entry: &config::Issuer) -> Result<KeySource, FetchError> {
+        match &entry.kind {
+            IssuerKind::Spiffe { bundle_file, .. } => Ok(KeySource::Bundle(bundle_file.clone())),
+            IssuerKind::Oidc { issuer, keys, .. } | IssuerKind::GitHubActions { issuer, keys } => {
+                self.source(keys, issuer, entry.allow_private_addresses, entry.ca_file.as_deref())
+            }
+        }
+    }
+
+    fn source(
+        &mut self,
+        place: &KeyPlace,
+        iss: &str,
+        private: bool,
+        ca: Option<&Path>,
+    ) -> Result<KeySource, FetchError> {
+        Ok(match place {
+            KeyPlace::File(path) => KeySource::File(path.clone()),
+            KeyPlace::Url(url) => KeySource::Url(self.fetcher(private, ca)?, url.clone()),
+            KeyPlace::Discovery => KeySource::Discovery(self.fetcher(private, ca)?, iss.to_owned()),
+        })
+    }
+
+    fn fetcher(&mut self, private: bool, ca: Option<&Path>) -> Result<Fetcher, FetchError> {
+        if let Some(ca) = ca {
+            return Fetcher::new(private, Some(ca));
+        }
+        let shared = if private { &mut self.private } else { &mut self.public };
+        match shared {
+            Some(fetcher) => Ok(fetcher.clone()),
+            None => Ok(shared.insert(Fetcher::new(private, None)?).clone()),
+        }
+    }
+}
+
+/// The name of this replica, made once and kept beside its store: decision ids begin with it.
+pub(super) fn replica(store: &Path, entropy: &dyn Entropy) -> Result<String, StartError> {
+    let path = store.join("replica");
+    let name = read_or_make(&path, || {
+        let mut random = [0; 6];
+        entropy.fill(&mut random)?;
+        Ok(URL_SAFE_NO_PAD.encode(random).chars().take(6).collect::<String>().into_bytes())
+    })?;
+    let letters = |name: &String| {
+        name.len() == 6 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    String::from_utf8(name).ok().filter(letters).ok_or_else(|| {
+        StartError::Kept(path, "it holds no name of six letters, digits, `-` or `_`; remove it".to_owned())
+    })
+}
+
+/// The key of the digests that stand for tokens in the audit log, made once and kept beside the store.
+pub(super) fn digest_key(store: &Path, entropy: &dyn Entropy) -> Result<DigestKey, StartError> {
+    let path = store.join("digest.key");
+    let key = read_or_make(&path, || {
+        let mut random = [0; 32];
+        entropy.fill(&mut random)?;
+        Ok(random.to_vec())
+    })?;
+    let key: Result<[u8; 32], _> = key.try_into();
+    key.map(|key| DigestKey::new(&key)).map_err(|_| {
+        StartError::Kept(path, "it does not hold 32 bytes; put it back from a backup, or remove it".to_owned())
+    })
+}
+
+fn read_or_make(path: &PathBuf, make: impl FnOnce() -> Result<Vec<u8>, NoEntropy>) -> Result<Vec<u8>, StartError> {
+    let fault = |fault: io::Error| StartError::Kept(path.clone(), fault.to_string());
+    match fs::read(path) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+            let made = make()?;
+            let unfinished = path.with_extension("unfinished");
+            let mut options = OpenOptions::new();
+            let mut file =
+                options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished).map_err(fault)?;
+            file.write_all(&made).and_then(|()| file.sync_all()).map_err(fault)?;
+            fs::rename(&unfinished, path).map_err(fault)?;
+            Ok(made)
+        }
+        read => read.map_err(fault),
+    }
+}

@@ -1,0 +1,215 @@
+//! A broker that serves: what runs beside it, what an operator asks of it, and how it takes over another configuration.
+
+use super::{Installation, StartError};
+use crate::control::{self, Command, Commands, Control, Reply};
+use crate::domain::{Clock, KeyRecord, KeyState, Purpose, TokenId};
+use crate::exchange::{Broker, Operator, Snapshot};
+use crate::http::{self, Certificate, Limits, Serving};
+use crate::signing::KeyError;
+use serde_json::{Value, json};
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// How often the broker does what is due.
+const TEND: Duration = Duration::from_secs(1);
+
+/// A broker that listens, and does not serve yet.
+pub struct Listening {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    pub(super) public: TcpListener,
+    pub(super) management: Option<TcpListener>,
+    pub(super) control: Control,
+    pub(super) certificate: Option<Arc<Certificate>>,
+    pub(super) limits: Limits,
+    pub(super) installation: Installation,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Listening {
+    /// The address of the public listener.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.public.local_addr().ok()
+    }
+
+    /// The address of the management listener.
+    #[must_use]
+    pub fn management_address(&self) -> Option<SocketAddr> {
+        self.management.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Serves until `stop` ends; then what is being worked on may end too, as long as `server.drain` says. Each item of
+    /// `reload` is a reload that somebody asked for.
+    ///
+    /// # Errors
+    /// When a listener fails.
+    pub async fn serve(
+        self,
+        stop: impl Future<Output = ()>,
+        mut reload: tokio::sync::mpsc::Receiver<()>,
+    ) -> io::Result<()> {
+        let Self { broker, public, management, control, certificate, limits, installation, clock } = self;
+        let server = installation.config.server.clone();
+        let running = Arc::new(Running {
+            broker: Arc::clone(&broker),
+            clock,
+            installation: tokio::sync::Mutex::new(installation),
+            refreshing: Mutex::default(),
+        });
+        running.keep_fresh(&broker.snapshot());
+        let mut beside = Vec::new();
+        if let Some(certificate) = &certificate {
+            beside.push(tokio::spawn(Arc::clone(certificate).keep_current()));
+        }
+        if let Some(listener) = management {
+            let management = http::management(&broker, listener)?;
+            beside.push(tokio::spawn(async move { drop(management.await) }));
+        }
+        beside.push(tokio::spawn(control::serve(control, Arc::clone(&running) as Arc<dyn Commands>)));
+        let tended = Arc::clone(&broker);
+        beside.push(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(TEND).await;
+                Operator(&tended).tend().await;
+            }
+        }));
+        let reloading = Arc::clone(&running);
+        beside.push(tokio::spawn(async move {
+            while reload.recv().await.is_some() {
+                let _ = reloading.reload().await;
+            }
+        }));
+        let drain = server.drain.seconds().try_into().unwrap_or(0);
+        let serving = Serving {
+            limits,
+            workers: server.workers,
+            drain,
+            tenant: server.tenant,
+            certificate: certificate.as_ref(),
+        };
+        let public = http::public(&broker, public, serving)?;
+        let handle = public.handle();
+        let serving = tokio::spawn(public);
+        stop.await;
+        http::stop(handle).await;
+        running.stop();
+        beside.iter().for_each(JoinHandle::abort);
+        let served = serving.await.map_err(io::Error::other)?;
+        Operator(&broker).seal();
+        served
+    }
+}
+
+struct Running {
+    broker: Arc<Broker>,
+    clock: Arc<dyn Clock>,
+    installation: tokio::sync::Mutex<Installation>,
+    /// What keeps the keys of issuers and clients fresh.
+    refreshing: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Running {
+    fn keep_fresh(&self, snapshot: &Snapshot) {
+        let issuers = snapshot.issuers.iter().map(|issuer| &issuer.keys);
+        let all = issuers.chain(snapshot.clients.keys());
+        let refreshing = all.map(|keys| tokio::spawn(Arc::clone(keys).keep_fresh())).collect();
+        let before =
+            std::mem::replace(&mut *self.refreshing.lock().unwrap_or_else(PoisonError::into_inner), refreshing);
+        before.iter().for_each(JoinHandle::abort);
+    }
+
+    fn stop(&self) {
+        self.refreshing.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(JoinHandle::abort);
+    }
+
+    /// Takes over configuration and policies as they are on disk now: whole, or not at all.
+    async fn reload(&self) -> Result<(), String> {
+        let mut installation = self.installation.lock().await;
+        let done = self.take_over(&mut installation).await;
+        match &done {
+            Ok(()) => tracing::info!("configuration and policies reloaded"),
+            Err(fault) => tracing::error!(%fault, "not reloaded; what was in force stays"),
+        }
+        Operator(&self.broker).reloaded(done.as_ref().err().map(String::as_str));
+        done
+    }
+
+    async fn take_over(&self, installation: &mut Installation) -> Result<(), String> {
+        let next = Installation::read(&installation.path).map_err(|problems| problems.to_string())?;
+        let fixed = installation.needs_restart(&next);
+        if !fixed.is_empty() {
+            return Err(format!("{} cannot change while the broker runs; restart it", fixed.join(", ")));
+        }
+        let before = self.broker.snapshot();
+        let fault = |fault: StartError| fault.to_string();
+        let snapshot = next.snapshot(&self.clock, Some((&*installation, &before.issuers))).await.map_err(fault)?;
+        let operator = Operator(&self.broker);
+        operator.install(snapshot, next.rotation()).await.map_err(|fault| fault.to_string())?;
+        self.keep_fresh(&self.broker.snapshot());
+        *installation = next;
+        Ok(())
+    }
+}
+
+impl Commands for Running {
+    fn obey(&self, command: Command) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
+        Box::pin(async move {
+            let operator = Operator(&self.broker);
+            match command {
+                Command::Revoke { jti } => match jti.parse::<TokenId>() {
+                    Ok(jti) => {
+                        let answer = operator.revoke_by_id(&jti).await;
+                        match answer.result {
+                            Ok(()) => Reply::Done { decision: answer.decision.to_string() },
+                            Err(fault) => Reply::Failed { message: fault.to_string() },
+                        }
+                    }
+                    Err(fault) => Reply::Failed { message: fault.to_string() },
+                },
+                Command::Keys {} => {
+                    let keys = operator.keys().await;
+                    Reply::Told(keys.iter().map(|(key, state)| describe_key(key, *state)).collect())
+                }
+                Command::RotateKey { purpose, algorithm } => match (Purpose::named(&purpose), algorithm.parse()) {
+                    (Some(purpose), Ok(algorithm)) => self.told(operator.rotate(purpose, algorithm).await),
+                    _ => Reply::Failed { message: "no such purpose or algorithm".to_owned() },
+                },
+                Command::RevokeKey { kid } => self.told(operator.revoke_key(&kid).await),
+                Command::Reload {} => match self.reload().await {
+                    Ok(()) => Reply::Told(json!({"reloaded": true})),
+                    Err(message) => Reply::Failed { message },
+                },
+            }
+        })
+    }
+}
+
+impl Running {
+    fn told(&self, key: Result<KeyRecord, KeyError>) -> Reply {
+        match key {
+            Ok(key) => Reply::Told(describe_key(&key, key.state(self.clock.now()))),
+            Err(fault) => Reply::Failed { message: fault.to_string() },
+        }
+    }
+}
+
+/// A key for people and programs: no secret.
+pub(super) fn describe_key(key: &KeyRecord, state: KeyState) -> Value {
+    json!({
+        "kid": key.kid,
+        "purpose": key.purpose.name(),
+        "algorithm": key.algorithm.name(),
+        "state": state.name(),
+        "published": key.published.to_string(),
+        "signs_from": key.signs_from.to_string(),
+        "signs_until": key.signs_until.map(|until| until.to_string()),
+        "gone": key.gone().map(|gone| gone.to_string()),
+        "revoked": key.revoked.map(|at| at.to_string()),
+    })
+}

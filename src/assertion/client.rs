@@ -1,0 +1,80 @@
+//! Assertions by which a client says who it is (RFC 7523 §2.2 and §3; its successor's rules, rfc7523bis): signed by the
+//! client itself, or by an issuer that is configured.
+
+use super::claims::{self, times};
+use super::verify::MARK_MARGIN;
+use super::{AssertionError, ClientAssertion, FirstUse, IssuerKeys, SubjectToken, Untrusted, Verified};
+use crate::audit::Trail;
+use crate::domain::{Digest, Lifetime, Timestamp};
+use countersign_verify::jws::Compact;
+use serde_json::Value;
+use std::marker::PhantomData;
+
+/// The longest life of an assertion that a client signs itself, in seconds: what libraries make by default is an hour.
+const MAX_LIFETIME: u32 = 3_600;
+
+impl Untrusted<ClientAssertion> {
+    /// Who it says that it is from, to know whose keys to try: nothing of it is believed.
+    #[must_use]
+    pub fn names_client(&self) -> Option<String> {
+        let compact = Compact::parse(&self.text).ok()?;
+        let routing = compact.routing();
+        routing.issuer.filter(|issuer| routing.subject == Some(*issuer)).map(str::to_owned)
+    }
+
+    /// Verifies an assertion that the client `id` signed itself for us, who are `us`. What comes back has to be claimed
+    /// before it counts: it can be used once.
+    ///
+    /// # Errors
+    /// [`AssertionError`] names the first check that failed.
+    pub async fn verify_own(
+        &self,
+        id: &str,
+        keys: &IssuerKeys,
+        us: &str,
+        now: Timestamp,
+        trail: &mut Trail,
+    ) -> Result<FirstUse, AssertionError> {
+        let compact = Compact::parse(&self.text)?;
+        let header = compact.header().clone();
+        let keys = keys.current(header.key_id.as_deref(), header.algorithm, now).await.map_err(AssertionError::Keys)?;
+        let key = keys.find(header.key_id.as_deref(), header.algorithm)?;
+        let verified = compact.verify(key);
+        trail.check("client signature", verified.is_ok(), || "verifies by a key of the client", || id.to_owned());
+        let payload = verified.map_err(|_| AssertionError::Signature)?;
+        let members = payload.members();
+        // Absent, `JWT`, or the type of its own; another one is a token for something else (RFC 8725 §3.11).
+        let fits = matches!(header.media_type.as_deref(), None | Some("jwt" | "client-authentication+jwt"));
+        trail.check(
+            "client typ",
+            fits,
+            || "absent, JWT or client-authentication+jwt",
+            || header.media_type.clone().unwrap_or_else(|| "absent".to_owned()),
+        );
+        if !fits {
+            return Err(AssertionError::Type);
+        }
+        let says = |name: &str| members.get(name).and_then(Value::as_str) == Some(id);
+        let same = says("iss") && says("sub");
+        trail.check("client iss, sub", same, || format!("both {id}"), || "compared".to_owned());
+        if !same {
+            return Err(AssertionError::Claim("iss"));
+        }
+        // Our issuer identifier and nothing else: never the endpoint's URL, never one of several (rfc7523bis §4).
+        claims::audience(members, &[us.to_owned()], trail)?;
+        let cap = Lifetime::new(MAX_LIFETIME).ok_or(AssertionError::Lifetime)?;
+        let expires = times(members, cap, now, trail)?;
+        let jti = claims::text(members, "jti")?.ok_or(AssertionError::Claim("jti"))?;
+        Ok(FirstUse { key: Digest::of("client jti", &[id, jti]), until: expires.plus(MARK_MARGIN) })
+    }
+}
+
+impl Verified<ClientAssertion> {
+    /// The workload that the assertion is about, as the subject of an exchange: it asks for itself.
+    #[must_use]
+    pub fn into_subject(self, trail: &mut Trail) -> Verified<SubjectToken> {
+        let Self { workload, origin, expires, first_use, jti, client_required, .. } = self;
+        trail.subject(&origin.iss, &origin.sub, jti.as_deref());
+        Verified { workload, origin, expires, first_use, jti, parent: None, client_required, role: PhantomData }
+    }
+}

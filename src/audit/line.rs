@@ -1,0 +1,141 @@
+//! One line of the log: an event, or a note that the log makes about itself, ended by its place in the chain.
+
+use super::event::{Event, OLDEST_VERSION, SCHEMA_VERSION};
+use crate::domain::{ChainHead, sha256};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The longest line that is read, in bytes.
+pub(super) const MAX_LINE: usize = 1024 * 1024;
+
+/// What the log notes about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Note {
+    /// Refusals of one second that were counted and not written: for each reason how many.
+    Counted(BTreeMap<String, u64>),
+    /// A signed [`Checkpoint`], as a compact JWS.
+    Checkpoint(String),
+    /// Segments that were as old as may be are gone, up to this head.
+    Pruned(String),
+    /// The store knew another head than the log had when the broker started: lines in between are lost.
+    Gap(String),
+}
+
+/// What a checkpoint says: everything before this line is as it was when it was signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// Whose log it is.
+    pub replica: String,
+    /// The head before this line.
+    pub head: String,
+    /// When it was signed, in seconds since 1970.
+    pub time: i64,
+}
+
+/// What a line holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// An event.
+    Event(Box<Event>),
+    /// A note, and when it was made.
+    Note(Note, i64),
+}
+
+/// A line with its place in the chain.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Line {
+    pub(super) content: Content,
+    pub(super) sequence: u64,
+    pub(super) previous: String,
+    pub(super) hash: String,
+}
+
+/// Where and how a log does not hold.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// It cannot be read.
+    #[error("`{0}` cannot be read: {1}")]
+    Io(PathBuf, std::io::Error),
+    /// A line is not an event.
+    #[error("`{0}` line {1} is not an event")]
+    NotAnEvent(String, u64),
+    /// A line is of another version of this format.
+    #[error("`{0}` line {1} is of version {2}, and this program reads versions {OLDEST_VERSION} to {SCHEMA_VERSION}")]
+    Version(String, u64, u64),
+    /// A line's hash is not the hash of what it says: it was edited.
+    #[error("`{0}` line {1} was edited: its hash does not match what it says")]
+    Edited(String, u64),
+    /// A line does not follow the one before it: lines are missing, were added or were reordered.
+    #[error("`{0}` line {1} does not follow the line before it: a line was deleted, added or moved")]
+    Unchained(String, u64),
+    /// A checkpoint's signature does not verify, or it is about something else.
+    #[error("`{0}` line {1} is a checkpoint that does not hold: {2}")]
+    Checkpoint(String, u64, &'static str),
+    /// The oldest segments are gone, and no note of the log says that they were too old.
+    #[error("`{0}` does not begin the log: the segments before it were removed, and not by the broker")]
+    Beginning(String),
+    /// A head that was kept elsewhere is not in the log.
+    #[error("the log does not have the head {0}: lines were cut off its end, or it was written anew")]
+    Head(String),
+}
+
+/// Where a line stands, for people.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) segment: &'a str,
+    pub(super) number: u64,
+}
+
+impl Place<'_> {
+    fn not_an_event(self) -> Broken {
+        Broken::NotAnEvent(self.segment.to_owned(), self.number)
+    }
+}
+
+/// Ends `line`, the JSON of an event or a note, with its place in the chain, and gives the head after it.
+pub(super) fn chain(line: &mut Vec<u8>, head: &ChainHead, sequence: u64) -> ChainHead {
+    line.pop();
+    line.extend_from_slice(format!(",\"v\":{SCHEMA_VERSION},\"seq\":{sequence},\"prev\":\"{}\"", head.hash).as_bytes());
+    let hash = hash(line);
+    line.extend_from_slice(format!(",\"hash\":\"{hash}\"}}\n").as_bytes());
+    ChainHead { next: sequence + 1, hash }
+}
+
+fn hash(line: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().map_or('0', char::from);
+    sha256(&[line]).into_iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// Reads a whole line, without its line feed, and checks that its hash is the hash of what it says.
+pub(super) fn read(line: &[u8], place: Place<'_>) -> Result<Line, Broken> {
+    let wrong = || place.not_an_event();
+    let mut members = countersign_verify::json::object(line).map_err(|_| wrong())?;
+    let version = members.remove("v").and_then(|version| version.as_u64()).ok_or_else(wrong)?;
+    if !(u64::from(OLDEST_VERSION)..=u64::from(SCHEMA_VERSION)).contains(&version) {
+        return Err(Broken::Version(place.segment.to_owned(), place.number, version));
+    }
+    let sequence = members.remove("seq").and_then(|sequence| sequence.as_u64()).ok_or_else(wrong)?;
+    let mut text = |name: &str| match members.remove(name) {
+        Some(Value::String(text)) => Ok(text),
+        _ => Err(wrong()),
+    };
+    let (previous, claimed) = (text("prev")?, text("hash")?);
+    let content = match members.remove("note") {
+        Some(note) => {
+            let time = members.get("time").and_then(Value::as_i64).ok_or_else(wrong)?;
+            Content::Note(serde_json::from_value(note).map_err(|_| wrong())?, time)
+        }
+        None => Content::Event(Box::new(serde_json::from_value(Value::Object(members)).map_err(|_| wrong())?)),
+    };
+    let edited = || Broken::Edited(place.segment.to_owned(), place.number);
+    let covered = line.strip_suffix(format!(",\"hash\":\"{claimed}\"}}").as_bytes()).ok_or_else(edited)?;
+    if hash(covered) != claimed {
+        return Err(edited());
+    }
+    Ok(Line { content, sequence, previous, hash: claimed })
+}

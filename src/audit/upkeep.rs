@@ -1,0 +1,140 @@
+//! What the log needs from time to time: sealed segments, room to grow, an eye on the disk, and an end for what is too old.
+
+use super::line::Note;
+use super::log::{AuditError, AuditLog, Writer, file_at};
+use super::segment::{self, Segment};
+use crate::append::{Ahead, Appender};
+use crate::domain::Timestamp;
+use rustix::fs::statvfs;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::Ordering;
+
+/// How far the file grows ahead of what is written, in bytes: some two seconds of events.
+const AHEAD: u64 = 4 * 1024 * 1024;
+/// How long a log may go without a checkpoint while something is written, in seconds.
+const CHECKPOINT_EVERY: i64 = 60;
+
+impl AuditLog {
+    /// Does what is due each second: counted refusals are written, a full or finished segment is sealed, the file grows
+    /// ahead, what is older than may be kept goes, and a log that somebody removed is put back.
+    ///
+    /// # Errors
+    /// [`AuditError`]; the log goes on as it was, and the next second tries again.
+    pub fn tend(&self, now: Timestamp) -> Result<(), AuditError> {
+        self.look_at_disk();
+        let ahead = {
+            let mut writer = self.writer();
+            if writer.second != now.seconds() {
+                self.write_counted(&mut writer)?;
+            }
+            self.put_back(&mut writer)?;
+            let ended = writer.file.length() >= self.keeping.segment
+                || writer.day.is_some_and(|day| day != now.seconds() / super::log::DAY);
+            if ended {
+                self.begin_segment(&mut writer, now)?;
+            } else if now.since(writer.sealed.0) >= CHECKPOINT_EVERY && writer.head.next > writer.sealed.1 {
+                self.checkpoint(&mut writer, now)?;
+            }
+            writer.file.ahead(AHEAD)
+        };
+        self.grow(&ahead);
+        self.prune(now)
+    }
+
+    fn begin_segment(&self, writer: &mut Writer, now: Timestamp) -> Result<(), AuditError> {
+        self.checkpoint(writer, now)?;
+        let next = Segment::new(&self.directory, writer.segment.number + 1);
+        let file = file_at(&next.path).and_then(|file| Appender::new(file, 0)).map_err(|fault| self.fault(fault))?;
+        let sealed = std::mem::replace(&mut writer.file, file);
+        (writer.segment, writer.day) = (next, Some(now.seconds() / super::log::DAY));
+        sealed
+            .file()
+            .sync_all()
+            .and_then(|()| File::open(&self.directory)?.sync_all())
+            .map_err(|fault| self.fault(fault))
+    }
+
+    /// Somebody who removes or replaces the file must not make the broker write into nothing.
+    fn put_back(&self, writer: &mut Writer) -> Result<(), AuditError> {
+        let own = writer.file.file().metadata().map_err(|fault| self.fault(fault))?;
+        let there = fs::metadata(&writer.segment.path);
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())) {
+            return Ok(());
+        }
+        tracing::error!(segment = %writer.segment.path.display(), "the audit log was removed or replaced, and is put back");
+        let put_back = || {
+            let aside = writer.segment.path.with_extension("replaced");
+            if writer.segment.path.exists() {
+                fs::rename(&writer.segment.path, aside)?;
+            }
+            let (length, copy) = (writer.file.length(), file_at(&writer.segment.path)?);
+            io::copy(&mut io::Read::take(Whole { file: writer.file.file(), at: 0 }, length), &mut &copy)?;
+            copy.sync_all()?;
+            Appender::new(copy, length)
+        };
+        let file = put_back().map_err(|fault| self.fault(fault))?;
+        writer.file = file;
+        Ok(())
+    }
+
+    fn grow(&self, ahead: &Ahead) {
+        if !self.tight.load(Ordering::Relaxed)
+            && let Err(fault) = ahead.grow()
+        {
+            tracing::warn!(%fault, "the audit log does not grow ahead");
+        }
+    }
+
+    pub(super) fn look_at_disk(&self) {
+        if let Ok(disk) = statvfs(&self.directory) {
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            self.free.store(free, Ordering::Relaxed);
+            let tight = free < self.keeping.reserve;
+            if tight && !self.tight.swap(tight, Ordering::Relaxed) {
+                tracing::error!(
+                    free,
+                    "the disk of the audit log is nearly full: refusals of what nobody vouched for are only counted"
+                );
+            }
+            self.tight.store(tight, Ordering::Relaxed);
+        }
+    }
+
+    /// Removes the oldest segments whose last line is older than may be kept, and says so in the log first.
+    fn prune(&self, now: Timestamp) -> Result<(), AuditError> {
+        let Some(retention) = self.keeping.retention else { return Ok(()) };
+        let current = self.writer().segment.number;
+        let mut gone = Vec::new();
+        for segment in segment::list(&self.directory)?.into_iter().filter(|segment| segment.number < current) {
+            let tail = segment::tail(&segment)?;
+            let last = tail.last.as_ref().and_then(|line| Timestamp::new(line.content.time()));
+            match (last, tail.head()) {
+                (Some(last), Some(head)) if now.since(last) > retention.seconds() => gone.push((segment, head)),
+                _ => break,
+            }
+        }
+        let Some((_, head)) = gone.last() else { return Ok(()) };
+        let note = Note::Pruned(head.to_string());
+        self.note(&mut self.writer(), &note, now)?;
+        for (segment, _) in gone {
+            fs::remove_file(&segment.path).map_err(|fault| self.fault(fault))?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file from its beginning without moving where others read it.
+struct Whole<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl io::Read for Whole<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = std::os::unix::fs::FileExt::read_at(self.file, bytes, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}

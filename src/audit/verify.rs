@@ -1,0 +1,182 @@
+//! Whether a log holds, where it does not, and the event of one decision.
+//!
+//! The chain finds an edit, a deletion and a reordering. A checkpoint, which is signed, finds a chain that somebody wrote
+//! anew. The head that the store keeps, or one that an operator kept, finds lines that were cut off the end.
+
+use super::event::Event;
+use super::line::{self, Broken, Checkpoint, Content, Line, Note, Place};
+use super::segment::{self, Segment};
+use crate::domain::ChainHead;
+use countersign_verify::jws::Compact;
+use countersign_verify::key::KeySet;
+use std::path::Path;
+
+/// A log that holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Where it stands.
+    pub head: ChainHead,
+    /// How many lines it has, notes too.
+    pub lines: u64,
+    /// How many of them are events.
+    pub events: u64,
+    /// How many segments it has.
+    pub segments: usize,
+    /// Checkpoints whose signature holds.
+    pub checkpoints: u64,
+    /// The number of the line up to which a checkpoint vouches for all of it.
+    pub signed: u64,
+    /// Places where lines are lost: numbers of the notes that say so.
+    pub gaps: Vec<u64>,
+    /// Refusals that were counted and not written.
+    pub counted: u64,
+    /// Bytes after the last whole line: a crash in the middle of a write.
+    pub torn: u64,
+}
+
+/// Walks the chain in `directory` from its first line to its last. Checkpoints are verified with `keys`, where they are
+/// given; a head that was kept elsewhere has to be in it.
+///
+/// # Errors
+/// [`Broken`] names the first line that does not hold, counted from 1 in its segment.
+pub fn verify(directory: &Path, keys: Option<&KeySet>, kept: Option<&ChainHead>) -> Result<Report, Broken> {
+    let segments = segment::list(directory)?;
+    let mut walk = Walk::new(keys, kept);
+    for segment in &segments {
+        segment::walk(segment, |place, line, whole| {
+            if !whole {
+                walk.report.torn = line.len() as u64;
+                return Ok(true);
+            }
+            walk.follow(line::read(line, place)?, place)?;
+            Ok(true)
+        })?;
+    }
+    walk.end(segments.first(), segments.len())
+}
+
+struct Walk<'a> {
+    keys: Option<&'a KeySet>,
+    kept: Option<&'a ChainHead>,
+    found: bool,
+    /// The head before the first line that is there, where that is not the first line of all.
+    missing: Option<ChainHead>,
+    report: Report,
+}
+
+impl<'a> Walk<'a> {
+    fn new(keys: Option<&'a KeySet>, kept: Option<&'a ChainHead>) -> Self {
+        let report = Report {
+            head: ChainHead::genesis(),
+            lines: 0,
+            events: 0,
+            segments: 0,
+            checkpoints: 0,
+            signed: 0,
+            gaps: Vec::new(),
+            counted: 0,
+            torn: 0,
+        };
+        let found = kept.is_none_or(|kept| *kept == report.head);
+        Self { keys, kept, found, missing: None, report }
+    }
+
+    fn follow(&mut self, line: Line, place: Place<'_>) -> Result<(), Broken> {
+        let unchained = || Broken::Unchained(place.segment.to_owned(), place.number);
+        let begins = self.report.lines == 0 && line.sequence > 0;
+        if begins {
+            let before = ChainHead { next: line.sequence, hash: line.previous.clone() };
+            self.found |= self.kept == Some(&before);
+            self.report.head = before.clone();
+            self.missing = Some(before);
+        }
+        let jumps = matches!(line.content, Content::Note(Note::Gap(_), _)) && line.sequence >= self.report.head.next;
+        if line.previous != self.report.head.hash || (line.sequence != self.report.head.next && !jumps) {
+            return Err(unchained());
+        }
+        match &line.content {
+            Content::Event(_) => self.report.events += 1,
+            Content::Note(Note::Counted(reasons), _) => self.report.counted += reasons.values().sum::<u64>(),
+            Content::Note(Note::Gap(_), _) => self.report.gaps.push(line.sequence),
+            Content::Note(Note::Pruned(head), _) => {
+                if self.missing.as_ref().is_some_and(|missing| missing.to_string() == *head) {
+                    self.missing = None;
+                }
+            }
+            Content::Note(Note::Checkpoint(signed), _) => self.checkpoint(signed, &line, place)?,
+        }
+        self.report.lines += 1;
+        self.report.head = ChainHead { next: line.sequence + 1, hash: line.hash };
+        self.found |= self.kept == Some(&self.report.head);
+        Ok(())
+    }
+
+    /// One by a key that is not known here proves nothing, and breaks nothing: a later one may.
+    fn checkpoint(&mut self, signed: &str, line: &Line, place: Place<'_>) -> Result<(), Broken> {
+        let Some(keys) = self.keys else { return Ok(()) };
+        let broken = |what| Broken::Checkpoint(place.segment.to_owned(), place.number, what);
+        let compact = Compact::parse(signed).map_err(|_| broken("it is no signed checkpoint"))?;
+        if compact.header().media_type.as_deref() != Some("audit-checkpoint+jws") {
+            return Err(broken("it is signed as something else"));
+        }
+        let Ok(key) = keys.find(compact.header().key_id.as_deref(), compact.header().algorithm) else { return Ok(()) };
+        let payload = compact.verify(key).map_err(|_| broken("its signature does not verify"))?;
+        let checkpoint: Checkpoint = serde_json::from_value(serde_json::Value::Object(payload.into_members()))
+            .map_err(|_| broken("it is no checkpoint of a log"))?;
+        if checkpoint.head != self.report.head.to_string() {
+            return Err(broken("it was signed for another place in the log"));
+        }
+        self.report.checkpoints += 1;
+        self.report.signed = line.sequence + 1;
+        Ok(())
+    }
+
+    fn end(mut self, first: Option<&Segment>, segments: usize) -> Result<Report, Broken> {
+        if let (Some(_), Some(first)) = (&self.missing, first) {
+            return Err(Broken::Beginning(first.name()));
+        }
+        match self.kept {
+            Some(kept) if !self.found => Err(Broken::Head(kept.to_string())),
+            _ => {
+                self.report.segments = segments;
+                Ok(self.report)
+            }
+        }
+    }
+}
+
+/// The event of `decision`, if the log in `directory` has one. The newest segment is looked through first.
+///
+/// # Errors
+/// [`Broken`] when the log cannot be read or the line is not an event.
+pub fn find(directory: &Path, decision: &str) -> Result<Option<Event>, Broken> {
+    let needle = format!("\"decision\":\"{decision}\"");
+    let mut found = None;
+    for segment in segment::list(directory)?.iter().rev() {
+        segment::walk(segment, |place, line, whole| {
+            if !whole || !line.windows(needle.len()).any(|window| window == needle.as_bytes()) {
+                return Ok(true);
+            }
+            if let Content::Event(event) = line::read(line, place)?.content {
+                found = Some(*event);
+            }
+            Ok(found.is_none())
+        })?;
+        if found.is_some() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the log has the line that `head` stands behind.
+pub(super) fn has(segments: &[Segment], head: &ChainHead) -> Result<bool, Broken> {
+    let needle = format!("\"hash\":\"{}\"}}", head.hash);
+    for segment in segments.iter().rev() {
+        let whole = segment::walk(segment, |_, line, whole| Ok(!(whole && line.ends_with(needle.as_bytes()))))?;
+        if !whole {
+            return Ok(true);
+        }
+    }
+    Ok(*head == ChainHead::genesis())
+}

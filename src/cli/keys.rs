@@ -1,0 +1,125 @@
+//! `countersign keys`: the broker's own keys, by the control socket of the broker that runs, or in its store where none
+//! does.
+
+use super::output::{BOLD, GOOD, Output, table};
+use super::{Failure, installation};
+use crate::app::Installation;
+use crate::control::{self, Command, ControlError, Reply};
+use crate::domain::{Entropy, Purpose, SystemClock, SystemEntropy};
+use clap::{Subcommand, ValueEnum};
+use countersign_verify::key::Algorithm;
+use serde_json::Value;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Look after the broker's signing keys.
+#[derive(Debug, Subcommand)]
+pub(super) enum Keys {
+    /// Show every key, its state and its dates.
+    List,
+    /// Make a successor: published now, signing in six minutes, when everyone can have it.
+    Rotate {
+        /// What the key signs.
+        #[arg(long, value_enum, default_value = "tokens")]
+        purpose: For,
+        /// With what: ES256, EdDSA or RS256.
+        #[arg(long, default_value = "ES256", value_parser = signing_algorithm)]
+        algorithm: Algorithm,
+    },
+    /// Drop a compromised key at once, and end every token that it signed.
+    #[command(
+        after_help = "There is no way back: what the key signed is dead everywhere, and another key signs at once."
+    )]
+    Revoke {
+        /// The key's id, as `countersign keys list` shows it.
+        kid: String,
+    },
+}
+
+/// What a key signs.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum For {
+    /// Access tokens.
+    Tokens,
+    /// Checkpoints of the audit log.
+    Checkpoints,
+    /// Signed answers of introspection.
+    Introspection,
+}
+
+impl From<For> for Purpose {
+    fn from(purpose: For) -> Self {
+        match purpose {
+            For::Tokens => Self::Tokens,
+            For::Checkpoints => Self::Checkpoints,
+            For::Introspection => Self::Introspection,
+        }
+    }
+}
+
+fn signing_algorithm(name: &str) -> Result<Algorithm, String> {
+    let known = countersign_verify::SIGNING_ALGORITHMS;
+    let algorithm = name.parse().ok().filter(|algorithm| known.contains(algorithm));
+    algorithm.ok_or_else(|| format!("use one of {}", known.map(Algorithm::name).join(", ")))
+}
+
+const HEADING: [&str; 7] = ["key", "purpose", "algorithm", "state", "signs from", "signs until", "gone"];
+
+pub(super) fn run(arguments: &Keys, config: &Path, output: Output) -> Result<ExitCode, Failure> {
+    let installation = installation(config)?;
+    let command = match arguments {
+        Keys::List => Command::Keys {},
+        Keys::Rotate { purpose, algorithm } => Command::RotateKey {
+            purpose: Purpose::from(*purpose).name().to_owned(),
+            algorithm: algorithm.name().to_owned(),
+        },
+        Keys::Revoke { kid } => Command::RevokeKey { kid: kid.clone() },
+    };
+    let told = match control::ask(installation.control(), &command) {
+        Err(ControlError::NotRunning(_)) => offline(&installation, arguments)?,
+        Ok(Reply::Told(told)) => told,
+        Ok(Reply::Failed { message }) => return Err(Failure(message)),
+        Ok(Reply::Done { .. }) => return Err(Failure("the broker gave another answer than was asked for".to_owned())),
+        Err(fault) => return Err(fault.into()),
+    };
+    let text = |key: &Value, name: &str| key.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let line = match arguments {
+        Keys::List => {
+            let rows: Vec<Vec<String>> = told
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|key| {
+                    ["kid", "purpose", "algorithm", "state", "signs_from", "signs_until", "gone"]
+                        .map(|name| text(key, name))
+                        .to_vec()
+                })
+                .collect();
+            table(&HEADING, &rows)
+        }
+        Keys::Rotate { .. } => {
+            let (kid, from) = (text(&told, "kid"), text(&told, "signs_from"));
+            format!("{GOOD}published{GOOD:#} {BOLD}{kid}{BOLD:#}, which signs from {from}")
+        }
+        Keys::Revoke { .. } => {
+            let kid = text(&told, "kid");
+            format!("{GOOD}revoked{GOOD:#} {BOLD}{kid}{BOLD:#} and every token that it signed")
+        }
+    };
+    output.print(&line, &told);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn offline(installation: &Installation, arguments: &Keys) -> Result<Value, Failure> {
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    Ok(crate::http::block_on(async {
+        match arguments {
+            Keys::List => installation.list_keys(&SystemClock, &entropy).await,
+            Keys::Rotate { purpose, algorithm } => {
+                installation.rotate_key((*purpose).into(), *algorithm, &SystemClock, &entropy).await
+            }
+            Keys::Revoke { kid } => installation.revoke_key(kid, &SystemClock, &entropy).await,
+        }
+    })?)
+}

@@ -1,0 +1,142 @@
+//! The configuration as it is resolved, for people: every default filled in, every path whole, no secret.
+
+use super::{Client, ClientMethod, Config, Issuer, IssuerKind, KeyPlace, Target};
+use crate::domain::Audience;
+use serde_json::{Map, Value, json};
+
+pub(super) fn show(config: &Config) -> Value {
+    let Config { server, limits, store, signing, audit, policies, refresh, telemetry, issuers, targets, clients } =
+        config;
+    let tls = server.tls.as_ref().map(|tls| json!({"certificate": tls.certificate, "key": tls.key}));
+    without_nulls(json!({
+        "server": {
+            "issuer": server.issuer,
+            "listen": server.listen.to_string(),
+            "management": server.management.map(|address| address.to_string()),
+            "control": server.control,
+            "workers": server.workers,
+            "drain": server.drain.to_string(),
+            "tenant": server.tenant,
+            "tls": tls,
+            "limits": {
+                "body_bytes": limits.body,
+                "head_bytes": limits.head,
+                "uri_bytes": limits.uri,
+                "head_timeout": limits.head_timeout.to_string(),
+                "body_timeout": limits.body_timeout.to_string(),
+                "in_flight": limits.in_flight,
+                "connections": limits.connections,
+            },
+        },
+        "store": {"kind": "embedded", "path": store},
+        "signing": {
+            "directory": signing.directory,
+            "algorithm": signing.algorithm.name(),
+            "rotate_every": signing.rotate_every.to_string(),
+        },
+        "audit": {
+            "path": audit.path,
+            "segment_bytes": audit.segment,
+            "retention": audit.retention.to_string(),
+            "refusals_per_second": audit.refusals,
+            "reserve_bytes": audit.reserve,
+        },
+        "policy": {"directory": policies},
+        "keys": {
+            "refresh_every": refresh.every.to_string(),
+            "max_stale": refresh.max_stale.to_string(),
+            "unknown_kid_cooldown": refresh.cooldown.to_string(),
+        },
+        "telemetry": telemetry.as_ref().map(|traces| json!({
+            "otlp_endpoint": traces.endpoint, "sample": traces.sample,
+        })),
+        "issuers": issuers.iter().map(issuer).collect::<Vec<_>>(),
+        "targets": targets.iter().map(target).collect::<Vec<_>>(),
+        "clients": clients.iter().map(client).collect::<Vec<_>>(),
+    }))
+}
+
+fn issuer(issuer: &Issuer) -> Value {
+    let mut shown = json!({
+        "name": issuer.name.to_string(),
+        "audiences": issuer.audiences,
+        "accept": Some(&issuer.accept).filter(|accept| !accept.is_empty()),
+        "algorithms": issuer.algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>(),
+        "max_lifetime": issuer.max_lifetime.to_string(),
+        "single_use": issuer.single_use,
+        "client": required(issuer.client_required),
+        "workload": issuer.workload.as_ref().map(ToString::to_string),
+        "allow_private_addresses": Some(true).filter(|_| issuer.allow_private_addresses),
+        "ca_file": issuer.ca_file,
+        "owner": issuer.owner,
+        "environment": issuer.environment,
+    });
+    let kind = match &issuer.kind {
+        IssuerKind::Oidc { issuer, keys, tags } => {
+            let tags = Some(tags).filter(|tags| !tags.is_empty());
+            with(json!({"kind": "oidc", "issuer": issuer, "tags": tags}), place(keys))
+        }
+        IssuerKind::GitHubActions { issuer, keys } => {
+            with(json!({"kind": "github-actions", "issuer": issuer}), place(keys))
+        }
+        IssuerKind::Spiffe { trust_domain, bundle_file } => {
+            json!({"kind": "spiffe", "trust_domain": trust_domain.to_string(), "bundle_file": bundle_file})
+        }
+    };
+    shown = with(kind, shown);
+    shown
+}
+
+fn target(target: &Target) -> Value {
+    json!({
+        "audience": target.audience.as_str(),
+        "resources": target.resources,
+        "scopes": target.scopes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "max_lifetime": target.max_lifetime.to_string(),
+        "algorithm": target.algorithm.name(),
+        "client": required(target.client_required),
+        "owner": target.owner,
+        "environment": target.environment,
+        "sensitivity": target.sensitivity,
+    })
+}
+
+fn client(client: &Client) -> Value {
+    let method = match &client.method {
+        ClientMethod::SecretBasic(_) => json!({"method": "client_secret_basic", "secret_digest": "(not shown)"}),
+        ClientMethod::SecretPost(_) => json!({"method": "client_secret_post", "secret_digest": "(not shown)"}),
+        ClientMethod::PrivateKeyJwt(keys) => with(json!({"method": "private_key_jwt"}), place(keys)),
+        ClientMethod::Federated { issuer, subject } => json!({"issuer": issuer.to_string(), "subject": subject}),
+    };
+    let introspects: Vec<&str> = client.introspects.iter().map(Audience::as_str).collect();
+    with(with(json!({"id": client.id.as_str()}), method), json!({"introspects": introspects}))
+}
+
+fn place(keys: &KeyPlace) -> Value {
+    match keys {
+        KeyPlace::Discovery => json!({}),
+        KeyPlace::Url(url) => json!({"jwks_uri": url}),
+        KeyPlace::File(path) => json!({"jwks_file": path}),
+    }
+}
+
+fn required(required: bool) -> Option<&'static str> {
+    required.then_some("required")
+}
+
+fn with(first: Value, second: Value) -> Value {
+    let members = |value| if let Value::Object(members) = value { members } else { Map::new() };
+    Value::Object(members(first).into_iter().chain(members(second)).collect())
+}
+
+/// TOML has no null: what is not there is left out.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let kept = members.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(kept.map(|(name, value)| (name, without_nulls(value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
+        other => other,
+    }
+}

@@ -1,0 +1,223 @@
+//! What an operator does to a running broker, by the control socket: each leaves an event, done or not. And what has to be
+//! done from time to time, whoever is there.
+
+use super::tokens::RECORD_MARGIN;
+use super::{Answer, Broker, Snapshot};
+use crate::audit::{AuditLog, Kind, Outcome, Refused, Trail};
+use crate::domain::{ChainHead, DecisionId, KeyRecord, KeyState, Lifetime, Purpose, Timestamp, TokenId};
+use crate::error::{Error, Unavailable};
+use crate::revocation::Revocations;
+use crate::signing::{KeyError, Keys, Rotation};
+use crate::store::StoreError;
+use crate::telemetry::Figures;
+use countersign_verify::key::Algorithm;
+use countersign_verify::revocation::Kind as Named;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// How long a record is kept whose token nobody showed, in seconds: as long as a lifetime can be configured.
+const UNSEEN: i64 = Lifetime::MAX_SECONDS;
+
+/// The broker, in the hands of its operator.
+pub struct Operator<'a>(pub &'a Broker);
+
+impl Operator<'_> {
+    /// Ends the token `jti`: it needs no token.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when it is not on disk: then ask again.
+    pub async fn revoke_by_id(&self, jti: &TokenId) -> Answer<()> {
+        let Self(broker) = self;
+        revoke_by_id(jti, broker.decision(), &broker.revocations, &broker.audit, broker.clock.now()).await
+    }
+
+    /// Makes a successor for a signing key.
+    ///
+    /// # Errors
+    /// [`KeyError`] when it cannot be made or recorded.
+    pub async fn rotate(&self, purpose: Purpose, algorithm: Algorithm) -> Result<KeyRecord, KeyError> {
+        let Self(broker) = self;
+        let now = broker.clock.now();
+        let mut trail = self.trail(Kind::Keys, now);
+        let made = broker.keys.rotate(purpose, algorithm, now).await;
+        match &made {
+            Ok(key) => trail.changed(format!("{purpose} {algorithm}: {} signs from {}", key.kid, key.signs_from)),
+            Err(fault) => trail.changed(format!("{purpose} {algorithm}: no successor: {fault}")),
+        }
+        let _ = trail.done(if made.is_ok() { Outcome::Granted } else { Outcome::Unavailable });
+        made
+    }
+
+    /// Drops a compromised key everywhere, and ends what it signed.
+    ///
+    /// # Errors
+    /// [`KeyError`] when that is not on disk for good: then ask again.
+    pub async fn revoke_key(&self, kid: &str) -> Result<KeyRecord, KeyError> {
+        let Self(broker) = self;
+        let decision = broker.decision();
+        revoke_key(kid, &decision, &broker.keys, &broker.revocations, &broker.audit, broker.clock.now()).await
+    }
+
+    /// Every key and its state.
+    pub async fn keys(&self) -> Vec<(KeyRecord, KeyState)> {
+        let now = self.0.clock.now();
+        self.0.keys.list().await.into_iter().map(|key| (key.clone(), key.state(now))).collect()
+    }
+
+    /// Serves by another snapshot from now on, with the keys that it needs.
+    ///
+    /// # Errors
+    /// [`KeyError`] when one of them cannot be made: then nothing changes.
+    pub async fn install(&self, snapshot: Snapshot, rotation: Rotation) -> Result<(), KeyError> {
+        let Self(broker) = self;
+        let now = broker.clock.now();
+        broker.keys.follow(rotation, now).await?;
+        broker.snapshot.store(Arc::new(snapshot));
+        broker.configured_at.store(now.seconds(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Notes on the audit log that a reload was taken over, or why not.
+    pub fn reloaded(&self, fault: Option<&str>) {
+        let mut trail = self.trail(Kind::Reload, self.0.clock.now());
+        trail.changed(fault.unwrap_or("configuration and policies are in force").to_owned());
+        let _ = trail.done(if fault.is_none() { Outcome::Granted } else { Outcome::Refused });
+        self.0.metrics.reloaded(fault.is_none());
+    }
+
+    /// Does what is due: keys, and the audit log.
+    pub async fn tend(&self) {
+        let Self(broker) = self;
+        let now = broker.clock.now();
+        if let Err(fault) = broker.keys.tend(now).await {
+            tracing::error!(%fault, "signing keys not looked after");
+        }
+        let audit = Arc::clone(&broker.audit);
+        match tokio::task::spawn_blocking(move || audit.tend(now)).await {
+            Ok(Err(fault)) => tracing::error!(%fault, "audit log not looked after"),
+            Err(fault) => tracing::error!(%fault, "audit log not looked after"),
+            Ok(Ok(())) => {}
+        }
+    }
+
+    /// Seals the audit log, for a broker that stops.
+    pub fn seal(&self) {
+        if let Err(fault) = self.0.audit.seal(self.0.clock.now()) {
+            tracing::error!(%fault, "audit log not sealed");
+        }
+    }
+
+    /// Where the audit chain stands.
+    #[must_use]
+    pub fn audit_head(&self) -> ChainHead {
+        self.0.audit.head()
+    }
+
+    /// What the parts of the broker say of themselves.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let Self(broker) = self;
+        let (now, snapshot, ring, log) =
+            (broker.clock.now(), broker.snapshot(), broker.keys.ring(), broker.audit.figures());
+        let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let mut states: BTreeMap<&'static str, i64> =
+            [KeyState::Published, KeyState::Active, KeyState::Retiring].map(|state| (state.name(), 0)).into();
+        for key in ring.records() {
+            *states.entry(key.state(now).name()).or_default() += 1;
+        }
+        let signing = ring.records().filter(|key| key.state(now) == KeyState::Active);
+        let without = broker.issuers_without_keys().len();
+        Figures {
+            issuers: snapshot.issuers.iter().count().try_into().unwrap_or(i64::MAX),
+            issuers_without_keys: without.try_into().unwrap_or(i64::MAX),
+            oldest_issuer_keys: snapshot.issuers.iter().filter_map(|issuer| issuer.keys.age(now)).max().unwrap_or(0),
+            clock_skew: broker.clock_skew(),
+            revocations: broker.revocations.count().try_into().unwrap_or(i64::MAX),
+            revocation_position: whole(broker.revocations.position()),
+            first_uses: broker.first_uses.count().try_into().unwrap_or(i64::MAX),
+            keys: states.into_iter().collect(),
+            oldest_signing_key: signing.map(|key| now.since(key.signs_from)).max().unwrap_or(0),
+            audit: [log.lines, log.counted, log.failed, log.gaps, log.next, log.free].map(whole),
+            configured_at: broker.configured_at.load(Ordering::Relaxed),
+            resident: resident(),
+        }
+    }
+
+    fn trail(&self, kind: Kind, now: Timestamp) -> Trail {
+        Trail::begin(kind, &self.0.decision(), None, now, &self.0.audit)
+    }
+}
+
+/// Resident memory of this process, in bytes; 0 where the system does not say.
+fn resident() -> i64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages = pages.as_deref().and_then(|text| text.split(' ').nth(1)).and_then(|pages| pages.parse::<i64>().ok());
+    let page = i64::try_from(rustix::param::page_size()).unwrap_or(4_096);
+    pages.unwrap_or(0).saturating_mul(page)
+}
+
+/// Ends the token `jti`, where a broker runs or not. The record lives as long as any token could, ten years.
+///
+/// # Errors
+/// [`Unavailable`] when it is not on disk: then ask again.
+pub async fn revoke_by_id(
+    jti: &TokenId,
+    decision: DecisionId,
+    revocations: &Arc<Revocations>,
+    audit: &Arc<AuditLog>,
+    now: Timestamp,
+) -> Answer<()> {
+    let mut trail = Trail::begin(Kind::Revocation, &decision, None, now, audit);
+    let until = now.plus(UNSEEN + RECORD_MARGIN);
+    let result = match revocations.revoke(Named::Token, jti.as_str(), until, now).await {
+        Ok(()) => {
+            trail.revoked(jti.as_str());
+            trail.done(Outcome::Granted).map_err(|_| Unavailable::Audit.into())
+        }
+        Err(fault) => Err(Unavailable::Store(fault).into()),
+    };
+    Broker::close(Answer { decision, result }, trail)
+}
+
+/// Drops the key `kid`, where a broker runs or not: first what it signed is ended for good, then the key goes.
+///
+/// # Errors
+/// [`KeyError::Unknown`], or [`KeyError`] when that is not on disk for good: then ask again.
+pub async fn revoke_key(
+    kid: &str,
+    decision: &DecisionId,
+    keys: &Keys,
+    revocations: &Arc<Revocations>,
+    audit: &Arc<AuditLog>,
+    now: Timestamp,
+) -> Result<KeyRecord, KeyError> {
+    let mut trail = Trail::begin(Kind::Keys, decision, None, now, audit);
+    let result = async {
+        if keys.list().await.iter().all(|key| key.kid != kid) {
+            return Err(KeyError::Unknown(kid.to_owned()));
+        }
+        revocations.revoke(Named::Key, kid, now.plus(UNSEEN + RECORD_MARGIN), now).await?;
+        keys.revoke(kid, now).await
+    }
+    .await;
+    match &result {
+        Ok(key) => {
+            trail.revoked(&key.kid);
+            trail.changed(format!("{} {}: {} is revoked", key.purpose, key.algorithm, key.kid));
+            let written = trail.done(Outcome::Granted);
+            written.map_err(|fault| StoreError::Io(fault.to_string()))?;
+        }
+        Err(fault) => {
+            let error: Error = Unavailable::Signing.into();
+            let refused = Refused {
+                reason: error.reason().to_owned(),
+                message: fault.to_string(),
+                error: error.wire().error.to_owned(),
+                told: error.wire().reason.to_owned(),
+            };
+            trail.refuse(Outcome::Unavailable, refused, "a key that can be revoked");
+        }
+    }
+    result
+}

@@ -1,0 +1,250 @@
+//! Figures for Prometheus. Every label has a closed set of values: nothing that a caller sends becomes one.
+
+use super::Stage;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+type Label = (&'static str, &'static str);
+
+/// What is read from the parts of the broker when figures are asked for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Figures {
+    /// Configured issuers.
+    pub issuers: i64,
+    /// Those of them without keys that are fresh enough.
+    pub issuers_without_keys: i64,
+    /// The age of the oldest key set that is held, in seconds.
+    pub oldest_issuer_keys: i64,
+    /// How far the clock of an issuer that was asked last differs from ours, at most, in seconds.
+    pub clock_skew: i64,
+    /// Live revocations in memory.
+    pub revocations: i64,
+    /// The position in the revocation log that is applied.
+    pub revocation_position: i64,
+    /// First-use marks in memory.
+    pub first_uses: i64,
+    /// Signing keys by state.
+    pub keys: Vec<(&'static str, i64)>,
+    /// The age of the oldest key that signs, in seconds.
+    pub oldest_signing_key: i64,
+    /// The audit log: lines, counted refusals, failed writes, gaps; the next line's number, free bytes.
+    pub audit: [i64; 6],
+    /// Since when the configuration is in force, in seconds since 1970.
+    pub configured_at: i64,
+    /// Resident memory, in bytes.
+    pub resident: i64,
+}
+
+/// Every figure.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<[Label; 2], Counter>,
+    seconds: Family<[Label; 1], Histogram>,
+    stages: [Histogram; 8],
+    refusals: Family<[Label; 2], Counter>,
+    minted: Family<[Label; 1], Counter>,
+    introspections: Family<[Label; 2], Counter>,
+    reloads: Family<[Label; 1], Counter>,
+    gauges: Gauges,
+}
+
+/// Set when figures are asked for.
+#[derive(Default)]
+struct Gauges {
+    issuers: Gauge,
+    issuers_without_keys: Gauge,
+    oldest_issuer_keys: Gauge,
+    clock_skew: Gauge,
+    revocations: Gauge,
+    revocation_position: Gauge,
+    first_uses: Gauge,
+    keys: Family<[Label; 1], Gauge>,
+    oldest_signing_key: Gauge,
+    audit_next: Gauge,
+    audit_free: Gauge,
+    audit_lines: Counter<u64, AtomicU64>,
+    audit_counted: Counter<u64, AtomicU64>,
+    audit_failed: Counter<u64, AtomicU64>,
+    audit_gaps: Counter<u64, AtomicU64>,
+    configured_at: Gauge,
+    resident: Gauge,
+}
+
+/// From 10 µs to some 5 s, each twice as long as the one before it.
+fn histogram() -> Histogram {
+    Histogram::new(std::iter::successors(Some(0.00001), |bucket| Some(bucket * 2.0)).take(20))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("countersign");
+        let build: Family<[Label; 1], Gauge> = Family::default();
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+        registry.register("build", "The version that runs", build);
+        let requests = Family::default();
+        registry.register("requests", "Answers, by endpoint and HTTP status", Family::clone(&requests));
+        let seconds: Family<[Label; 1], Histogram> = Family::new_with_constructor(histogram);
+        registry.register_with_unit("request", "How long answers took", Unit::Seconds, seconds.clone());
+        let by_stage: Family<[Label; 1], Histogram> = Family::new_with_constructor(histogram);
+        let stages = Stage::ALL.map(|stage| by_stage.get_or_create(&[("stage", stage.name())]).clone());
+        registry.register_with_unit("stage", "How long each stage of an exchange took", Unit::Seconds, by_stage);
+        let refusals = Family::default();
+        registry.register(
+            "refusals",
+            "Refusals, by endpoint and the reason that the caller was told",
+            Family::clone(&refusals),
+        );
+        let minted = Family::default();
+        registry.register("tokens_minted", "Tokens that left, by what they are signed with", Family::clone(&minted));
+        let introspections = Family::default();
+        registry.register(
+            "introspections",
+            "Answers of introspection: whether the token was alive, and whether it had been verified before",
+            Family::clone(&introspections),
+        );
+        let reloads = Family::default();
+        registry.register("reloads", "Reloads of the configuration, by how they ended", Family::clone(&reloads));
+        let gauges = Gauges::default();
+        gauges.register(&mut registry);
+        Self { registry, requests, seconds, stages, refusals, minted, introspections, reloads, gauges }
+    }
+
+    /// An answer of `endpoint`.
+    pub fn answered(&self, endpoint: &'static str, status: u16, took: Duration) {
+        self.requests.get_or_create(&[("endpoint", endpoint), ("status", status_name(status))]).inc();
+        self.seconds.get_or_create(&[("endpoint", endpoint)]).observe(took.as_secs_f64());
+    }
+
+    /// A refusal of `endpoint`, with what the caller was told.
+    pub fn refused(&self, endpoint: &'static str, reason: &'static str) {
+        self.refusals.get_or_create(&[("endpoint", endpoint), ("reason", reason)]).inc();
+    }
+
+    /// A token that left.
+    pub fn minted(&self, algorithm: &'static str) {
+        self.minted.get_or_create(&[("algorithm", algorithm)]).inc();
+    }
+
+    /// An answer of introspection.
+    pub fn introspected(&self, active: bool, known: bool) {
+        let name = |flag| if flag { "true" } else { "false" };
+        self.introspections.get_or_create(&[("active", name(active)), ("known", name(known))]).inc();
+    }
+
+    /// A reload that was taken over, or refused.
+    pub fn reloaded(&self, done: bool) {
+        self.reloads.get_or_create(&[("outcome", if done { "done" } else { "refused" })]).inc();
+    }
+
+    pub(super) fn stage(&self, stage: Stage, took: Duration) {
+        if let Some(histogram) = self.stages.get(stage as usize) {
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+
+    /// Everything in the text format of OpenMetrics.
+    #[must_use]
+    pub fn render(&self, figures: &Figures) -> String {
+        self.gauges.set(figures);
+        let mut text = String::new();
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Gauges {
+    fn register(&self, registry: &mut Registry) {
+        let gauges: [(&str, &str, &Gauge); 12] = [
+            ("issuers", "Configured issuers", &self.issuers),
+            (
+                "issuers_without_keys",
+                "Issuers whose keys are not fresh enough to be trusted",
+                &self.issuers_without_keys,
+            ),
+            ("oldest_issuer_keys_seconds", "The age of the oldest key set of an issuer", &self.oldest_issuer_keys),
+            ("clock_skew_seconds", "The largest difference to the clock of an issuer", &self.clock_skew),
+            ("revocations", "Live revocations in memory", &self.revocations),
+            ("revocation_position", "The applied position in the revocation log", &self.revocation_position),
+            ("first_uses", "First-use marks in memory", &self.first_uses),
+            ("oldest_signing_key_seconds", "The age of the oldest key that signs", &self.oldest_signing_key),
+            ("audit_next_line", "The number of the next line of the audit log", &self.audit_next),
+            ("audit_free_bytes", "Free bytes of the audit log's file system", &self.audit_free),
+            ("configured_at_seconds", "Since when the configuration is in force", &self.configured_at),
+            ("resident_memory_bytes", "Resident memory", &self.resident),
+        ];
+        for (name, help, gauge) in gauges {
+            registry.register(name, help, gauge.clone());
+        }
+        let counters = [
+            ("audit_lines", "Lines written to the audit log", &self.audit_lines),
+            ("audit_counted_refusals", "Refusals that were counted and not written", &self.audit_counted),
+            ("audit_failed_writes", "Writes of the audit log that failed", &self.audit_failed),
+            ("audit_gaps", "Times that lines of the audit log were found to be lost", &self.audit_gaps),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register("signing_keys", "Signing keys, by state", self.keys.clone());
+    }
+
+    fn set(&self, figures: &Figures) {
+        self.issuers.set(figures.issuers);
+        self.issuers_without_keys.set(figures.issuers_without_keys);
+        self.oldest_issuer_keys.set(figures.oldest_issuer_keys);
+        self.clock_skew.set(figures.clock_skew);
+        self.revocations.set(figures.revocations);
+        self.revocation_position.set(figures.revocation_position);
+        self.first_uses.set(figures.first_uses);
+        self.oldest_signing_key.set(figures.oldest_signing_key);
+        self.configured_at.set(figures.configured_at);
+        self.resident.set(figures.resident);
+        for (state, count) in &figures.keys {
+            self.keys.get_or_create(&[("state", state)]).set(*count);
+        }
+        let [lines, counted, failed, gaps, next, free] = figures.audit;
+        self.audit_next.set(next);
+        self.audit_free.set(free);
+        let counters = [
+            (&self.audit_lines, lines),
+            (&self.audit_counted, counted),
+            (&self.audit_failed, failed),
+            (&self.audit_gaps, gaps),
+        ];
+        for (counter, now) in counters {
+            counter.inc_by(u64::try_from(now).unwrap_or(0).saturating_sub(counter.get()));
+        }
+    }
+}
+
+/// Statuses that the broker answers with.
+fn status_name(status: u16) -> &'static str {
+    match status {
+        200 => "200",
+        400 => "400",
+        401 => "401",
+        404 => "404",
+        405 => "405",
+        408 => "408",
+        413 => "413",
+        414 => "414",
+        415 => "415",
+        429 => "429",
+        431 => "431",
+        503 => "503",
+        _ => "other",
+    }
+}
