@@ -1,4 +1,5 @@
-//! Really signed assertions, shaped like GitHub's, each with its own `jti`; and the configuration that trusts them.
+//! Really signed assertions: shaped like GitHub's, each with its own `jti`, and like a cluster's, which can be presented
+//! again; and the configuration that trusts them.
 
 use crate::Fault;
 use aws_lc_rs::rand::SystemRandom;
@@ -42,6 +43,15 @@ impl Assertions {
         })
     }
 
+    /// An assertion of a cluster that lives for an hour and can be presented again.
+    pub(crate) fn reusable(&self) -> Result<String, Fault> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        self.signed(&json!({
+            "iss": "https://cluster.bench.example", "sub": "system:serviceaccount:prod:deployer",
+            "aud": "https://sts.bench.example", "nbf": now, "iat": now, "exp": now + 3_600,
+        }))
+    }
+
     fn one(&self, number: usize) -> Result<String, Fault> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let claims = json!({
@@ -54,8 +64,12 @@ impl Assertions {
             "job_workflow_ref": "acme/app/.github/workflows/deploy.yml@refs/heads/main", "run_id": "1", "run_number": "1",
             "run_attempt": "1", "runner_environment": "github-hosted", "sha": "3c1e0f2b4d5a69788796a5b4c3d2e1f00112233f",
         });
+        self.signed(&claims)
+    }
+
+    fn signed(&self, claims: &serde_json::Value) -> Result<String, Fault> {
         let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let input = format!("{}.{}", part(&json!({"typ": "JWT", "alg": "RS256", "kid": "k1"})), part(&claims));
+        let input = format!("{}.{}", part(&json!({"typ": "JWT", "alg": "RS256", "kid": "k1"})), part(claims));
         let mut signature = vec![0; self.key.public_modulus_len()];
         self.key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), input.as_bytes(), &mut signature)?;
         Ok(format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature)))
@@ -67,11 +81,18 @@ const POLICY: &str = r#"@id("orders-from-main")
 permit (
   principal == Workload::"github:repo:acme/app:ref:refs/heads/main",
   action == Action::"exchange",
-  resource == Target::"https://orders.bench.example"
+  resource
 ) when {
   context.scope == "orders:read" && principal has github && principal.github has repository_id &&
   principal.github.repository_id == "74"
 };
+
+@id("orders-from-the-cluster")
+permit (
+  principal == Workload::"cluster:system:serviceaccount:prod:deployer",
+  action == Action::"exchange",
+  resource == Target::"https://orders.bench.example"
+) when { context.scope == "orders:read" };
 "#;
 
 /// Two issuers with pinned keys, one worker: the broker has one core.
@@ -108,9 +129,28 @@ kind = "oidc"
 issuer = "https://cluster.bench.example"
 audiences = ["https://sts.bench.example"]
 jwks_file = "github.jwks"
+single_use = false
 
 [[targets]]
 audience = "https://orders.bench.example"
 scopes = ["orders:read"]
+max_lifetime = "1h"
+
+[[targets]]
+audience = "https://azure.bench.example"
+scopes = ["orders:read"]
 max_lifetime = "5m"
+algorithm = "RS256"
+
+[[targets]]
+audience = "https://edge.bench.example"
+scopes = ["orders:read"]
+max_lifetime = "5m"
+algorithm = "EdDSA"
+
+[[clients]]
+id = "orders-api"
+method = "client_secret_post"
+secret_digest = "sha256:1b32c28cb38c05480eccc1bd60ff97029b57a05c96718b96dad7e9d84894f549"
+introspects = ["https://orders.bench.example"]
 "#;

@@ -19,13 +19,28 @@ pub(crate) struct Turn {
     pub(crate) cpu: f64,
 }
 
-pub(crate) fn request(assertion: &str) -> Vec<u8> {
-    let body = format!(
-        "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&audience=https%3A%2F%2Forders.bench.example\
-         &scope=orders%3Aread&subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Ajwt&subject_token={assertion}"
-    );
+/// The requests of a turn, one after the other; none when they are used up.
+pub(crate) type Requests<'a> = &'a mut dyn FnMut() -> Option<Vec<u8>>;
+
+/// An exchange of `assertion` for a token for the target named `target`.
+pub(crate) fn exchange(assertion: &str, target: &str) -> Vec<u8> {
+    post(
+        "/token",
+        &format!(
+            "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&audience=https%3A%2F%2F{target}.bench.example\
+             &scope=orders%3Aread&subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Ajwt&subject_token={assertion}"
+        ),
+    )
+}
+
+/// A resource server that asks about `token`.
+pub(crate) fn introspection(token: &str) -> Vec<u8> {
+    post("/introspect", &format!("client_id=orders-api&client_secret=bench&token={token}"))
+}
+
+fn post(path: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST /token HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()
@@ -36,44 +51,32 @@ pub(crate) async fn one(address: &str, request: &[u8]) -> Result<String, Fault> 
     Connection::open(address).await?.exchange(request).await
 }
 
-/// As much as `connections` that are never idle bring, for `time`.
+/// As much as `connections` that are never idle bring, for `time` or until the requests are used up. What is answered goes
+/// to `seen`.
 pub(crate) async fn saturate(
     server: &Process,
-    tokens: &mut Vec<String>,
+    requests: Requests<'_>,
     connections: usize,
     time: Duration,
+    seen: &mut dyn FnMut(&str),
 ) -> Result<Turn, Fault> {
-    let shared = Rc::new(RefCell::new(std::mem::take(tokens)));
+    let (requests, seen) = (RefCell::new(requests), RefCell::new(seen));
     let cpu = server.cpu()?;
     let started = Instant::now();
-    let local = LocalSet::new();
-    let workers: Vec<_> = (0..connections)
-        .map(|_| {
-            let (shared, address) = (Rc::clone(&shared), server.address());
-            local.spawn_local(async move {
-                let mut connection = Connection::open(address).await?;
-                let mut done = 0;
-                while started.elapsed() < time {
-                    let token = shared.borrow_mut().pop().ok_or("there are too few assertions")?;
-                    expect_ok(&connection.exchange(&request(&token)).await?)?;
-                    done += 1;
-                }
-                Ok::<u64, Fault>(done)
-            })
-        })
-        .collect();
-    let mut exchanges = 0;
-    local
-        .run_until(async {
-            for worker in workers {
-                exchanges += worker.await??;
-            }
-            Ok::<(), Fault>(())
-        })
-        .await?;
-    let turn = Turn { exchanges, seconds: started.elapsed().as_secs_f64(), cpu: server.cpu()? - cpu };
-    *tokens = shared.take();
-    Ok(turn)
+    let one = || async {
+        let mut connection = Connection::open(server.address()).await?;
+        let mut done = 0_u64;
+        while started.elapsed() < time {
+            let Some(request) = (requests.borrow_mut())() else { break };
+            let answer = connection.exchange(&request).await?;
+            expect_ok(&answer)?;
+            (seen.borrow_mut())(&answer);
+            done += 1;
+        }
+        Ok::<u64, Fault>(done)
+    };
+    let exchanges = futures_util::future::try_join_all((0..connections).map(|_| one())).await?.into_iter().sum();
+    Ok(Turn { exchanges, seconds: started.elapsed().as_secs_f64(), cpu: server.cpu()? - cpu })
 }
 
 /// `rate` requests a second for `time`. Times are in microseconds.
@@ -108,7 +111,7 @@ pub(crate) async fn paced(
                         Some(connection) => connection,
                         None => Connection::open(address).await?,
                     };
-                    expect_ok(&connection.exchange(&request(&token)).await?)?;
+                    expect_ok(&connection.exchange(&exchange(&token, "orders")).await?)?;
                     let micros = u64::try_from(due.elapsed().as_micros())?;
                     histogram.borrow_mut().record(micros)?;
                     idle.borrow_mut().push(connection);

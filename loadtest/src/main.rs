@@ -8,10 +8,13 @@ mod bound;
 mod load;
 mod process;
 mod report;
+mod soak;
+mod stages;
 
 use assertions::Assertions;
 use process::Process;
 use report::Report;
+use stages::Stages;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,19 +23,29 @@ use std::time::Duration;
 const ROUNDS: usize = 3;
 /// Connections that are never idle while throughput is measured.
 const CONNECTIONS: usize = 8;
+/// How many tokens are asked about once, and how many over and over.
+const COLD: usize = 40_000;
+const HOT: usize = 256;
 
 type Fault = Box<dyn Error + Send + Sync>;
 
+const USAGE: &str = "usage: countersign-loadtest run RESULTS-DIRECTORY [SECONDS] | soak RESULTS-DIRECTORY [EXCHANGES] | \
+                     bound JWKS-FILE";
+
 fn main() -> Result<(), Fault> {
     let mut arguments = std::env::args().skip(1);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("bound"), Some(jwks)) => bound::serve(Path::new(&jwks)),
         (Some("run"), Some(results)) => {
             let seconds = arguments.next().map_or(Ok(5), |seconds| seconds.parse())?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(run(Path::new(&results), Duration::from_secs(seconds)))
+            runtime()?.block_on(run(Path::new(&results), Duration::from_secs(seconds)))
         }
-        _ => Err("usage: countersign-loadtest run RESULTS-DIRECTORY [SECONDS] | bound JWKS-FILE".into()),
+        (Some("soak"), Some(results)) => {
+            let exchanges = arguments.next().map_or(Ok(10_000_000), |exchanges| exchanges.parse())?;
+            runtime()?.block_on(soak::run(Path::new(&results), exchanges))
+        }
+        _ => Err(USAGE.into()),
     }
 }
 
@@ -43,7 +56,7 @@ async fn run(results: &Path, turn: Duration) -> Result<(), Fault> {
     eprintln!("signing assertions …");
     // The fastest machine seen makes some 12 000 exchanges a second on a core.
     let seconds = usize::try_from(turn.as_secs())?;
-    let mut tokens = assertions.sign(seconds * (ROUNDS + 3) * 12_000)?;
+    let mut tokens = assertions.sign(seconds * (ROUNDS + 5) * 12_000)?;
     process::pin_myself()?;
     let mut report = Report::default();
 
@@ -54,14 +67,39 @@ async fn run(results: &Path, turn: Duration) -> Result<(), Fault> {
     let mut bound = Process::bound(&programs, place.path())?;
     bound.ready().await?;
 
-    let sample = load::one(broker.address(), &load::request(&tokens.pop().ok_or("no assertion")?)).await?;
-    eprintln!("one exchange answers {} bytes", sample.len());
+    let sample = load::exchange(&tokens.pop().ok_or("no assertion")?, "orders");
+    eprintln!("one exchange answers {} bytes", load::one(broker.address(), &sample).await?.len());
+    let mut minted = Vec::new();
+    let before = Stages::read(&broker).await?;
     for round in 1..=ROUNDS {
         eprintln!("turn {round} of {ROUNDS}: bound, broker");
-        report.bound.push(load::saturate(&bound, &mut tokens.clone(), CONNECTIONS, turn).await?);
-        report.broker.push(load::saturate(&broker, &mut tokens, CONNECTIONS, turn).await?);
+        let mut again = tokens.iter().rev();
+        let mut of_bound = || again.next().map(|token| load::exchange(token, "orders"));
+        report.bound.push(load::saturate(&bound, &mut of_bound, CONNECTIONS, turn, &mut |_| ()).await?);
+        let mut of_broker = || tokens.pop().map(|token| load::exchange(&token, "orders"));
+        let mut keep = |answer: &str| {
+            if minted.len() < COLD {
+                minted.extend(access_token(answer));
+            }
+        };
+        report.broker.push(load::saturate(&broker, &mut of_broker, CONNECTIONS, turn, &mut keep).await?);
     }
+    report.stages = Stages::read(&broker).await?.since(&before);
     report.loaded_mib = broker.resident_mib()?;
+    for (target, turns) in [("azure", &mut report.rs256), ("edge", &mut report.eddsa)] {
+        eprintln!("the target {target}");
+        let mut requests = || tokens.pop().map(|token| load::exchange(&token, target));
+        turns.push(load::saturate(&broker, &mut requests, CONNECTIONS, turn, &mut |_| ()).await?);
+    }
+    eprintln!("introspection: {} tokens once, then {HOT} of them over and over", minted.len());
+    let hot: Vec<String> = minted.iter().take(HOT).cloned().collect();
+    // They were minted by this process, and never verified by it.
+    let mut cold = || minted.pop().map(|token| load::introspection(&token));
+    report.cold.push(load::saturate(&broker, &mut cold, CONNECTIONS, turn * 4, &mut |_| ()).await?);
+    let mut round = hot.iter().cycle();
+    let mut asked = || round.next().map(|token| load::introspection(token));
+    report.hot.push(load::saturate(&broker, &mut asked, CONNECTIONS, turn, &mut |_| ()).await?);
+
     eprintln!("unloaded, then at half of the full load");
     report.unloaded = load::paced(broker.address(), &mut tokens, 100.0, turn.min(Duration::from_secs(5))).await?;
     let half = report.broker_rate() / 2.0;
@@ -71,6 +109,11 @@ async fn run(results: &Path, turn: Duration) -> Result<(), Fault> {
     report.write(results)?;
     print!("{report}");
     Ok(())
+}
+
+fn access_token(answer: &str) -> Option<String> {
+    let rest = answer.split("\"access_token\":\"").nth(1)?;
+    rest.split('"').next().map(str::to_owned)
 }
 
 /// A folder of the run's own, gone when it ends.

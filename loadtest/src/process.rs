@@ -65,6 +65,11 @@ impl Process {
         self.address
     }
 
+    /// Where its figures are.
+    pub(crate) fn management(&self) -> &'static str {
+        self.ready
+    }
+
     /// User and system time so far, in seconds.
     pub(crate) fn cpu(&self) -> Result<f64, Fault> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;

@@ -2,6 +2,7 @@
 
 use crate::Fault;
 use crate::load::Turn;
+use crate::stages::Stages;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use std::fmt;
@@ -10,6 +11,11 @@ use std::path::Path;
 pub(crate) struct Report {
     pub(crate) bound: Vec<Turn>,
     pub(crate) broker: Vec<Turn>,
+    pub(crate) rs256: Vec<Turn>,
+    pub(crate) eddsa: Vec<Turn>,
+    pub(crate) cold: Vec<Turn>,
+    pub(crate) hot: Vec<Turn>,
+    pub(crate) stages: Stages,
     pub(crate) unloaded: Histogram<u64>,
     pub(crate) half: Histogram<u64>,
     pub(crate) bound_half: Histogram<u64>,
@@ -25,6 +31,11 @@ impl Default for Report {
         Self {
             bound: vec![],
             broker: vec![],
+            rs256: vec![],
+            eddsa: vec![],
+            cold: vec![],
+            hot: vec![],
+            stages: Stages::default(),
             unloaded: empty(),
             half: empty(),
             bound_half: empty(),
@@ -62,6 +73,14 @@ impl Report {
         let tail = quantile(&self.half, 0.99) / quantile(&self.unloaded, 0.5);
         vec![
             bar("CPU of the bound / CPU of the broker, ES256 out", ratio, "%", 55.0, true),
+            bar("stage record: first use and audit", self.stages.of("record"), "µs", 10.0, false),
+            bar(
+                "introspection of hot tokens / exchanges, CPU",
+                micros(&self.broker) / micros(&self.hot),
+                "x",
+                3.0,
+                true,
+            ),
             bar("p99 at half load / unloaded median", tail, "x", 10.0, false),
             bar("resident memory, idle", self.idle_mib, "MiB", 40.0, false),
             bar("resident memory, after full load", self.loaded_mib, "MiB", 100.0, false),
@@ -74,6 +93,7 @@ impl Report {
         std::fs::create_dir_all(directory)?;
         std::fs::write(directory.join("exchange.json"), serde_json::to_string_pretty(&self.json())? + "\n")?;
         std::fs::write(directory.join("exchange.svg"), self.svg())?;
+        std::fs::write(directory.join("stages.svg"), self.stages_svg())?;
         Ok(())
     }
 
@@ -91,12 +111,40 @@ impl Report {
             .iter()
             .map(|bar| json!({"what": bar.what, "measured": round(bar.measured), "unit": bar.unit, "bar": bar.bar, "holds": bar.holds()}))
             .collect();
+        let stages: serde_json::Map<String, Value> =
+            self.stages.micros().into_iter().map(|(name, micros)| (name.to_owned(), json!(round(micros)))).collect();
         json!({
             "what": "RS256 in, ES256 out, every assertion unique, one scope, first use and audit on, embedded store, one core",
             "bound": side(&self.bound), "broker": side(&self.broker), "bars": bars,
+            "rs256_out": side(&self.rs256), "eddsa_out": side(&self.eddsa),
+            "introspection_cold": side(&self.cold), "introspection_hot": side(&self.hot), "stages_us": stages,
             "latency_unloaded": times(&self.unloaded), "latency_half_load": times(&self.half),
             "latency_bound_at_the_same_pace": times(&self.bound_half),
         })
+    }
+
+    /// Each stage as long as it takes, in the order in which they are passed.
+    fn stages_svg(&self) -> String {
+        const COLOURS: [&str; 8] =
+            ["#9aa5b1", "#7b8794", "#2f6f4f", "#52606d", "#b7791f", "#2b6cb0", "#805ad5", "#616e7c"];
+        let stages = self.stages.micros();
+        let whole: f64 = stages.iter().map(|(_, micros)| micros).sum();
+        let (mut strip, mut rows, mut x) = (String::new(), String::new(), 16.0);
+        for (index, ((name, micros), colour)) in stages.iter().zip(COLOURS).enumerate() {
+            let (width, y) = (688.0 * micros / whole.max(1e-9), 112 + 22 * index);
+            strip += &format!("<rect x=\"{x:.1}\" y=\"44\" width=\"{width:.1}\" height=\"32\" fill=\"{colour}\"/>\n");
+            rows += &format!(
+                "<rect x=\"16\" y=\"{}\" width=\"12\" height=\"12\" fill=\"{colour}\"/><text x=\"36\" y=\"{y}\">{name}</text>\
+                 <text x=\"140\" y=\"{y}\" text-anchor=\"end\">{micros:.1} µs</text>\n",
+                y - 11
+            );
+            x += width;
+        }
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 290\" font-family=\"sans-serif\" font-size=\"14\">\n\
+             <rect width=\"720\" height=\"290\" fill=\"#ffffff\"/>\n\
+             <text x=\"16\" y=\"28\" font-weight=\"bold\">Where the {whole:.0} µs of an exchange go: RS256 in, ES256 out</text>\n{strip}{rows}</svg>\n"
+        )
     }
 
     fn svg(&self) -> String {
@@ -143,6 +191,17 @@ impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "bound   {:6.1} µs CPU  {:6.0} a second", micros(&self.bound), rate(&self.bound))?;
         writeln!(out, "broker  {:6.1} µs CPU  {:6.0} a second", micros(&self.broker), rate(&self.broker))?;
+        for (name, turns) in [
+            ("RS256 out", &self.rs256),
+            ("EdDSA out", &self.eddsa),
+            ("introspection, cold", &self.cold),
+            ("introspection, hot", &self.hot),
+        ] {
+            writeln!(out, "{name:20} {:6.1} µs CPU  {:6.0} a second", micros(turns), rate(turns))?;
+        }
+        let stages: Vec<String> =
+            self.stages.micros().iter().map(|(name, micros)| format!("{name} {micros:.1}")).collect();
+        writeln!(out, "stages, µs: {}", stages.join(" · "))?;
         for (name, histogram) in
             [("unloaded", &self.unloaded), ("half load", &self.half), ("its bound", &self.bound_half)]
         {

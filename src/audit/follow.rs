@@ -26,19 +26,24 @@ impl Follower {
     /// [`Broken`] when the log cannot be read.
     pub fn last(directory: &Path, count: usize) -> Result<(Self, Vec<Content>), Broken> {
         let segments = segment::list(directory)?;
-        // The last `count` lines are in the last two segments, but for logs that hardly turn over.
-        let start = segments.len().saturating_sub(2);
-        let segment = segments.get(start).cloned();
-        let mut follower = Self { directory: directory.to_owned(), segment, read: 0, number: 0 };
-        let mut last = VecDeque::new();
-        loop {
-            let lines = follower.more()?;
-            if lines.is_empty() {
+        // As many segments as it takes, from the last one back.
+        for start in (0..segments.len().max(1)).rev() {
+            let segment = segments.get(start).cloned();
+            let mut follower = Self { directory: directory.to_owned(), segment, read: 0, number: 0 };
+            let mut last = VecDeque::new();
+            loop {
+                let lines = follower.more()?;
+                if lines.is_empty() {
+                    break;
+                }
+                last.extend(lines);
+                last.drain(..last.len().saturating_sub(count));
+            }
+            if last.len() == count || start == 0 {
                 return Ok((follower, last.into()));
             }
-            last.extend(lines);
-            last.drain(..last.len().saturating_sub(count));
         }
+        Ok((Self { directory: directory.to_owned(), segment: None, read: 0, number: 0 }, Vec::new()))
     }
 
     /// The whole lines that have come since, some of them where there are many.

@@ -202,6 +202,7 @@ impl AuditLog {
     pub fn append(&self, event: &Event) -> Result<(), AuditError> {
         let mut line = self.line(event)?;
         let mut writer = self.writer();
+        writer.day = writer.day.or(Some(event.time / DAY));
         self.write(&mut writer, &mut line)
     }
 
@@ -223,6 +224,7 @@ impl AuditLog {
             return Ok(());
         }
         writer.written += 1;
+        writer.day = writer.day.or(Some(event.time / DAY));
         self.write(&mut writer, &mut line)
     }
 

@@ -1,10 +1,16 @@
 //! The audit log: one event on every exit, a chain that shows what was done to it, and decisions that can be made again.
 
 use crate::support::*;
-use countersign::audit::{self, AuditError, AuditLog, Broken, Event, Keeping, Opening, Outcome};
-use countersign::domain::{DigestKey, Timestamp};
+use countersign::audit::{
+    self, AuditError, AuditLog, Broken, Content, Event, Follower, Keeping, Note, Opening, Outcome,
+};
+use countersign::domain::{ChainHead, DigestKey, Timestamp};
+use countersign::exchange::Operator;
 use countersign::policy::Policy;
+use countersign::signing::Keys;
 use countersign::store::Embedded;
+use countersign_verify::SIGNING_ALGORITHMS;
+use countersign_verify::key::{KeySet, KeyUse};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -259,4 +265,271 @@ fn what_cannot_be_written_is_not_given_and_consumes_nothing() {
     let reply = broker.exchange(&token, &[]);
     assert_eq!(reply.status, 200, "the assertion was not used up: {}", reply.text);
     assert_eq!(broker.events(), 1);
+}
+
+fn kept(broker: &TestBroker) -> ChainHead {
+    Operator(&broker.broker).audit_head()
+}
+
+/// What verifies this broker's checkpoints.
+fn sealing(root: &Path) -> KeySet {
+    let jwks = Keys::checkpoint_keys(&root.join("keys")).unwrap();
+    KeySet::from_jwks(jwks.as_bytes(), KeyUse::Signature, &SIGNING_ALGORITHMS).unwrap().0
+}
+
+fn cut_lines(path: &Path, count: usize) {
+    let text = fs::read_to_string(path).unwrap();
+    let lines: Vec<&str> = text.trim_end_matches('\0').lines().collect();
+    fs::write(path, lines[..lines.len() - count].join("\n") + "\n").unwrap();
+}
+
+/// Abuse case M8, the end: lines that are cut off are missed by the store, by an operator, and by the next start, for good.
+#[test]
+fn m8_a_tail_that_is_cut_off_is_found_out() {
+    let broker = TestBroker::new();
+    for _ in 0..6 {
+        broker.exchange(&Token::github().sign(), &[]);
+    }
+    let head = kept(&broker);
+    assert_eq!(audit::verify(&broker.audit(), None, Some(&head)).unwrap().events, 6);
+    let segment = broker.segment();
+    let broker = broker.restart_after(|root| {
+        let of_store = Embedded::audit_head(&root.join("data")).unwrap().unwrap();
+        assert_eq!(of_store.next, 7, "six events and a checkpoint");
+        let path = root.join("data/audit/00000001.jsonl");
+        cut_lines(&path, 3);
+        let found = audit::verify(path.parent().unwrap(), Some(&sealing(root)), Some(&of_store));
+        assert!(matches!(found, Err(Broken::Head(_))), "{found:?}");
+        assert!(audit::verify(path.parent().unwrap(), None, Some(&head)).is_err(), "the head that an operator kept");
+        assert!(audit::verify(path.parent().unwrap(), None, None).is_ok(), "the file alone does not show it");
+    });
+    assert!(segment != broker.segment() || broker.segment().exists());
+    let report = audit::verify(&broker.audit(), Some(&sealing(broker.root.path())), Some(&kept(&broker))).unwrap();
+    assert_eq!(report.gaps, [7], "noted for good, under a number that was never given");
+    assert_eq!(Operator(&broker.broker).figures().audit[3], 1);
+    assert_eq!(broker.exchange(&Token::github().sign(), &[]).status, 200, "and it goes on");
+    let broker = broker.restart();
+    let report = audit::verify(&broker.audit(), Some(&sealing(broker.root.path())), Some(&kept(&broker))).unwrap();
+    assert_eq!(report.gaps, [7], "one cut, one note");
+}
+
+/// Abuse case M8, a forger who writes the whole chain anew, hashes and all, but has no key.
+#[test]
+fn m8_a_chain_that_is_written_anew_has_no_checkpoints() {
+    let broker = TestBroker::new();
+    for _ in 0..3 {
+        broker.exchange(&Token::github().sign(), &[]);
+    }
+    let broker = broker.restart();
+    let keys = sealing(broker.root.path());
+    let honest = audit::verify(&broker.audit(), Some(&keys), None).unwrap();
+    assert_eq!((honest.checkpoints, honest.signed), (1, 4));
+    let forged = tempfile::tempdir().unwrap();
+    let (mut previous, mut text) = ("0".repeat(64), String::new());
+    for (index, line) in chain(&broker.audit()).lines().enumerate() {
+        let line = line.replace("orders:read", "orders:writ");
+        let event = line.split(",\"v\":2").next().unwrap();
+        let covered = format!("{event},\"v\":2,\"seq\":{index},\"prev\":\"{previous}\"");
+        previous =
+            countersign::domain::sha256(&[covered.as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect();
+        text += &format!("{covered},\"hash\":\"{previous}\"}}\n");
+    }
+    fs::write(forged.path().join("00000001.jsonl"), text).unwrap();
+    assert!(audit::verify(forged.path(), None, None).is_ok(), "the hashes are right");
+    let found = audit::verify(forged.path(), Some(&keys), None);
+    assert!(matches!(found, Err(Broken::Checkpoint(_, 4, _))), "{found:?}");
+}
+
+#[test]
+fn segments_end_by_size_and_day_and_are_sealed_and_one_chain() {
+    let broker = Setup::new().change("path = \"data/audit\"", "path = \"data/audit\"\nsegment_bytes = 65536").start();
+    let mut decisions = Vec::new();
+    while fs::metadata(broker.segment()).unwrap().len() < 65_536 || decisions.len() < 50 {
+        decisions.push(broker.exchange(&Token::cluster().sign(), &[]).decision());
+    }
+    broker.tend();
+    assert!(broker.audit().join("00000002.jsonl").exists());
+    decisions.push(broker.exchange(&Token::cluster().sign(), &[]).decision());
+    broker.clock.advance(86_400);
+    broker.tend();
+    let now = countersign::domain::Clock::now(&broker.clock).seconds();
+    let later = Token::cluster().claim("iat", serde_json::json!(now)).claim("exp", serde_json::json!(now + 300));
+    decisions.push(broker.exchange(&later.sign(), &[]).decision());
+    assert!(broker.audit().join("00000003.jsonl").exists(), "another day");
+    let keys = sealing(broker.root.path());
+    let report = audit::verify(&broker.audit(), Some(&keys), Some(&kept(&broker))).unwrap();
+    assert_eq!((report.segments, report.checkpoints), (3, 2));
+    assert_eq!(report.events, decisions.len() as u64);
+    for decision in &decisions {
+        assert!(audit::find(&broker.audit(), decision).unwrap().is_some());
+    }
+    // The next one names the seal of the one before: a segment that is exchanged does not fit.
+    let first = fs::read_to_string(broker.segment()).unwrap();
+    let second = fs::read_to_string(broker.audit().join("00000002.jsonl")).unwrap();
+    let hash = |line: &str, name: &str| line.split(&format!("\"{name}\":\"")).nth(1).unwrap()[..64].to_owned();
+    assert_eq!(hash(first.lines().last().unwrap(), "hash"), hash(second.lines().next().unwrap(), "prev"));
+    let (_, last) = Follower::last(&broker.audit(), 4).unwrap();
+    assert_eq!(last.len(), 4, "the end of the log, whichever segment it is in");
+}
+
+#[test]
+fn what_is_too_old_goes_and_what_somebody_else_removes_is_missed() {
+    let broker = Setup::new().change("path = \"data/audit\"", "path = \"data/audit\"\nretention = \"2d\"").start();
+    for _ in 0..5 {
+        broker.exchange(&Token::cluster().claim("exp", serde_json::json!(NOW + 1)).sign(), &[]);
+        broker.post("/token", &[("grant_type", "x")]);
+        broker.clock.advance(86_400);
+        broker.tend();
+    }
+    let names = || {
+        let mut names: Vec<String> =
+            fs::read_dir(broker.audit()).unwrap().flatten().map(|e| e.file_name().into_string().unwrap()).collect();
+        names.retain(|name| name.ends_with(".jsonl"));
+        names.sort();
+        names
+    };
+    assert_eq!(names().first().map(String::as_str), Some("00000003.jsonl"));
+    let report = audit::verify(&broker.audit(), Some(&sealing(broker.root.path())), Some(&kept(&broker)));
+    assert!(report.is_ok(), "the log says itself that they were too old: {report:?}");
+    fs::remove_file(broker.audit().join("00000003.jsonl")).unwrap();
+    let found = audit::verify(&broker.audit(), None, None);
+    assert!(matches!(found, Err(Broken::Beginning(_))), "{found:?}");
+}
+
+#[test]
+fn refusals_of_strangers_are_bounded_and_counted_and_nobody_elses_are() {
+    let broker =
+        Setup::new().change("path = \"data/audit\"", "path = \"data/audit\"\nrefusals_per_second = 20").start();
+    for _ in 0..70 {
+        broker.exchange("garbage", &[]);
+    }
+    assert_eq!(broker.events(), 20);
+    // What is verified is written whole, whatever the flood.
+    for _ in 0..30 {
+        assert_eq!(broker.exchange(&Token::cluster().sign(), &[("audience", LEDGER)]).status, 400);
+    }
+    assert_eq!(broker.exchange(&Token::cluster().sign(), &[]).status, 200);
+    assert_eq!(broker.events(), 51);
+    broker.clock.advance(1);
+    broker.exchange("garbage", &[]);
+    let report = audit::verify(&broker.audit(), None, None).unwrap();
+    assert_eq!((report.events, report.counted), (52, 50), "one line for the second and its reason, and a new second");
+    let (_, last) = Follower::last(&broker.audit(), 2).unwrap();
+    assert_eq!(last[0], Content::Note(Note::Counted([("token_malformed".to_owned(), 50)].into()), NOW));
+    for _ in 0..40 {
+        broker.exchange("garbage", &[]);
+    }
+    let report = |broker: &TestBroker| audit::verify(&broker.audit(), None, None).unwrap();
+    let broker = broker.restart();
+    assert_eq!(report(&broker).counted, 71, "a broker that stops leaves none uncounted");
+}
+
+#[test]
+fn on_a_disk_that_is_nearly_full_garbage_is_only_counted_and_grants_go_on() {
+    let broker =
+        Setup::new().change("path = \"data/audit\"", "path = \"data/audit\"\nreserve_bytes = 1099511627776").start();
+    for _ in 0..5 {
+        assert_eq!(broker.exchange("garbage", &[]).status, 400);
+    }
+    assert_eq!(broker.exchange(&Token::github().sign(), &[]).status, 200);
+    assert_eq!(broker.events(), 1);
+    assert_eq!(Operator(&broker.broker).figures().audit[1], 5);
+}
+
+/// Abuse case M7: a log that somebody removes or replaces is put back whole, and nothing is written into nowhere.
+#[test]
+fn m7_a_log_that_is_removed_is_put_back() {
+    let broker = TestBroker::new();
+    for _ in 0..3 {
+        broker.exchange(&Token::github().sign(), &[]);
+    }
+    fs::remove_file(broker.segment()).unwrap();
+    broker.exchange(&Token::github().sign(), &[]);
+    broker.tend();
+    assert_eq!(audit::verify(&broker.audit(), None, Some(&kept(&broker))).unwrap().events, 4);
+    fs::rename(broker.segment(), broker.path("aside")).unwrap();
+    fs::write(broker.segment(), "").unwrap();
+    broker.tend();
+    assert_eq!(broker.exchange(&Token::github().sign(), &[]).status, 200);
+    assert_eq!(audit::verify(&broker.audit(), None, Some(&kept(&broker))).unwrap().events, 5);
+}
+
+/// Abuse case M9.
+#[test]
+fn m9_what_stands_for_a_token_tells_nothing_without_the_key() {
+    let (one, other) = (TestBroker::new(), TestBroker::new());
+    let forged = Token::cluster().key(&keys().evil).sign();
+    let digest = |broker: &TestBroker, token: &str| broker.event(&broker.exchange(token, &[])).token.unwrap();
+    let first = digest(&one, &forged);
+    assert_eq!(first, digest(&one, &forged), "the same token, again");
+    assert_ne!(first, digest(&one, &Token::cluster().key(&keys().evil).sign()));
+    assert_ne!(first, digest(&other, &forged), "another key");
+    assert!(first.starts_with("hmac-sha256:"));
+    let key = fs::metadata(one.path("data/digest.key")).unwrap();
+    assert_eq!((key.len(), std::os::unix::fs::PermissionsExt::mode(&key.permissions()) & 0o777), (32, 0o600));
+    let granted = one.event(&one.exchange(&Token::github().sign(), &[]));
+    assert_eq!(granted.token, None, "what is verified has its `jti`");
+}
+
+/// Abuse case M5, mixed with faults: one record for each request, and one of issue for each token.
+#[test]
+fn m5_each_request_has_one_record_and_each_token_one_of_its_issue() {
+    let broker = TestBroker::new();
+    let mut expected = std::collections::BTreeMap::new();
+    for number in 0..60 {
+        let reply = match number % 6 {
+            0 => broker.exchange(&Token::github().sign(), &[]),
+            1 => broker.exchange("garbage", &[]),
+            2 => broker.exchange(&Token::github().sign(), &[("audience", LEDGER)]),
+            3 => broker.post("/revoke", &[("token", "x")]),
+            4 => broker.post_as("orders-api", "/token", &[("grant_type", "x")]),
+            _ => broker.exchange(&Token::cluster().sign(), &[("scope", "orders:read")]),
+        };
+        assert!(expected.insert(reply.decision(), reply).is_none());
+    }
+    let events = events(&broker.audit());
+    assert_eq!(events.len(), expected.len());
+    let mut issued = Vec::new();
+    for event in events {
+        let reply = expected.remove(&event.decision).expect("once");
+        assert_eq!(reply.json.get("access_token").is_some(), event.granted.is_some());
+        if let (Some(granted), Some(question)) = (event.granted, event.question) {
+            use base64::Engine as _;
+            let payload = reply.text("access_token").split('.').nth(1).unwrap();
+            let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap();
+            let claims: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+            assert_eq!((claims["jti"].as_str(), claims["aud"].as_str()), (Some(&*granted.jti), Some(&*granted.aud)));
+            assert_eq!(question.principal.name, granted.sub);
+            assert!(event.answer.is_some_and(|answer| !answer.policies.is_empty()), "which policies decided");
+            issued.push(granted.jti);
+        }
+    }
+    issued.sort();
+    issued.dedup();
+    assert_eq!(issued.len(), 20);
+}
+
+/// A log of version 0.1: one file that never ended, lines of version 1. It becomes the first segment.
+#[test]
+fn a_log_of_the_version_before_is_read_and_gone_on_with() {
+    let broker = TestBroker::new();
+    let granted = broker.exchange(&Token::github().sign(), &[]);
+    let broker = broker.restart_after(|root| {
+        let path = root.join("data/audit/00000001.jsonl");
+        let text = fs::read_to_string(&path).unwrap();
+        let event = text.lines().next().unwrap().split(",\"v\":2").next().unwrap().to_owned();
+        let covered = format!("{event},\"v\":1,\"seq\":0,\"prev\":\"{}\"", "0".repeat(64));
+        let hash: String =
+            countersign::domain::sha256(&[covered.as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect();
+        fs::write(root.join("data/audit/chain.jsonl"), format!("{covered},\"hash\":\"{hash}\"}}\n")).unwrap();
+        fs::remove_file(path).unwrap();
+        fs::remove_file(root.join("data/audit-head")).unwrap();
+    });
+    assert_eq!(broker.event(&granted).outcome, Outcome::Granted);
+    assert_eq!(broker.exchange(&Token::github().sign(), &[]).status, 200);
+    broker.clock.advance(86_400);
+    broker.tend();
+    let report = audit::verify(&broker.audit(), None, Some(&kept(&broker))).unwrap();
+    assert_eq!((report.events, report.segments), (2, 2));
+    assert!(report.gaps.is_empty());
 }

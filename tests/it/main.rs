@@ -22,6 +22,7 @@ mod http;
 mod issuer_keys;
 mod keys;
 mod kinds;
+mod operate;
 mod policy;
 mod properties;
 mod signing;

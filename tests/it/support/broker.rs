@@ -200,10 +200,11 @@ impl TestBroker {
     /// As [`TestBroker::restart`], with `change` to the folder in between.
     pub fn restart_after(mut self, change: impl FnOnce(&Path)) -> Self {
         self.halt();
-        change(self.root.path());
         let root = std::mem::replace(&mut self.root, tempfile::tempdir().unwrap());
         let clock = self.clock.clone();
+        // Everything that it holds is closed before anybody changes it.
         drop(self);
+        change(root.path());
         Self::start(root, clock)
     }
 
