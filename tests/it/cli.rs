@@ -8,11 +8,15 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_countersign"))
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    if traces().is_some() {
+        command.args(["--log", "trace"]);
+    }
+    command
 }
 
-fn run(root: &Path, arguments: &[&str], input: &str) -> Output {
+pub fn run(root: &Path, arguments: &[&str], input: &str) -> Output {
     let mut child = program()
         .current_dir(root)
         .args(arguments)
@@ -21,40 +25,46 @@ fn run(root: &Path, arguments: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    if let Some(mut traces) = traces() {
+        traces.write_all(&output.stderr).unwrap();
+    }
+    output
 }
 
-fn out(output: &Output) -> String {
+pub fn out(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn err(output: &Output) -> String {
+pub fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// A broker as a process of its own, on the machine's clock.
-struct Serving {
-    child: Child,
-    url: String,
+pub struct Serving {
+    pub child: Child,
+    pub url: String,
+    pub management: Option<String>,
 }
 
 impl Serving {
-    fn start(root: &Path) -> Self {
+    pub fn start(root: &Path) -> Self {
         Self::start_with(root, &[])
     }
 
-    fn start_with(root: &Path, environment: &[(&str, &str)]) -> Self {
+    pub fn start_with(root: &Path, environment: &[(&str, &str)]) -> Self {
         let mut command = program();
         command.current_dir(root).args(["serve", "--json"]).envs(environment.iter().copied()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let said: Value = serde_json::from_str(&line).unwrap();
-        Self { child, url: format!("http://{}", said["listen"].as_str().unwrap()) }
+        let management = said["management"].as_str().map(str::to_owned);
+        Self { child, url: format!("http://{}", said["listen"].as_str().unwrap()), management }
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -132,7 +142,7 @@ fn exchange_inspect_revoke_explain_and_verify_tell_one_story() {
     assert!(!broken.status.success() && err(&broken).contains("line 1 was edited"), "{}", err(&broken));
 }
 
-fn introspect(url: &str, token: &str) -> Value {
+pub fn introspect(url: &str, token: &str) -> Value {
     use base64::Engine as _;
     let basic = base64::engine::general_purpose::STANDARD.encode(format!("orders-api:{}", secret("orders-api")));
     let address = url.strip_prefix("http://").unwrap().parse().unwrap();

@@ -51,6 +51,7 @@ impl Reader<'_> {
         }
         if let (Some(listen), Some(management)) = (listen, management)
             && listen == management
+            && listen.port() != 0
         {
             self.problem(
                 keys.management.place().unwrap_or(0..0),

@@ -1,5 +1,6 @@
 //! A whole broker in a folder of its own, served over HTTP on loopback.
 
+use super::traces;
 use super::{CLUSTER, GITHUB, GRANT, JWT, LEDGER, ORDERS, Reply, STS, TestClock, keys, send_to};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -165,6 +166,7 @@ pub struct TestBroker {
 
 impl TestBroker {
     pub fn start(root: TempDir, clock: TestClock) -> Self {
+        let _ = traces();
         let installation = Installation::read(&root.path().join("countersign.toml")).unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (started, starting) = mpsc::channel();

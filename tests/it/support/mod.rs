@@ -3,11 +3,13 @@
 mod broker;
 mod client;
 mod issuer;
+mod traced;
 mod upstream;
 
 pub use broker::{Setup, TestBroker, basic, everything, secret};
 pub use client::{Reply, read, send, send_to};
 pub use issuer::{Key, Token, keys};
+pub use traced::traces;
 pub use upstream::{Answer, Upstream};
 
 use countersign::domain::{Clock, Timestamp};
