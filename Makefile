@@ -4,14 +4,14 @@
 CARGO := cargo
 TESTS := tests/clients
 
-.PHONY: demo test lint clients bench
+.PHONY: demo test lint logs deploy clients bench soak
 
 demo: ## a whole exchange on this machine
 	@$(CARGO) build --locked --quiet --package countersign
 	@./target/debug/countersign demo
 
 test: ## everything that a Rust toolchain and Debian packages can run
-	@.ci/needs cc make pkg-config openssl-dev curl
+	@.ci/needs cc make pkg-config openssl openssl-dev curl python3 unshare
 	$(CARGO) test --locked --workspace
 
 lint: ## formatting, lints, documentation, dependencies
@@ -20,6 +20,14 @@ lint: ## formatting, lints, documentation, dependencies
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed, so deny.toml was not checked: cargo install cargo-deny"; fi
+
+logs: ## the whole suite at TRACE, and a search for anything that lets somebody in
+	tests/logs
+
+deploy: ## alert rules and the systemd unit, by the programs that read them
+	@.ci/needs promtool systemd-analyze
+	cd deploy/prometheus && promtool check rules alerts.yml && promtool test rules alerts_test.yml
+	tests/unit
 
 clients: ## unmodified OAuth clients, over TLS
 	@.ci/needs node npm python3 openssl
@@ -31,3 +39,8 @@ bench: ## the broker against what one core can do at all
 	$(CARGO) build --locked --release --package countersign --package countersign-loadtest
 	sync # what the build wrote is not to be measured
 	./target/release/countersign-loadtest run loadtest/results
+
+soak: ## ten million exchanges, and what becomes of memory
+	@.ci/needs taskset
+	$(CARGO) build --locked --release --package countersign --package countersign-loadtest
+	./target/release/countersign-loadtest soak loadtest/results

@@ -73,7 +73,7 @@ impl Report {
         let tail = quantile(&self.half, 0.99) / quantile(&self.unloaded, 0.5);
         vec![
             bar("CPU of the bound / CPU of the broker, ES256 out", ratio, "%", 55.0, true),
-            bar("stage record: first use and audit", self.stages.of("record"), "µs", 10.0, false),
+            bar("what the audit log adds to an exchange", self.stages.audit(), "µs", 10.0, false),
             bar(
                 "introspection of hot tokens / exchanges, CPU",
                 micros(&self.broker) / micros(&self.hot),
@@ -117,7 +117,7 @@ impl Report {
             "what": "RS256 in, ES256 out, every assertion unique, one scope, first use and audit on, embedded store, one core",
             "bound": side(&self.bound), "broker": side(&self.broker), "bars": bars,
             "rs256_out": side(&self.rs256), "eddsa_out": side(&self.eddsa),
-            "introspection_cold": side(&self.cold), "introspection_hot": side(&self.hot), "stages_us": stages,
+            "introspection_cold": side(&self.cold), "introspection_hot": side(&self.hot), "stages_us": stages, "audit_us": round(self.stages.audit()),
             "latency_unloaded": times(&self.unloaded), "latency_half_load": times(&self.half),
             "latency_bound_at_the_same_pace": times(&self.bound_half),
         })

@@ -137,8 +137,13 @@ impl Trail {
     /// # Errors
     /// [`AuditError`] when the event is not written: then nothing may leave. The event can still be closed as refused.
     pub fn grant(&mut self, granted: Granted) -> Result<(), AuditError> {
+        let began = Laps::now();
         self.event.granted = Some(granted);
-        self.done(Outcome::Granted)
+        let written = self.done(Outcome::Granted);
+        if let Some(laps) = &self.laps {
+            laps.audited(began);
+        }
+        written
     }
 
     /// Writes how something ended that gives no token.

@@ -15,6 +15,7 @@ pub(super) fn run(config: &Path, output: Output, logs: Logs) -> Result<ExitCode,
     let installation = installation(config)?;
     raise_file_limit();
     keep_memory_in();
+    crate::app::install_crypto();
     let tracing = installation.traces().map(|traces| Tracing::start(&traces)).transpose()?;
     telemetry::install(logs.level, logs.format, tracing.as_ref());
     let served = crate::http::block_on(async {

@@ -66,6 +66,11 @@ impl Laps {
         Instant::now()
     }
 
+    /// A line of the audit log took as long as since `began`.
+    pub fn audited(&self, began: Instant) {
+        self.metrics.audited(began.elapsed());
+    }
+
     /// `stage` ends here, and the next one begins.
     pub fn lap(&mut self, stage: Stage) {
         let now = Self::now();

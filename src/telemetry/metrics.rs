@@ -47,6 +47,7 @@ pub struct Metrics {
     requests: Family<[Label; 2], Counter>,
     seconds: Family<[Label; 1], Histogram>,
     stages: [Histogram; 8],
+    audit: Histogram,
     refusals: Family<[Label; 2], Counter>,
     minted: Family<[Label; 1], Counter>,
     introspections: Family<[Label; 2], Counter>,
@@ -102,6 +103,9 @@ impl Metrics {
         let by_stage: Family<[Label; 1], Histogram> = Family::new_with_constructor(histogram);
         let stages = Stage::ALL.map(|stage| by_stage.get_or_create(&[("stage", stage.name())]).clone());
         registry.register_with_unit("stage", "How long each stage of an exchange took", Unit::Seconds, by_stage);
+        let audit = histogram();
+        let help = "How long the audit lines of grants took to write, which is a part of the stage record";
+        registry.register_with_unit("audit_write", help, Unit::Seconds, audit.clone());
         let refusals = Family::default();
         registry.register(
             "refusals",
@@ -120,7 +124,7 @@ impl Metrics {
         registry.register("reloads", "Reloads of the configuration, by how they ended", Family::clone(&reloads));
         let gauges = Gauges::default();
         gauges.register(&mut registry);
-        Self { registry, requests, seconds, stages, refusals, minted, introspections, reloads, gauges }
+        Self { registry, requests, seconds, stages, audit, refusals, minted, introspections, reloads, gauges }
     }
 
     /// An answer of `endpoint`.
@@ -148,6 +152,10 @@ impl Metrics {
     /// A reload that was taken over, or refused.
     pub fn reloaded(&self, done: bool) {
         self.reloads.get_or_create(&[("outcome", if done { "done" } else { "refused" })]).inc();
+    }
+
+    pub(super) fn audited(&self, took: Duration) {
+        self.audit.observe(took.as_secs_f64());
     }
 
     pub(super) fn stage(&self, stage: Stage, took: Duration) {

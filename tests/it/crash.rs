@@ -72,14 +72,20 @@ fn m6_nothing_that_was_answered_is_lost_when_the_broker_is_killed() {
                     }
                 });
             }
-            std::thread::sleep(Duration::from_millis(5 + (kill as u64 * 7) % 40));
+            // In the middle of its work, and never before it has answered something.
+            let (before, since) = (tokens.lock().unwrap().len(), Instant::now());
+            while tokens.lock().unwrap().len() < before + 1 + kill % 7 && since.elapsed() < Duration::from_secs(20) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_micros((kill as u64 * 700) % 9_000));
             broker.kill();
             dead.store(true, Ordering::SeqCst);
         });
     }
     let (tokens, revoked, used) =
         (tokens.into_inner().unwrap(), revoked.into_inner().unwrap(), used.into_inner().unwrap());
-    assert!(tokens.len() > KILLS && revoked.len() > KILLS / 10 && used.len() > KILLS / 10, "{} tokens", tokens.len());
+    let counts = (tokens.len(), revoked.len(), used.len());
+    assert!(counts.0 > KILLS && counts.1 > KILLS / 10 && counts.2 > KILLS / 10, "{counts:?}");
     let audit = root.path().join("data/audit");
     let kept = countersign::store::Embedded::audit_head(&root.path().join("data")).unwrap();
     let report = verify(&audit, None, kept.as_ref()).unwrap();

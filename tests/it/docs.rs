@@ -16,7 +16,7 @@ fn documents() -> Vec<(PathBuf, String)> {
         root().join("SECURITY.md"),
         root().join("keys/README.md"),
     ];
-    for folder in ["docs", "docs/decisions"] {
+    for folder in ["docs", "docs/decisions", "docs/operations", "docs/reasons"] {
         for entry in fs::read_dir(root().join(folder)).unwrap().flatten() {
             if entry.path().extension().is_some_and(|extension| extension == "md") {
                 all.push(entry.path());
@@ -131,6 +131,91 @@ fn every_link_leads_somewhere() {
                 assert!(path.parent().unwrap().join(link).exists(), "{link} in {}", path.display());
             }
         }
+    }
+}
+
+/// A section that a link names is there.
+#[test]
+fn every_section_that_is_linked_is_there() {
+    let anchor = |heading: &str| -> String {
+        let kept = heading.to_lowercase().replace(['\'', '’', '.', ',', '`', ':'], "");
+        kept.trim().replace(' ', "-")
+    };
+    let mut checked = 0;
+    for (path, text) in documents() {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let Some((file, section)) = link.split_once('#').filter(|_| !link.contains("://")) else { continue };
+            let file = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            let target = fs::read_to_string(&file).unwrap();
+            let headings: Vec<String> =
+                target.lines().filter_map(|line| line.strip_prefix("## ")).map(anchor).collect();
+            assert!(headings.contains(&section.to_owned()), "{link} in {}: {headings:?}", path.display());
+            checked += 1;
+        }
+    }
+    let alerts = fs::read_to_string(root().join("deploy/prometheus/alerts.yml")).unwrap();
+    for page in alerts.lines().filter_map(|line| line.split("/docs/").nth(1)) {
+        let Some((file, section)) = page.trim().split_once('#') else { continue };
+        let target = fs::read_to_string(root().join("docs").join(file)).unwrap();
+        assert!(
+            target.lines().filter_map(|line| line.strip_prefix("## ")).any(|heading| anchor(heading) == section),
+            "{page}"
+        );
+        checked += 1;
+    }
+    assert!(checked > 10, "{checked}");
+}
+
+#[test]
+fn the_image_runs_as_nobody_and_the_compose_file_and_the_unit_keep_it_in() {
+    use dockerfile_parser::{Dockerfile, Instruction};
+    let text = fs::read_to_string(root().join("Dockerfile")).unwrap();
+    let parsed = Dockerfile::parse(&text).unwrap();
+    let stages: Vec<_> = parsed.iter_stages().collect();
+    assert_eq!(stages.len(), 2);
+    let toolchain = fs::read_to_string(root().join("rust-toolchain.toml")).unwrap();
+    let channel =
+        toolchain.split("channel = \"").nth(1).unwrap().split('"').next().unwrap().rsplit_once('.').unwrap().0;
+    let base = format!("{:?}", stages[0].instructions[0]);
+    assert!(base.contains(&format!("rust:{channel}-")), "the image builds with the toolchain of the project: {base}");
+    let last = &stages[1].instructions;
+    let user = last.iter().filter_map(|one| match one {
+        Instruction::Misc(misc) if misc.instruction.content == "USER" => Some(misc.arguments.to_string()),
+        _ => None,
+    });
+    assert_eq!(user.collect::<Vec<_>>().pop().unwrap().trim(), "65532:65532");
+    assert!(last.iter().any(|one| matches!(one, Instruction::Entrypoint(_))));
+    assert!(!last.iter().any(|one| matches!(one, Instruction::Run(_))), "there is no shell to run anything");
+
+    let compose: serde_json::Value =
+        serde_saphyr::from_str(&fs::read_to_string(root().join("docker-compose.yml")).unwrap()).unwrap();
+    let broker = &compose["services"]["countersign"];
+    assert_eq!(broker["read_only"], true);
+    assert_eq!(broker["cap_drop"], serde_json::json!(["ALL"]));
+    for (name, service) in compose["services"].as_object().unwrap() {
+        for volume in service["volumes"].as_array().unwrap() {
+            let (from, rest) = volume.as_str().unwrap().split_once(':').unwrap();
+            let read_only = rest.ends_with(":ro");
+            assert!(read_only || compose["volumes"].get(from).is_some(), "{name}: {volume}");
+            if from.starts_with("./deploy") {
+                assert!(root().join(from).exists(), "{from}");
+            }
+        }
+    }
+    let scrape: serde_json::Value =
+        serde_saphyr::from_str(&fs::read_to_string(root().join("deploy/prometheus/prometheus.yml")).unwrap()).unwrap();
+    assert_eq!(scrape["scrape_configs"][0]["job_name"], "countersign", "alerts ask for this job");
+
+    let unit = fs::read_to_string(root().join("deploy/systemd/countersign.service")).unwrap();
+    for setting in
+        ["NoNewPrivileges=yes", "ProtectSystem=strict", "LimitCORE=0", "UMask=0077", "CapabilityBoundingSet=\n"]
+    {
+        assert!(unit.contains(setting), "{setting}");
+    }
+    for line in unit.lines().filter_map(|line| line.split_once("=/usr/bin/countersign ").map(|(_, rest)| rest)) {
+        let words: Vec<&str> = line.split(' ').chain(["--help"]).collect();
+        let help = Command::new(env!("CARGO_BIN_EXE_countersign")).args(words).output().unwrap();
+        assert!(help.status.success(), "{line}");
     }
 }
 
