@@ -101,6 +101,9 @@ pub(super) struct Writer {
     pub(super) written: u32,
     pub(super) counted: BTreeMap<String, u64>,
     pub(super) figures: LogFigures,
+    /// Bytes written, and how many they were a second ago.
+    pub(super) bytes: u64,
+    pub(super) bytes_before: u64,
 }
 
 /// What a log is opened with.
@@ -160,6 +163,8 @@ impl AuditLog {
             written: 0,
             counted: BTreeMap::new(),
             figures: LogFigures::default(),
+            bytes: 0,
+            bytes_before: 0,
         };
         let log = Self {
             directory: directory.to_owned(),
@@ -281,6 +286,7 @@ impl AuditLog {
         writer.file.write(line).map_err(|fault| self.fault(fault))?;
         writer.head = next;
         writer.figures.lines += 1;
+        writer.bytes += line.len() as u64;
         // Behind the line: the log may be one ahead of what the store knows, and never the other way round.
         self.heads.keep(&writer.head)?;
         Ok(())

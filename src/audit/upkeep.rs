@@ -11,8 +11,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::Ordering;
 
-/// How far the file grows ahead of what is written, in bytes: some two seconds of events.
-const AHEAD: u64 = 4 * 1024 * 1024;
+/// How far the file grows ahead of what is written, in bytes: twice what the last second took, within these.
+const AHEAD: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
 /// How long a log may go without a checkpoint while something is written, in seconds.
 const CHECKPOINT_EVERY: i64 = 60;
 
@@ -24,8 +24,9 @@ impl AuditLog {
     /// [`AuditError`]; the log goes on as it was, and the next second tries again.
     pub fn tend(&self, now: Timestamp) -> Result<(), AuditError> {
         self.look_at_disk();
-        let ahead = {
+        let (ahead, sealed) = {
             let mut writer = self.writer();
+            let mut sealed = None;
             if writer.second != now.seconds() {
                 self.write_counted(&mut writer)?;
             }
@@ -33,27 +34,30 @@ impl AuditLog {
             let ended = writer.file.length() >= self.keeping.segment
                 || writer.day.is_some_and(|day| day != now.seconds() / super::log::DAY);
             if ended {
-                self.begin_segment(&mut writer, now)?;
+                sealed = Some(self.begin_segment(&mut writer, now)?);
             } else if now.since(writer.sealed.0) >= CHECKPOINT_EVERY && writer.head.next > writer.sealed.1 {
                 self.checkpoint(&mut writer, now)?;
             }
-            writer.file.ahead(AHEAD)
+            let last_second = writer.bytes - writer.bytes_before;
+            writer.bytes_before = writer.bytes;
+            let ahead = (2 * last_second).clamp(*AHEAD.start(), *AHEAD.end());
+            (writer.file.ahead(ahead), sealed)
         };
+        // Nobody waits for this: events go into the next segment already.
+        if let Some(sealed) = sealed {
+            let synced = sealed.file().sync_all().and_then(|()| File::open(&self.directory)?.sync_all());
+            synced.map_err(|fault| self.fault(fault))?;
+        }
         self.grow(&ahead);
         self.prune(now)
     }
 
-    fn begin_segment(&self, writer: &mut Writer, now: Timestamp) -> Result<(), AuditError> {
+    fn begin_segment(&self, writer: &mut Writer, now: Timestamp) -> Result<Appender, AuditError> {
         self.checkpoint(writer, now)?;
         let next = Segment::new(&self.directory, writer.segment.number + 1);
         let file = file_at(&next.path).and_then(|file| Appender::new(file, 0)).map_err(|fault| self.fault(fault))?;
-        let sealed = std::mem::replace(&mut writer.file, file);
         (writer.segment, writer.day) = (next, Some(now.seconds() / super::log::DAY));
-        sealed
-            .file()
-            .sync_all()
-            .and_then(|()| File::open(&self.directory)?.sync_all())
-            .map_err(|fault| self.fault(fault))
+        Ok(std::mem::replace(&mut writer.file, file))
     }
 
     /// Somebody who removes or replaces the file must not make the broker write into nothing.
