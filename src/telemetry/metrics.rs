@@ -41,11 +41,21 @@ pub struct Figures {
     pub resident: i64,
 }
 
+/// The endpoints that answers are counted by.
+const ENDPOINTS: [&str; 7] = ["token", "introspect", "revoke", "jwks", "metadata", "reasons", "other"];
+
+/// What is counted of an endpoint, looked up once.
+struct Endpoint {
+    name: &'static str,
+    ok: Counter,
+    seconds: Histogram,
+}
+
 /// Every figure.
 pub struct Metrics {
     registry: Registry,
     requests: Family<[Label; 2], Counter>,
-    seconds: Family<[Label; 1], Histogram>,
+    endpoints: [Endpoint; 7],
     stages: [Histogram; 8],
     audit: Histogram,
     refusals: Family<[Label; 2], Counter>,
@@ -96,10 +106,15 @@ impl Metrics {
         let build: Family<[Label; 1], Gauge> = Family::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
         registry.register("build", "The version that runs", build);
-        let requests = Family::default();
+        let requests: Family<[Label; 2], Counter> = Family::default();
         registry.register("requests", "Answers, by endpoint and HTTP status", Family::clone(&requests));
         let seconds: Family<[Label; 1], Histogram> = Family::new_with_constructor(histogram);
         registry.register_with_unit("request", "How long answers took", Unit::Seconds, seconds.clone());
+        let endpoints = ENDPOINTS.map(|name| Endpoint {
+            name,
+            ok: requests.get_or_create(&[("endpoint", name), ("status", "200")]).clone(),
+            seconds: seconds.get_or_create(&[("endpoint", name)]).clone(),
+        });
         let by_stage: Family<[Label; 1], Histogram> = Family::new_with_constructor(histogram);
         let stages = Stage::ALL.map(|stage| by_stage.get_or_create(&[("stage", stage.name())]).clone());
         registry.register_with_unit("stage", "How long each stage of an exchange took", Unit::Seconds, by_stage);
@@ -124,13 +139,19 @@ impl Metrics {
         registry.register("reloads", "Reloads of the configuration, by how they ended", Family::clone(&reloads));
         let gauges = Gauges::default();
         gauges.register(&mut registry);
-        Self { registry, requests, seconds, stages, audit, refusals, minted, introspections, reloads, gauges }
+        Self { registry, requests, endpoints, stages, audit, refusals, minted, introspections, reloads, gauges }
     }
 
     /// An answer of `endpoint`.
     pub fn answered(&self, endpoint: &'static str, status: u16, took: Duration) {
-        self.requests.get_or_create(&[("endpoint", endpoint), ("status", status_name(status))]).inc();
-        self.seconds.get_or_create(&[("endpoint", endpoint)]).observe(took.as_secs_f64());
+        let known = self.endpoints.iter().find(|known| known.name == endpoint);
+        let _ = match known {
+            Some(known) if status == 200 => known.ok.inc(),
+            _ => self.requests.get_or_create(&[("endpoint", endpoint), ("status", status_name(status))]).inc(),
+        };
+        if let Some(known) = known {
+            known.seconds.observe(took.as_secs_f64());
+        }
     }
 
     /// A refusal of `endpoint`, with what the caller was told.
