@@ -108,7 +108,7 @@ async fn run(results: &Path, turn: Duration) -> Result<(), Fault> {
     report.bound_half = load::paced(bound.address(), &mut tokens.clone(), half, turn * 2).await?;
     report.write(results)?;
     print!("{report}");
-    Ok(())
+    if report.holds() { Ok(()) } else { Err("a bar is not held".into()) }
 }
 
 fn access_token(answer: &str) -> Option<String> {

@@ -73,7 +73,7 @@ impl Report {
         let tail = quantile(&self.half, 0.99) / quantile(&self.unloaded, 0.5);
         vec![
             bar("CPU of the bound / CPU of the broker, ES256 out", ratio, "%", 55.0, true),
-            bar("what the audit log adds to an exchange", self.stages.audit(), "µs", 10.0, false),
+            bar("writing the audit line of a grant", self.stages.audit(), "µs", 10.0, false),
             bar(
                 "introspection of hot tokens / exchanges, CPU",
                 micros(&self.broker) / micros(&self.hot),
@@ -86,6 +86,11 @@ impl Report {
             bar("resident memory, after full load", self.loaded_mib, "MiB", 100.0, false),
             bar("start to ready, two issuers pinned", self.start_ms, "ms", 200.0, false),
         ]
+    }
+
+    /// Whether every bar is held.
+    pub(crate) fn holds(&self) -> bool {
+        self.bars().iter().all(Bar::holds)
     }
 
     /// Writes `exchange.json` and `exchange.svg` into `directory`.

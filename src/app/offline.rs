@@ -8,11 +8,11 @@ use crate::audit::{AuditLog, Keeping, Opening, Seal};
 use crate::domain::{ChainHead, Clock, DecisionId, Entropy, Purpose, Timestamp, TokenId};
 use crate::exchange::{self, Answer};
 use crate::revocation::Revocations;
-use crate::signing::{KeyError, Keys};
+use crate::signing::{KeyError, Keys, SealingKeys};
 use crate::store::{AuditHeads, Embedded, KeyRecords, RevocationLog};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_verify::key::{Algorithm, KeySet, KeyUse};
+use countersign_verify::key::Algorithm;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -106,8 +106,8 @@ impl Installation {
         clock: &dyn Clock,
         entropy: &Arc<dyn Entropy>,
     ) -> Result<Value, StartError> {
-        let Opened { keys, now, .. } = self.open(clock, entropy).await?;
-        let made = keys.rotate(purpose, algorithm, now).await?;
+        let Opened { keys, audit, decision, now, .. } = self.open(clock, entropy).await?;
+        let made = exchange::rotate_key((purpose, algorithm), &decision, &keys, &audit, now).await?;
         Ok(describe_key(&made, made.state(now)))
     }
 
@@ -130,11 +130,8 @@ impl Installation {
     ///
     /// # Errors
     /// [`StartError::Keys`] names the file.
-    pub fn checkpoint_keys(&self) -> Result<KeySet, StartError> {
-        let jwks = Keys::checkpoint_keys(&self.config.signing.directory).map_err(KeyError::from)?;
-        let keys = KeySet::from_jwks(jwks.as_bytes(), KeyUse::Signature, &countersign_verify::SIGNING_ALGORITHMS);
-        let directory = self.config.signing.directory.clone();
-        keys.map(|(keys, _)| keys).map_err(|fault| StartError::Kept(directory, fault.to_string()))
+    pub fn checkpoint_keys(&self) -> Result<SealingKeys, StartError> {
+        Ok(Keys::checkpoint_keys(&self.config.signing.directory).map_err(KeyError::from)?)
     }
 
     /// Where the audit chain stands according to the store, whether a broker runs or not.

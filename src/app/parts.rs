@@ -15,6 +15,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 impl Installation {
     /// The configured targets.
@@ -41,18 +42,26 @@ impl Installation {
         targets
     }
 
-    /// The configured clients. Keys of those that sign are not read yet.
+    /// The configured clients. Keys of those that sign are not read yet, but for those that `before` had already.
     ///
     /// # Errors
     /// [`StartError::Client`] when they cannot be fetched at all.
-    pub fn clients(&self, clock: &Arc<dyn Clock>) -> Result<Clients, StartError> {
+    pub fn clients(&self, clock: &Arc<dyn Clock>, before: Option<(&Self, &Clients)>) -> Result<Clients, StartError> {
         install_crypto();
         let (mut fetchers, mut clients) = (Fetchers::default(), Clients::default());
-        for config::Client { id, method, introspects } in self.config.clients.clone() {
+        for entry in &self.config.clients {
+            let held = before.filter(|(old, _)| {
+                old.config.refresh == self.config.refresh && old.config.clients.iter().any(|other| other.is_same(entry))
+            });
+            let held = held.and_then(|(_, clients)| clients.find(entry.id.as_str())).map(|client| &client.method);
+            let config::Client { id, method, introspects } = entry.clone();
             let method = match method {
                 ClientMethod::SecretBasic(digest) => Method::SecretBasic(digest),
                 ClientMethod::SecretPost(digest) => Method::SecretPost(digest),
                 ClientMethod::Federated { issuer, subject } => Method::Federated { issuer, subject },
+                ClientMethod::PrivateKeyJwt(_) if let Some(Method::PrivateKeyJwt(keys)) = held => {
+                    Method::PrivateKeyJwt(Arc::clone(keys))
+                }
                 ClientMethod::PrivateKeyJwt(place) => {
                     let source = fetchers.source(&place, "", false, None);
                     let source = source.map_err(|fault| StartError::Client(id.to_string(), fault.to_string()))?;
@@ -115,10 +124,11 @@ impl Installation {
     pub(super) async fn snapshot(
         &self,
         clock: &Arc<dyn Clock>,
-        before: Option<(&Self, &Issuers)>,
+        before: Option<(&Self, &Snapshot)>,
     ) -> Result<Snapshot, StartError> {
         let policy = Policy::load(&self.config.policies)?;
-        let (issuers, clients) = (self.issuers(clock, before)?, self.clients(clock)?);
+        let issuers = self.issuers(clock, before.map(|(old, snapshot)| (old, &snapshot.issuers)))?;
+        let clients = self.clients(clock, before.map(|(old, snapshot)| (old, &snapshot.clients)))?;
         for issuer in issuers.iter().filter(|issuer| !issuer.keys.source().is_remote()) {
             let wrong = |fault| StartError::IssuerKeys(issuer.name.to_string(), fault);
             issuer.keys.refresh().await.map_err(wrong)?;
@@ -220,8 +230,9 @@ pub(super) fn digest_key(store: &Path, entropy: &dyn Entropy) -> Result<DigestKe
         entropy.fill(&mut random)?;
         Ok(random.to_vec())
     })?;
-    let key: Result<[u8; 32], _> = key.try_into();
-    key.map(|key| DigestKey::new(&key)).map_err(|_| {
+    let key = Zeroizing::new(key);
+    let key: Result<&[u8; 32], _> = key.as_slice().try_into();
+    key.map(DigestKey::new).map_err(|_| {
         StartError::Kept(path, "it does not hold 32 bytes; put it back from a backup, or remove it".to_owned())
     })
 }

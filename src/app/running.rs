@@ -148,7 +148,7 @@ impl Running {
         }
         let before = self.broker.snapshot();
         let fault = |fault: StartError| fault.to_string();
-        let snapshot = next.snapshot(&self.clock, Some((&*installation, &before.issuers))).await.map_err(fault)?;
+        let snapshot = next.snapshot(&self.clock, Some((&*installation, &*before))).await.map_err(fault)?;
         let operator = Operator(&self.broker);
         operator.install(snapshot, next.rotation()).await.map_err(|fault| fault.to_string())?;
         self.keep_fresh(&self.broker.snapshot());

@@ -110,9 +110,8 @@ impl Fetcher {
         }
         let header =
             |name| answer.headers().get(name).and_then(|value: &reqwest::header::HeaderValue| value.to_str().ok());
-        // What comes out of a cache was dated when it went in.
-        let age = header("age").and_then(|age| age.parse().ok()).unwrap_or(0);
-        let there = header("date").and_then(Timestamp::from_http_date).map(|date| date.plus(age));
+        // What comes out of a cache was dated when it went in, or is dated anew: which of both, nobody tells.
+        let there = header("date").and_then(Timestamp::from_http_date).filter(|_| header("age").is_none());
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(fault)? {
             if body.len() + chunk.len() > MAX_DOCUMENT_BYTES {

@@ -216,7 +216,9 @@ impl IssuerKeys {
     /// Refreshes for ever: at once where nothing is held, then at each interval, and after a failure four times as often.
     pub async fn keep_fresh(self: Arc<Self>) {
         let every = self.refresh.every.duration();
-        let mut wait = if self.held.load().is_some() { every } else { std::time::Duration::ZERO };
+        // A set that was taken over is as old as it is.
+        let age = self.age(self.clock.now()).map(|age| std::time::Duration::from_secs(age.unsigned_abs()));
+        let mut wait = age.map_or(std::time::Duration::ZERO, |age| every.saturating_sub(age));
         loop {
             let held_nothing = self.held.load().is_none();
             tokio::time::sleep(wait).await;

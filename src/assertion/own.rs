@@ -78,6 +78,7 @@ impl OwnTokens {
         );
         let token = verified?;
         let claims = token.claims();
+        trail.vouched();
         trail.subject(&claims.iss, &claims.sub, Some(&claims.jti));
         if claims.cnf.is_some() { Err(AssertionError::Bound) } else { Ok(token) }
     }

@@ -82,6 +82,8 @@ pub enum Kind {
     Exchange,
     /// A revocation.
     Revocation,
+    /// An introspection whose caller is refused; others decide nothing, and leave no event.
+    Introspection,
     /// A change of the signing keys.
     Keys,
     /// A reload of the configuration.

@@ -49,6 +49,7 @@ pub enum Content {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Line {
     pub(super) content: Content,
+    pub(super) version: u32,
     pub(super) sequence: u64,
     pub(super) previous: String,
     pub(super) hash: String,
@@ -78,6 +79,11 @@ pub enum Broken {
     /// The oldest segments are gone, and no note of the log says that they were too old.
     #[error("`{0}` does not begin the log: the segments before it were removed, and not by the broker")]
     Beginning(String),
+    /// Lines that no checkpoint vouches for, though one was due.
+    #[error(
+        "no checkpoint vouches for the lines from `{0}` line {1} on, though one was due: they were written anew, or no key could sign"
+    )]
+    Unsigned(String, u64),
     /// A head that was kept elsewhere is not in the log.
     #[error("the log does not have the head {0}: lines were cut off its end, or it was written anew")]
     Head(String),
@@ -137,5 +143,6 @@ pub(super) fn read(line: &[u8], place: Place<'_>) -> Result<Line, Broken> {
     if hash(covered) != claimed {
         return Err(edited());
     }
-    Ok(Line { content, sequence, previous, hash: claimed })
+    let version = u32::try_from(version).unwrap_or(u32::MAX);
+    Ok(Line { content, version, sequence, previous, hash: claimed })
 }

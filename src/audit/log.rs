@@ -1,7 +1,7 @@
 //! Writes the chain: each event one line, written before anything leaves. Owns the segments, their seals, how long they
 //! are kept, and how much of the disk a stranger's refusals may take.
 
-use super::event::Event;
+use super::event::{Event, SCHEMA_VERSION};
 use super::line::{self, Broken, Checkpoint, Note};
 use super::segment::{self, Segment};
 use crate::append::Appender;
@@ -51,7 +51,9 @@ pub enum AuditError {
     #[error("where the audit log stands cannot be kept in the store: {0}")]
     Head(#[from] StoreError),
     /// The clock stands before the last event.
-    #[error("the clock says {0}, and the last event of the audit log is of {1}; set the clock right")]
+    #[error(
+        "the clock says {0}, and the last event of the audit log is of {1}; set the clock right, or, where it is right and was ahead before, keep the log aside and start with an empty directory"
+    )]
     ClockBehind(Timestamp, Timestamp),
 }
 
@@ -85,6 +87,8 @@ pub struct AuditLog {
     pub(super) tight: AtomicBool,
     pub(super) free: AtomicU64,
     pub(super) failed: AtomicU64,
+    /// Whether the last write failed.
+    failing: AtomicBool,
     _lock: File,
 }
 
@@ -177,18 +181,31 @@ impl AuditLog {
             tight: AtomicBool::new(false),
             free: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
             _lock: lock,
         };
-        log.compare_with_store(&segments, &head, now)?;
+        let head_expected = tail.last.as_ref().is_some_and(|line| line.version == SCHEMA_VERSION);
+        log.compare_with_store(&segments, &head, head_expected, now)?;
         log.look_at_disk();
         Ok(log)
     }
 
-    fn compare_with_store(&self, segments: &[Segment], head: &ChainHead, now: Timestamp) -> Result<(), AuditError> {
-        let Some(kept) = self.heads.kept()? else { return Ok(()) };
-        if kept == *head || segment_has(segments, &kept)? {
-            return Ok(());
-        }
+    /// `head_expected` says that the last line is of a version that keeps a head.
+    fn compare_with_store(
+        &self,
+        segments: &[Segment],
+        head: &ChainHead,
+        head_expected: bool,
+        now: Timestamp,
+    ) -> Result<(), AuditError> {
+        let kept = match self.heads.kept() {
+            Ok(Some(kept)) if kept == *head || segment_has(segments, &kept)? => return Ok(()),
+            Ok(None) if !head_expected => return Ok(()),
+            Ok(Some(kept)) => kept,
+            // It was removed, or what a power cut left of it cannot be read.
+            Ok(None) | Err(StoreError::UnknownRecord) => head.clone(),
+            Err(fault) => return Err(fault.into()),
+        };
         tracing::error!(
             expected = %kept, found = %head,
             "lines of the audit log are lost: it was cut or written anew, or the machine went down before they were on disk"
@@ -219,7 +236,8 @@ impl AuditLog {
     pub fn append_bounded(&self, event: &Event, reason: &str) -> Result<(), AuditError> {
         let mut line = self.line(event)?;
         let mut writer = self.writer();
-        if writer.second != event.time {
+        // Never back: requests that waited came from a second that is over.
+        if event.time > writer.second {
             self.write_counted(&mut writer)?;
             (writer.second, writer.written) = (event.time, 0);
         }
@@ -228,7 +246,8 @@ impl AuditLog {
             writer.figures.counted += 1;
             return Ok(());
         }
-        writer.written += 1;
+        // A long line counts for several.
+        writer.written = writer.written.saturating_add(1 + u32::try_from(line.len() / LINE).unwrap_or(u32::MAX));
         writer.day = writer.day.or(Some(event.time / DAY));
         self.write(&mut writer, &mut line)
     }
@@ -250,6 +269,12 @@ impl AuditLog {
     #[must_use]
     pub fn head(&self) -> ChainHead {
         self.writer().head.clone()
+    }
+
+    /// Whether the last write failed.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
     }
 
     /// What stands for `token` in the log: nobody without the key can tell of which token it is.
@@ -283,12 +308,18 @@ impl AuditLog {
 
     fn write(&self, writer: &mut Writer, line: &mut Vec<u8>) -> Result<(), AuditError> {
         let next = line::chain(line, &writer.head, writer.head.next);
-        writer.file.write(line).map_err(|fault| self.fault(fault))?;
+        let written = writer.file.write(line).map_err(|fault| self.fault(fault));
+        self.failing.store(written.is_err(), Ordering::Relaxed);
+        written?;
         writer.head = next;
         writer.figures.lines += 1;
         writer.bytes += line.len() as u64;
-        // Behind the line: the log may be one ahead of what the store knows, and never the other way round.
-        self.heads.keep(&writer.head)?;
+        // Behind the line: the log may be ahead of what the store knows, and never the other way round. The line is there
+        // whether or not this succeeds, and the next one tries again.
+        if let Err(fault) = self.heads.keep(&writer.head) {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(%fault, "where the audit log stands is not kept in the store");
+        }
         Ok(())
     }
 

@@ -16,7 +16,7 @@ pub use follow::Follower;
 pub use line::{Broken, Checkpoint, Content, Note};
 pub use log::{AuditError, AuditLog, Keeping, LogFigures, Opening, Seal};
 pub use trail::Trail;
-pub use verify::{Report, find, verify};
+pub use verify::{Report, Sealing, find, verify};
 
 impl Content {
     /// When it was written, in seconds since 1970.

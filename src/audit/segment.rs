@@ -111,7 +111,16 @@ pub(super) fn tail(segment: &Segment) -> Result<Tail, Broken> {
     file.seek(SeekFrom::Start(start)).map_err(io)?;
     let mut bytes = Vec::new();
     file.take(written - start).read_to_end(&mut bytes).map_err(io)?;
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let mut whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    // Of a line that goes over two pages a power cut can leave the second alone: zeros in it are no line either.
+    loop {
+        let before = bytes.get(..whole.saturating_sub(1)).unwrap_or_default();
+        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        if !before.get(start..).is_some_and(|line| line.contains(&0)) {
+            break;
+        }
+        whole = start;
+    }
     let torn = bytes.len().saturating_sub(whole) as u64;
     let lines = bytes.get(..whole.saturating_sub(1)).unwrap_or_default();
     let last = lines.rsplit(|byte| *byte == b'\n').next().filter(|line| !line.is_empty());

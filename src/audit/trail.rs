@@ -18,6 +18,8 @@ pub struct Trail {
     event: Event,
     log: Option<Arc<AuditLog>>,
     laps: Option<Laps>,
+    /// Whether somebody is vouched for: what a stranger sends is written only so often.
+    vouched: bool,
 }
 
 impl Trail {
@@ -41,6 +43,11 @@ impl Trail {
         if let Some(laps) = &mut self.laps {
             laps.lap(stage);
         }
+    }
+
+    /// Lets go of the event: nothing happened that has to be kept.
+    pub fn forget(mut self) {
+        self.log = None;
     }
 
     /// An event that is never written: for an operator who looks at a token and asks for nothing.
@@ -74,7 +81,7 @@ impl Trail {
             token: None,
             change: None,
         };
-        Self { event, log: None, laps: None }
+        Self { event, log: None, laps: None, vouched: false }
     }
 
     /// Notes that `name` was checked. What was expected is only put into words where it was not met.
@@ -101,6 +108,11 @@ impl Trail {
             sub: sub.to_owned(),
             jti: jti.map(|jti| cut(jti.to_owned().into()).into_owned()),
         });
+    }
+
+    /// Notes that a configured issuer vouches for somebody whom its entry accepts. Anyone can get a token of a public issuer.
+    pub fn vouched(&mut self) {
+        self.vouched = true;
     }
 
     /// Notes what the caller asked for. It is kept where policy was not reached; a question of policy says more.
@@ -152,7 +164,10 @@ impl Trail {
     /// As [`Trail::grant`].
     pub fn done(&mut self, outcome: Outcome) -> Result<(), AuditError> {
         self.event.outcome = outcome;
+        // A revocation of nothing, by nobody: a stranger can send as many as he likes.
+        let bounded = outcome == Outcome::NoEffect && !self.is_known();
         match self.log.take() {
+            Some(log) if bounded => log.append_bounded(&self.event, "no_effect"),
             Some(log) => log.append(&self.event).inspect_err(|_| {
                 self.event.granted = None;
                 self.log = Some(log);
@@ -174,12 +189,16 @@ impl Trail {
         self.write();
     }
 
+    /// Whether it is about somebody whom we have to do with, or an operator.
+    fn is_known(&self) -> bool {
+        self.vouched || self.event.client.is_some() || self.event.peer.is_none()
+    }
+
     /// What is about somebody who proved who he is, and what an operator did, is written whole; of the rest, so much.
     fn write(&mut self) {
         let Some(log) = self.log.take() else { return };
-        let is_known = self.event.subject.is_some() || self.event.client.is_some() || self.event.peer.is_none();
         let reason = self.event.refused.as_ref().map_or("abandoned", |refused| refused.reason.as_str());
-        let written = if is_known { log.append(&self.event) } else { log.append_bounded(&self.event, reason) };
+        let written = if self.is_known() { log.append(&self.event) } else { log.append_bounded(&self.event, reason) };
         if let Err(fault) = written {
             tracing::error!(decision = %self.event.decision, %fault, "event not written");
         }

@@ -3,13 +3,25 @@
 //! The chain finds an edit, a deletion and a reordering. A checkpoint, which is signed, finds a chain that somebody wrote
 //! anew. The head that the store keeps, or one that an operator kept, finds lines that were cut off the end.
 
-use super::event::Event;
+use super::event::{Event, SCHEMA_VERSION};
 use super::line::{self, Broken, Checkpoint, Content, Line, Note, Place};
 use super::segment::{self, Segment};
 use crate::domain::ChainHead;
 use countersign_verify::jws::Compact;
 use countersign_verify::key::KeySet;
 use std::path::Path;
+
+/// How long lines may go without a checkpoint, in seconds: some minutes more than a broker that runs ever leaves them.
+const UNSIGNED: i64 = 300;
+
+/// The public keys that checkpoints are verified with.
+#[derive(Debug, Clone, Copy)]
+pub struct Sealing<'a> {
+    /// Keys whose checkpoints vouch for what is before them.
+    pub good: &'a KeySet,
+    /// Compromised ones, whose checkpoints vouch for nothing.
+    pub revoked: &'a KeySet,
+}
 
 /// A log that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,12 +46,12 @@ pub struct Report {
     pub torn: u64,
 }
 
-/// Walks the chain in `directory` from its first line to its last. Checkpoints are verified with `keys`, where they are
-/// given; a head that was kept elsewhere has to be in it.
+/// Walks the chain in `directory` from its first line to its last. Where `keys` are given, checkpoints are verified with
+/// them and have to be there; a head that was kept elsewhere has to be in it.
 ///
 /// # Errors
 /// [`Broken`] names the first line that does not hold, counted from 1 in its segment.
-pub fn verify(directory: &Path, keys: Option<&KeySet>, kept: Option<&ChainHead>) -> Result<Report, Broken> {
+pub fn verify(directory: &Path, keys: Option<Sealing<'_>>, kept: Option<&ChainHead>) -> Result<Report, Broken> {
     let segments = segment::list(directory)?;
     let mut walk = Walk::new(keys, kept);
     for segment in &segments {
@@ -56,7 +68,9 @@ pub fn verify(directory: &Path, keys: Option<&KeySet>, kept: Option<&ChainHead>)
 }
 
 struct Walk<'a> {
-    keys: Option<&'a KeySet>,
+    keys: Option<Sealing<'a>>,
+    /// The first line that no checkpoint vouches for yet: where it stands, and its time.
+    unsigned: Option<(String, u64, i64)>,
     kept: Option<&'a ChainHead>,
     found: bool,
     /// The head before the first line that is there, where that is not the first line of all.
@@ -65,7 +79,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(keys: Option<&'a KeySet>, kept: Option<&'a ChainHead>) -> Self {
+    fn new(keys: Option<Sealing<'a>>, kept: Option<&'a ChainHead>) -> Self {
         let report = Report {
             head: ChainHead::genesis(),
             lines: 0,
@@ -78,7 +92,7 @@ impl<'a> Walk<'a> {
             torn: 0,
         };
         let found = kept.is_none_or(|kept| *kept == report.head);
-        Self { keys, kept, found, missing: None, report }
+        Self { keys, unsigned: None, kept, found, missing: None, report }
     }
 
     fn follow(&mut self, line: Line, place: Place<'_>) -> Result<(), Broken> {
@@ -105,13 +119,32 @@ impl<'a> Walk<'a> {
             }
             Content::Note(Note::Checkpoint(signed), _) => self.checkpoint(signed, &line, place)?,
         }
+        self.due(&line, place)?;
         self.report.lines += 1;
         self.report.head = ChainHead { next: line.sequence + 1, hash: line.hash };
         self.found |= self.kept == Some(&self.report.head);
         Ok(())
     }
 
-    /// One by a key that is not known here proves nothing, and breaks nothing: a later one may.
+    /// A checkpoint has to follow soon: a forger who has no key would leave it out. Lines of the version before had none.
+    fn due(&mut self, line: &Line, place: Place<'_>) -> Result<(), Broken> {
+        if self.keys.is_none() || line.version < SCHEMA_VERSION {
+            return Ok(());
+        }
+        if self.report.signed > line.sequence {
+            self.unsigned = None;
+            return Ok(());
+        }
+        let time = line.content.time();
+        let (segment, number, since) =
+            self.unsigned.get_or_insert_with(|| (place.segment.to_owned(), place.number, time));
+        // What the broker wrote when it stopped or was killed has none until it starts again.
+        if time.saturating_sub(*since) > UNSIGNED {
+            return Err(Broken::Unsigned(segment.clone(), *number));
+        }
+        Ok(())
+    }
+
     fn checkpoint(&mut self, signed: &str, line: &Line, place: Place<'_>) -> Result<(), Broken> {
         let Some(keys) = self.keys else { return Ok(()) };
         let broken = |what| Broken::Checkpoint(place.segment.to_owned(), place.number, what);
@@ -119,7 +152,12 @@ impl<'a> Walk<'a> {
         if compact.header().media_type.as_deref() != Some("audit-checkpoint+jws") {
             return Err(broken("it is signed as something else"));
         }
-        let Ok(key) = keys.find(compact.header().key_id.as_deref(), compact.header().algorithm) else { return Ok(()) };
+        let (kid, algorithm) = (compact.header().key_id.as_deref(), compact.header().algorithm);
+        let key = match keys.good.find(kid, algorithm) {
+            Ok(key) => key,
+            Err(_) if keys.revoked.find(kid, algorithm).is_ok() => return Ok(()),
+            Err(_) => return Err(broken("no key of this broker has its kid")),
+        };
         let payload = compact.verify(key).map_err(|_| broken("its signature does not verify"))?;
         let checkpoint: Checkpoint = serde_json::from_value(serde_json::Value::Object(payload.into_members()))
             .map_err(|_| broken("it is no checkpoint of a log"))?;

@@ -4,7 +4,7 @@ use super::explain::describe;
 use super::output::{BAD, BOLD, DIM, GOOD, Output, printable};
 use super::token_source::TokenSource;
 use super::{Failure, installation};
-use crate::audit::{self, Content, Follower, Note, Report};
+use crate::audit::{self, Content, Follower, Note, Report, Sealing};
 use crate::domain::{ChainHead, SystemEntropy, Timestamp};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -79,7 +79,8 @@ fn check(arguments: &Verify, config: &Path, output: Output) -> Result<ExitCode, 
         }
     };
     let kept = arguments.head.clone().or(kept);
-    match audit::verify(&directory, keys.as_ref(), kept.as_ref()) {
+    let sealing = keys.as_ref().map(|keys| Sealing { good: &keys.good, revoked: &keys.revoked });
+    match audit::verify(&directory, sealing, kept.as_ref()) {
         Ok(report) => {
             let holds = report.gaps.is_empty();
             output.print(

@@ -124,6 +124,8 @@ pub fn run() -> ExitCode {
     if !matches!(arguments.command, Command::Serve) {
         crate::telemetry::install(logs.level, logs.format, None);
     }
+    // Whatever is done, a token or a key may be in this memory.
+    serve::keep_memory_in();
     let output = Output { json: arguments.json };
     let config = arguments.config.as_path();
     let done = match arguments.command {

@@ -14,7 +14,6 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(super) fn run(config: &Path, output: Output, logs: Logs) -> Result<ExitCode, Failure> {
     let installation = installation(config)?;
     raise_file_limit();
-    keep_memory_in();
     crate::app::install_crypto();
     let tracing = installation.traces().map(|traces| Tracing::start(&traces)).transpose()?;
     telemetry::install(logs.level, logs.format, tracing.as_ref());
@@ -59,7 +58,7 @@ fn raise_file_limit() {
 }
 
 /// Keys and tokens are in this process's memory: no core dump of it, and no other process of the same user reads it.
-fn keep_memory_in() {
+pub(super) fn keep_memory_in() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     for fault in [setrlimit(Resource::Core, none), set_dumpable_behavior(DumpableBehavior::NotDumpable)] {
         if let Err(fault) = fault {

@@ -81,9 +81,11 @@ impl Attempts {
 
     /// A secret for `client` from `peer` was right.
     pub fn proved(&self, client: &str, peer: IpAddr) {
-        let guessed = !self.by_client.is_empty() || !self.by_address.is_empty();
-        if guessed {
-            self.remember(self.key(("trusted", client, network(peer))), TRUSTED_FOR);
+        let key = self.key(("trusted", client, network(peer)));
+        let lasts = |until: &Instant| until.saturating_duration_since(now()) > TRUSTED_FOR / 2;
+        let known = self.until.lock().unwrap_or_else(PoisonError::into_inner).get(&key).is_some_and(lasts);
+        if !known {
+            self.remember(key, TRUSTED_FOR);
         }
     }
 

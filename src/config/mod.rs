@@ -241,6 +241,14 @@ pub struct Client {
     pub introspects: Vec<Audience>,
 }
 
+impl Client {
+    /// Whether `other` is the same client with the same way to authenticate.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id && self.method == other.method
+    }
+}
+
 /// How a client authenticates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientMethod {

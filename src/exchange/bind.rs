@@ -75,7 +75,7 @@ impl BoundExchange {
         let ceiling = ceiling(&subject, &target, &scopes);
         // Its own assertion, or less of a token for the very same target: anything else an authenticated client asks in
         // the workload's name.
-        let own = client.is_none() || is_subject || ceiling.is_some();
+        let own = client.is_none() || (is_subject && subject.parent().is_none()) || ceiling.is_some();
         let action = if own { Action::Exchange } else { Action::Impersonate };
         Ok(Self {
             subject,

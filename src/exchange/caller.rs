@@ -122,10 +122,15 @@ impl Broker {
             }
             Offer::Nothing => None,
             Offer::Basic(credentials) => {
-                let id = credentials.readings.first().map(|(id, _)| id.clone()).unwrap_or_default();
+                // By the client that is meant, however its id is written; all that mean nobody are one.
+                let meant = credentials.readings.iter().find(|(id, _)| snapshot.clients.find(id).is_some());
+                let id = meant.map(|(id, _)| id.clone()).unwrap_or_default();
                 Some(self.by_secret(&id, peer, || snapshot.clients.by_basic(&credentials))?)
             }
-            Offer::Post(id, secret) => Some(self.by_secret(&id, peer, || snapshot.clients.by_post(&id, &secret))?),
+            Offer::Post(id, secret) => {
+                let meant = snapshot.clients.find(&id).map(|client| client.id.as_str()).unwrap_or_default();
+                Some(self.by_secret(meant, peer, || snapshot.clients.by_post(&id, &secret))?)
+            }
             Offer::Assertion(token, is_svid) => {
                 let named = if is_svid { None } else { token.names_client() };
                 match named.as_deref().and_then(|id| snapshot.clients.find(id)) {

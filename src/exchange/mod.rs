@@ -15,7 +15,7 @@ pub use authorize::AuthorizedExchange;
 pub use bind::BoundExchange;
 pub use form::Form;
 pub use mint::MintedToken;
-pub use operate::{Operator, revoke_by_id, revoke_key};
+pub use operate::{Operator, revoke_by_id, revoke_key, rotate_key};
 pub use record::Issued;
 pub use request::{CLIENT_CREDENTIALS, ExchangeRequest, GRANT_TYPE, RequestError};
 pub use tokens::Introspection;

@@ -38,15 +38,7 @@ impl Operator<'_> {
     /// [`KeyError`] when it cannot be made or recorded.
     pub async fn rotate(&self, purpose: Purpose, algorithm: Algorithm) -> Result<KeyRecord, KeyError> {
         let Self(broker) = self;
-        let now = broker.clock.now();
-        let mut trail = self.trail(Kind::Keys, now);
-        let made = broker.keys.rotate(purpose, algorithm, now).await;
-        match &made {
-            Ok(key) => trail.changed(format!("{purpose} {algorithm}: {} signs from {}", key.kid, key.signs_from)),
-            Err(fault) => trail.changed(format!("{purpose} {algorithm}: no successor: {fault}")),
-        }
-        let _ = trail.done(if made.is_ok() { Outcome::Granted } else { Outcome::Unavailable });
-        made
+        rotate_key((purpose, algorithm), &broker.decision(), &broker.keys, &broker.audit, broker.clock.now()).await
     }
 
     /// Drops a compromised key everywhere, and ends what it signed.
@@ -108,6 +100,13 @@ impl Operator<'_> {
         }
     }
 
+    /// Whether tokens can be signed for every target, and the last write of the audit log succeeded.
+    #[must_use]
+    pub fn can_mint(&self) -> bool {
+        let Self(broker) = self;
+        broker.keys.ring().missing(broker.clock.now()) == 0 && !broker.audit.is_failing()
+    }
+
     /// Where the audit chain stands.
     #[must_use]
     pub fn audit_head(&self) -> ChainHead {
@@ -137,6 +136,7 @@ impl Operator<'_> {
             revocation_position: whole(broker.revocations.position()),
             first_uses: broker.first_uses.count().try_into().unwrap_or(i64::MAX),
             keys: states.into_iter().collect(),
+            keys_missing: ring.missing(now).try_into().unwrap_or(i64::MAX),
             oldest_signing_key: signing.map(|key| now.since(key.signs_from)).max().unwrap_or(0),
             audit: [log.lines, log.counted, log.failed, log.gaps, log.next, log.free].map(whole),
             configured_at: broker.configured_at.load(Ordering::Relaxed),
@@ -180,7 +180,28 @@ pub async fn revoke_by_id(
     Broker::close(Answer { decision, result }, trail)
 }
 
-/// Drops the key `kid`, where a broker runs or not: first what it signed is ended for good, then the key goes.
+/// Makes a successor for the key of a purpose and an algorithm, where a broker runs or not.
+///
+/// # Errors
+/// [`KeyError`] when it cannot be made or recorded.
+pub async fn rotate_key(
+    (purpose, algorithm): (Purpose, Algorithm),
+    decision: &DecisionId,
+    keys: &Keys,
+    audit: &Arc<AuditLog>,
+    now: Timestamp,
+) -> Result<KeyRecord, KeyError> {
+    let mut trail = Trail::begin(Kind::Keys, decision, None, now, audit);
+    let made = keys.rotate(purpose, algorithm, now).await;
+    match &made {
+        Ok(key) => trail.changed(format!("{purpose} {algorithm}: {} signs from {}", key.kid, key.signs_from)),
+        Err(fault) => trail.changed(format!("{purpose} {algorithm}: no successor: {fault}")),
+    }
+    let _ = trail.done(if made.is_ok() { Outcome::Granted } else { Outcome::Unavailable });
+    made
+}
+
+/// Drops the key `kid`, where a broker runs or not, and ends what it signed for good.
 ///
 /// # Errors
 /// [`KeyError::Unknown`], or [`KeyError`] when that is not on disk for good: then ask again.
@@ -194,11 +215,13 @@ pub async fn revoke_key(
 ) -> Result<KeyRecord, KeyError> {
     let mut trail = Trail::begin(Kind::Keys, decision, None, now, audit);
     let result = async {
-        if keys.list().await.iter().all(|key| key.kid != kid) {
-            return Err(KeyError::Unknown(kid.to_owned()));
+        // Dropped first, whatever then fails: it signs and verifies nothing from here on.
+        let dropped = keys.revoke(kid, now).await;
+        if matches!(dropped, Err(KeyError::Unknown(_))) {
+            return dropped;
         }
         revocations.revoke(Named::Key, kid, now.plus(UNSEEN + RECORD_MARGIN), now).await?;
-        keys.revoke(kid, now).await
+        dropped
     }
     .await;
     match &result {

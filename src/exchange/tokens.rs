@@ -42,15 +42,23 @@ impl Broker {
     /// [`ClientError`] when the caller is not a registered client, [`RequestError`] when the form is malformed,
     /// [`Unavailable`] when what is to be claimed or signed cannot be.
     pub async fn introspect(&self, presented: Presented, signed: bool) -> Answer<Introspection> {
-        Answer { decision: self.decision(), result: self.looked_up(presented, signed).await }
+        let decision = self.decision();
+        let (peer, now) = (Some(presented.peer), self.clock.now());
+        let mut trail = Trail::begin(Kind::Introspection, &decision, peer, now, &self.audit);
+        let result = self.looked_up(presented, signed, &mut trail).await;
+        if !matches!(result, Err(Error::Client(_))) {
+            trail.forget();
+            return Answer { decision, result };
+        }
+        // Whoever guesses a secret, guesses it here.
+        Self::close(Answer { decision, result }, trail)
     }
 
-    async fn looked_up(&self, presented: Presented, signed: bool) -> Result<Introspection, Error> {
+    async fn looked_up(&self, presented: Presented, signed: bool, trail: &mut Trail) -> Result<Introspection, Error> {
         let Presented { form, credentials, unsupported, peer, .. } = presented;
         let (form, snapshot, now) = (form?, self.snapshot(), self.clock.now());
         unsupported.map_or(Ok(()), Err)?;
-        let mut trail = Trail::unwritten(now);
-        let client = self.caller_at_once(&form, credentials, peer, &snapshot, &mut trail).await?;
+        let client = self.caller_at_once(&form, credentials, peer, &snapshot, trail).await?;
         let client = client.ok_or(ClientError::Required)?;
         let token = form.single("token")?.ok_or(RequestError::Missing("token"))?;
         form.single("token_type_hint")?;

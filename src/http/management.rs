@@ -22,14 +22,15 @@ async fn live() -> HttpResponse {
     HttpResponse::Ok().json(json!({"live": true}))
 }
 
-/// Ready while the keys of one issuer at least are fresh, for one that is down must not take the others with it; and while
-/// our clock is not further off than may be from every issuer's.
+/// Ready while the keys of one issuer at least are fresh, for one that is down must not take the others with it; while
+/// our clock is not further off than may be from every issuer's; and while tokens can be signed and recorded.
 async fn ready(broker: Data<Broker>) -> HttpResponse {
     let all = broker.snapshot().issuers.iter().count();
     let (without, skew) = (broker.issuers_without_keys().len(), broker.clock_skew());
-    let ready = without < all && skew <= MAX_SKEW;
+    let can_mint = Operator(&broker).can_mint();
+    let ready = without < all && skew <= MAX_SKEW && can_mint;
     let body = json!({
-        "ready": ready, "issuers": all, "issuers_without_keys": without, "clock_skew_seconds": skew,
+        "ready": ready, "issuers": all, "issuers_without_keys": without, "clock_skew_seconds": skew, "can_mint": can_mint,
     });
     if ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
 }

@@ -9,6 +9,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+/// How much longer than it can hit something a record stays in the view, in seconds: a clock that jumps ahead for a moment
+/// must not lose it.
+const GRACE: i64 = 7 * 86_400;
+
 /// All live revocations of this replica.
 pub struct Revocations {
     log: Arc<dyn RevocationLog>,
@@ -77,7 +81,7 @@ impl Revocations {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         // What is over is dropped when the view has doubled, so that a revocation costs no walk through all of them.
         if live.len() >= *swept {
-            live.retain(|_, until| *until >= now);
+            live.retain(|_, until| until.plus(GRACE) >= now);
             *swept = live.len() * 2 + 1_024;
         }
         live.insert(name, until);

@@ -68,8 +68,8 @@ pub(super) fn read(directory: &Path) -> Result<Vec<KeyFile>, KeyFileError> {
     Ok(keys)
 }
 
-/// The public halves of the checkpoint keys that have retired: what they sealed has to be verified for years.
-pub(super) fn retired_checkpoint_keys(directory: &Path) -> Result<Vec<String>, KeyFileError> {
+/// The public halves of the checkpoint keys that have gone: what they sealed has to be verified for years.
+pub(super) fn kept_public_halves(directory: &Path) -> Result<Vec<String>, KeyFileError> {
     let read = |path: PathBuf| fs::read_to_string(&path).map_err(|fault| KeyFileError::Io(path, fault));
     paths(directory, "jwk")?.into_iter().map(read).collect()
 }
@@ -140,7 +140,9 @@ fn create_unscrubbed(
 pub(super) fn remove(path: &Path, public_half: Option<&str>) -> Result<(), KeyFileError> {
     let io = |fault| KeyFileError::Io(path.to_owned(), fault);
     if let Some(jwk) = public_half {
-        fs::write(path.with_extension("jwk"), jwk).map_err(io)?;
+        let unfinished = path.with_extension("unfinished");
+        fs::write(&unfinished, jwk).and_then(|()| File::open(&unfinished)?.sync_all()).map_err(io)?;
+        fs::rename(&unfinished, path.with_extension("jwk")).map_err(io)?;
     }
     match fs::remove_file(path) {
         Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(io(fault)),

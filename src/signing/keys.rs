@@ -7,14 +7,18 @@ use super::{KeyRing, Signer};
 use crate::domain::{Entropy, KeyRecord, KeyState, Lifetime, PUBLISHED_BEFORE_USE, Purpose, Timestamp};
 use crate::store::{KeyRecords, StoreError};
 use arc_swap::{ArcSwap, Guard};
-use countersign_verify::key::Algorithm;
+use countersign_verify::SIGNING_ALGORITHMS;
+use countersign_verify::key::{Algorithm, KeySet, KeyUse, VerifyingKey};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
+/// The member of a kept public half that says that its key is compromised: what it sealed proves nothing.
+const REVOKED: &str = "revoked";
 /// How long a signed answer of introspection is kept by anyone, in seconds.
-const ANSWERS_LIVE: i64 = 300;
+pub(super) const ANSWERS_LIVE: i64 = 300;
 
 /// Which keys there have to be, and for how long each signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +43,9 @@ pub enum KeyError {
     /// No key has this id.
     #[error("no key has the id `{0}`; `countersign keys list` shows those that there are")]
     Unknown(String),
+    /// What it signs is signed with another algorithm.
+    #[error("{0} are not signed with {1}; use ES256")]
+    Algorithm(Purpose, Algorithm),
     /// A key's file is gone.
     #[error(
         "the file of the {1} key `{0}` is missing from `{2}`; put it back from a backup, or run `countersign keys revoke {0}`, which ends what it signed"
@@ -46,22 +53,31 @@ pub enum KeyError {
     Lost(String, Purpose, PathBuf),
 }
 
+/// What checkpoints of the audit log are verified with.
+#[derive(Debug)]
+pub struct SealingKeys {
+    /// Keys whose checkpoints vouch for what is before them.
+    pub good: KeySet,
+    /// Compromised ones, whose checkpoints vouch for nothing.
+    pub revoked: KeySet,
+}
+
 /// The broker's keys.
 pub struct Keys {
-    directory: PathBuf,
-    records: Arc<dyn KeyRecords>,
-    entropy: Arc<dyn Entropy>,
-    ring: ArcSwap<KeyRing>,
+    pub(super) directory: PathBuf,
+    pub(super) records: Arc<dyn KeyRecords>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) ring: ArcSwap<KeyRing>,
     held: Mutex<Held>,
 }
 
-struct Held {
-    rotation: Rotation,
+pub(super) struct Held {
+    pub(super) rotation: Rotation,
     /// Retired and revoked ones too, as long as they are remembered.
-    records: Vec<KeyRecord>,
-    files: BTreeMap<String, (PathBuf, Arc<dyn Signer>)>,
+    pub(super) records: Vec<KeyRecord>,
+    pub(super) files: BTreeMap<String, (PathBuf, Arc<dyn Signer>)>,
     /// Whether the records have changed since they were last written: a write that fails is made up for.
-    unsaved: bool,
+    pub(super) unsaved: bool,
 }
 
 impl Keys {
@@ -111,7 +127,7 @@ impl Keys {
             match known.iter().find(|record| record.kid == signer.key_id()) {
                 Some(record) if !record.state(now).is_alive() => {
                     tracing::warn!(kid = signer.key_id(), "a key that was revoked or has retired is removed");
-                    files::remove(&path, None)?;
+                    files::remove(&path, record.public_half(&*signer).as_deref())?;
                     continue;
                 }
                 Some(_) => {}
@@ -146,8 +162,12 @@ impl Keys {
     /// [`KeyError`] when a key that it needs cannot be made.
     pub async fn follow(&self, rotation: Rotation, now: Timestamp) -> Result<(), KeyError> {
         let mut held = self.held.lock().await;
-        held.rotation = rotation;
-        self.tend_held(&mut held, now).await
+        let before = std::mem::replace(&mut held.rotation, rotation);
+        let done = self.tend_held(&mut held, now).await;
+        if done.is_err() {
+            held.rotation = before;
+        }
+        done
     }
 
     /// Does what is due at `now`: makes a key that is missing, a successor for one whose time comes, and removes what has
@@ -167,14 +187,18 @@ impl Keys {
     /// [`KeyError`] when it cannot be made or recorded.
     pub async fn rotate(&self, purpose: Purpose, algorithm: Algorithm, now: Timestamp) -> Result<KeyRecord, KeyError> {
         let mut held = self.held.lock().await;
+        if purpose != Purpose::Tokens && !held.wanted().contains(&(purpose, algorithm)) {
+            return Err(KeyError::Algorithm(purpose, algorithm));
+        }
         let waiting =
             |record: &&KeyRecord| is_of(record, purpose, algorithm) && record.state(now) == KeyState::Published;
         if let Some(waiting) = held.records.iter().find(waiting) {
             return Ok(waiting.clone());
         }
         let from = if held.current(purpose, algorithm).is_some() { now.plus(PUBLISHED_BEFORE_USE) } else { now };
+        let before = held.records.clone();
         let made = self.make(&mut held, purpose, algorithm, from, now).await?;
-        self.keep(&mut held, now).await?;
+        self.keep_or_undo(&mut held, before, now).await?;
         Ok(made)
     }
 
@@ -194,120 +218,60 @@ impl Keys {
         let was_needed = matches!(state, KeyState::Active | KeyState::Published);
         // Dropped before anything that can fail.
         self.ring.store(Arc::new(held.ring(now)));
-        if was_needed && held.active(purpose, algorithm, now).is_none() {
-            match held
-                .records
-                .iter_mut()
-                .find(|record| is_of(record, purpose, algorithm) && record.state(now) == KeyState::Published)
-            {
-                // Nobody can have waited for it: what signs has gone.
-                Some(successor) => successor.signs_from = now,
-                None => drop(self.make(&mut held, purpose, algorithm, now, now).await?),
+        let wanted = held.wanted().contains(&(purpose, algorithm));
+        if state == KeyState::Published {
+            // Its predecessor goes on as if it had never been.
+            let line = |record: &&mut KeyRecord| is_of(record, purpose, algorithm) && record.revoked.is_none();
+            let last = held.records.iter_mut().filter(line).max_by_key(|record| record.signs_from);
+            if let Some(last) = last.filter(|last| last.state(now) == KeyState::Active) {
+                last.signs_until = None;
             }
         }
+        let alone = was_needed && wanted && held.active(purpose, algorithm, now).is_none();
+        let successor = held
+            .records
+            .iter_mut()
+            .find(|record| alone && is_of(record, purpose, algorithm) && record.state(now) == KeyState::Published);
+        let needs_another = alone && successor.is_none();
+        if let Some(successor) = successor {
+            // Nobody can have waited for it: what signs has gone.
+            successor.signs_from = now;
+        }
+        // For good before another one is made: whatever fails after this leaves nothing of the key.
         self.keep(&mut held, now).await?;
-        if let Some((path, _)) = held.files.remove(kid) {
-            files::remove(&path, None)?;
+        if let Some((path, signer)) = held.files.get(kid) {
+            files::remove(path, revoked.public_half(&**signer).as_deref())?;
+            held.files.remove(kid);
+        }
+        if needs_another {
+            self.make(&mut held, purpose, algorithm, now, now).await?;
+            self.keep(&mut held, now).await?;
         }
         Ok(revoked)
     }
 
-    async fn tend_held(&self, held: &mut Held, now: Timestamp) -> Result<(), KeyError> {
-        let before = held.records.clone();
-        for (purpose, algorithm) in held.wanted() {
-            match held.current(purpose, algorithm).map(|current| current.signs_from) {
-                None => drop(self.make(held, purpose, algorithm, now, now).await?),
-                Some(since) => {
-                    let due = held
-                        .rotation
-                        .every
-                        .is_some_and(|every| since.plus(every.seconds() - PUBLISHED_BEFORE_USE) <= now && since <= now);
-                    if due {
-                        self.make(held, purpose, algorithm, now.plus(PUBLISHED_BEFORE_USE), now).await?;
-                    }
-                }
-            }
-        }
-        let longest = held.rotation.longest.seconds();
-        for record in &mut held.records {
-            // A target that lives longer than before: the key has to stay for what it signs from now on.
-            if record.purpose == Purpose::Tokens && record.signs_until.is_none_or(|until| until > now) {
-                record.longest = record.longest.max(longest);
-            }
-        }
-        held.records.retain(|record| !record.is_over(now));
-        held.unsaved |= held.records != before;
-        let retired: Vec<String> = held
-            .files
-            .keys()
-            .filter(|kid| held.records.iter().any(|record| record.kid == **kid && !record.state(now).is_alive()))
-            .cloned()
-            .collect();
-        if held.unsaved || !retired.is_empty() {
-            let gone: Vec<_> = retired.iter().filter_map(|kid| Some((kid, held.files.remove(kid)?))).collect();
-            self.keep(held, now).await?;
-            for (kid, (path, signer)) in gone {
-                let sealed = held.records.iter().any(|record| {
-                    record.kid == *kid && record.purpose == Purpose::Checkpoints && record.revoked.is_none()
-                });
-                let public_half = serde_json::to_string(signer.public_jwk()).ok().filter(|_| sealed);
-                files::remove(&path, public_half.as_deref())?;
-                tracing::info!(%kid, "key retired");
-            }
-        }
-        Ok(())
-    }
-
-    async fn make(
-        &self,
-        held: &mut Held,
-        purpose: Purpose,
-        algorithm: Algorithm,
-        signs_from: Timestamp,
-        now: Timestamp,
-    ) -> Result<KeyRecord, KeyError> {
-        let (directory, entropy) = (self.directory.clone(), Arc::clone(&self.entropy));
-        let made = tokio::task::spawn_blocking(move || files::create(&directory, purpose, algorithm, &*entropy)).await;
-        let KeyFile { path, signer, .. } = made.map_err(|fault| StoreError::Io(fault.to_string()))??;
-        let kid = signer.key_id().to_owned();
-        for current in held.records.iter_mut().filter(|record| is_of(record, purpose, algorithm)) {
-            current.signs_until = current.signs_until.or(Some(signs_from));
-        }
-        let longest = if purpose == Purpose::Tokens { held.rotation.longest.seconds() } else { ANSWERS_LIVE };
-        let record = KeyRecord {
-            kid: kid.clone(),
-            purpose,
-            algorithm,
-            published: now,
-            signs_from,
-            signs_until: None,
-            longest,
-            revoked: None,
-        };
-        tracing::info!(%kid, %purpose, %algorithm, %signs_from, "key made");
-        held.records.push(record.clone());
-        held.unsaved = true;
-        held.files.insert(kid, (path, signer));
-        Ok(record)
-    }
-
-    /// Records for good what was changed, and lets everyone see it.
-    async fn keep(&self, held: &mut Held, now: Timestamp) -> Result<(), KeyError> {
-        self.records.write(&held.records).await?;
-        held.unsaved = false;
-        self.ring.store(Arc::new(held.ring(now)));
-        Ok(())
-    }
-
-    /// The public keys that the audit log's checkpoints are verified with, those that have retired too: a JWK Set.
+    /// The public keys that the audit log's checkpoints are verified with, those that have retired too.
     ///
     /// # Errors
     /// [`KeyFileError`] names the file.
-    pub fn checkpoint_keys(directory: &Path) -> Result<String, KeyFileError> {
+    pub fn checkpoint_keys(directory: &Path) -> Result<SealingKeys, KeyFileError> {
         let active = files::read(directory)?.into_iter().filter(|file| file.purpose == Purpose::Checkpoints);
-        let active = active.filter_map(|file| serde_json::to_string(file.signer.public_jwk()).ok());
-        let all: Vec<String> = active.chain(files::retired_checkpoint_keys(directory)?).collect();
-        Ok(format!("{{\"keys\":[{}]}}", all.join(",")))
+        let active = active.map(|file| Value::Object(file.signer.public_jwk().clone()));
+        let gone = files::kept_public_halves(directory)?;
+        let gone = gone.iter().filter_map(|jwk| serde_json::from_str::<Value>(jwk).ok());
+        let (revoked, retired): (Vec<Value>, Vec<Value>) = gone.partition(|jwk| jwk.get(REVOKED).is_some());
+        // One by one: they are more than one set may hold, in a log that is old enough.
+        let set = |keys: Vec<Value>| {
+            let mut set = KeySet::default();
+            for jwk in keys.iter().filter_map(Value::as_object) {
+                match VerifyingKey::from_jwk(jwk, KeyUse::Signature, &SIGNING_ALGORITHMS) {
+                    Ok(key) => set.add(key),
+                    Err(fault) => tracing::warn!(%fault, "a kept public half is not used"),
+                }
+            }
+            set
+        };
+        Ok(SealingKeys { good: set(active.chain(retired).collect()), revoked: set(revoked) })
     }
 
     /// The keys for tokens in `directory`, as `/jwks` has them: for an operator who looks at a token.
@@ -330,41 +294,23 @@ impl Keys {
             };
             (record, file.signer)
         });
-        Ok(KeyRing::new(ring.collect()))
+        Ok(KeyRing::new(ring.collect(), Vec::new()))
     }
 }
 
-impl Held {
-    /// A key for each algorithm of tokens, and one for each other purpose.
-    fn wanted(&self) -> Vec<(Purpose, Algorithm)> {
-        let tokens = self.rotation.algorithms.iter().map(|algorithm| (Purpose::Tokens, *algorithm));
-        let others = [Purpose::Checkpoints, Purpose::Introspection].map(|purpose| (purpose, Algorithm::Es256));
-        tokens.chain(others).collect()
-    }
-
-    /// The last of its line, which signs or will.
-    fn current(&self, purpose: Purpose, algorithm: Algorithm) -> Option<&KeyRecord> {
-        let last = |record: &&KeyRecord| {
-            is_of(record, purpose, algorithm) && record.signs_until.is_none() && record.revoked.is_none()
-        };
-        self.records.iter().find(last)
-    }
-
-    fn active(&self, purpose: Purpose, algorithm: Algorithm, now: Timestamp) -> Option<&KeyRecord> {
-        self.records.iter().find(|record| is_of(record, purpose, algorithm) && record.state(now) == KeyState::Active)
-    }
-
-    fn ring(&self, now: Timestamp) -> KeyRing {
-        let alive = self.records.iter().filter(|record| record.state(now).is_alive());
-        let with_signer = alive.filter_map(|record| {
-            let (_, signer) = self.files.get(&record.kid)?;
-            Some((record.clone(), Arc::clone(signer)))
-        });
-        KeyRing::new(with_signer.collect())
+impl KeyRecord {
+    /// What is kept of a key that sealed the audit log when its file goes: its public half, which says whether the key is
+    /// compromised.
+    pub(super) fn public_half(&self, signer: &dyn Signer) -> Option<String> {
+        let mut jwk = signer.public_jwk().clone();
+        if self.revoked.is_some() {
+            jwk.insert(REVOKED.to_owned(), true.into());
+        }
+        serde_json::to_string(&jwk).ok().filter(|_| self.purpose == Purpose::Checkpoints)
     }
 }
 
-fn is_of(record: &KeyRecord, purpose: Purpose, algorithm: Algorithm) -> bool {
+pub(super) fn is_of(record: &KeyRecord, purpose: Purpose, algorithm: Algorithm) -> bool {
     record.purpose == purpose && record.algorithm == algorithm
 }
 

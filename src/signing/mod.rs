@@ -7,11 +7,12 @@ mod files;
 mod keys;
 mod ring;
 mod rs256;
+mod tend;
 
 pub use ed25519::Ed25519;
 pub use es256::Es256;
 pub use files::KeyFileError;
-pub use keys::{KeyError, Keys, Rotation};
+pub use keys::{KeyError, Keys, Rotation, SealingKeys};
 pub use ring::{KeyRing, SigningError};
 pub use rs256::Rs256;
 

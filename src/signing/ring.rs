@@ -2,7 +2,7 @@
 //! makes another one.
 
 use super::Signer;
-use crate::domain::{KeyRecord, Purpose, Timestamp};
+use crate::domain::{KeyRecord, KeyState, Purpose, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::SIGNING_ALGORITHMS;
@@ -21,8 +21,9 @@ pub struct SigningError;
 pub struct KeyRing {
     keys: Vec<Key>,
     verifying: KeySet,
-    sealing: KeySet,
     jwks: String,
+    /// What there has to be a key for.
+    wanted: Vec<(Purpose, Algorithm)>,
 }
 
 struct Key {
@@ -36,18 +37,15 @@ impl KeyRing {
     /// A ring of keys with what is known of each. The public half of each is tried: one that does not verify is left out,
     /// so that nothing is ever signed by it.
     #[must_use]
-    pub fn new(keys: Vec<(KeyRecord, Arc<dyn Signer>)>) -> Self {
-        let (mut verifying, mut sealing, mut published, mut ring) =
-            (KeySet::default(), KeySet::default(), Vec::new(), Vec::new());
+    pub fn new(keys: Vec<(KeyRecord, Arc<dyn Signer>)>, wanted: Vec<(Purpose, Algorithm)>) -> Self {
+        let (mut verifying, mut published, mut ring) = (KeySet::default(), Vec::new(), Vec::new());
         for (record, signer) in keys {
             let Ok(public) = VerifyingKey::from_jwk(signer.public_jwk(), KeyUse::Signature, &SIGNING_ALGORITHMS) else {
                 tracing::error!(kid = signer.key_id(), "a key whose public half cannot verify is not used");
                 continue;
             };
-            match record.purpose {
-                Purpose::Tokens => verifying.add(public),
-                Purpose::Checkpoints => sealing.add(public),
-                Purpose::Introspection => {}
+            if record.purpose == Purpose::Tokens {
+                verifying.add(public);
             }
             if record.purpose != Purpose::Checkpoints {
                 published.push(Value::Object(signer.public_jwk().clone()));
@@ -55,7 +53,7 @@ impl KeyRing {
             let header = header(record.purpose, &*signer);
             ring.push(Key { record, signer, header });
         }
-        Self { keys: ring, verifying, sealing, jwks: json!({ "keys": published }).to_string() }
+        Self { keys: ring, verifying, jwks: json!({ "keys": published }).to_string(), wanted }
     }
 
     /// Signs `claims` as an access token with the key that is active for `algorithm` at `now`. Gives the token and the
@@ -111,10 +109,15 @@ impl KeyRing {
         &self.verifying
     }
 
-    /// The public halves of the keys that seal the audit log.
+    /// How many purposes and algorithms there has to be a key for, and none can sign at `now`.
     #[must_use]
-    pub fn sealing(&self) -> &KeySet {
-        &self.sealing
+    pub fn missing(&self, now: Timestamp) -> usize {
+        let signs = |purpose, algorithm| {
+            self.keys.iter().any(|Key { record, .. }| {
+                (record.purpose, record.algorithm) == (purpose, algorithm) && record.state(now) == KeyState::Active
+            })
+        };
+        self.wanted.iter().filter(|(purpose, algorithm)| !signs(*purpose, *algorithm)).count()
     }
 
     /// The document at `/jwks`.

@@ -136,6 +136,10 @@ impl Bucket {
         for record in bytes.get(..whole).unwrap_or_default().chunks_exact(RECORD) {
             let (kind, key) = record.split_first().ok_or(StoreError::UnknownRecord)?;
             let key = Digest::from_bytes(key.try_into().map_err(|_| StoreError::UnknownRecord)?);
+            // Reserved, and lost in a power cut between two that were not.
+            if record.iter().all(|byte| *byte == 0) {
+                continue;
+            }
             match *kind {
                 SET => keys.insert(key),
                 TAKEN_BACK => keys.remove(&key),

@@ -21,7 +21,7 @@ pub struct Figures {
     pub issuers_without_keys: i64,
     /// The age of the oldest key set that is held, in seconds.
     pub oldest_issuer_keys: i64,
-    /// How far the clock of an issuer that was asked last differs from ours, at most, in seconds.
+    /// How far our clock differs from that of the issuer that agrees best with it, in seconds.
     pub clock_skew: i64,
     /// Live revocations in memory.
     pub revocations: i64,
@@ -31,6 +31,8 @@ pub struct Figures {
     pub first_uses: i64,
     /// Signing keys by state.
     pub keys: Vec<(&'static str, i64)>,
+    /// Purposes and algorithms that there has to be a key for, and none can sign.
+    pub keys_missing: i64,
     /// The age of the oldest key that signs, in seconds.
     pub oldest_signing_key: i64,
     /// The audit log: lines, counted refusals, failed writes, gaps; the next line's number, free bytes.
@@ -76,6 +78,7 @@ struct Gauges {
     revocation_position: Gauge,
     first_uses: Gauge,
     keys: Family<[Label; 1], Gauge>,
+    keys_missing: Gauge,
     oldest_signing_key: Gauge,
     audit_next: Gauge,
     audit_free: Gauge,
@@ -197,7 +200,8 @@ impl Metrics {
 
 impl Gauges {
     fn register(&self, registry: &mut Registry) {
-        let gauges: [(&str, &str, &Gauge); 12] = [
+        let gauges: [(&str, &str, &Gauge); 13] = [
+            ("signing_keys_missing", "Kinds of key that there has to be and that cannot sign", &self.keys_missing),
             ("issuers", "Configured issuers", &self.issuers),
             (
                 "issuers_without_keys",
@@ -205,7 +209,7 @@ impl Gauges {
                 &self.issuers_without_keys,
             ),
             ("oldest_issuer_keys_seconds", "The age of the oldest key set of an issuer", &self.oldest_issuer_keys),
-            ("clock_skew_seconds", "The largest difference to the clock of an issuer", &self.clock_skew),
+            ("clock_skew_seconds", "The smallest difference to the clock of an issuer", &self.clock_skew),
             ("revocations", "Live revocations in memory", &self.revocations),
             ("revocation_position", "The applied position in the revocation log", &self.revocation_position),
             ("first_uses", "First-use marks in memory", &self.first_uses),
@@ -238,6 +242,7 @@ impl Gauges {
         self.revocations.set(figures.revocations);
         self.revocation_position.set(figures.revocation_position);
         self.first_uses.set(figures.first_uses);
+        self.keys_missing.set(figures.keys_missing);
         self.oldest_signing_key.set(figures.oldest_signing_key);
         self.configured_at.set(figures.configured_at);
         self.resident.set(figures.resident);

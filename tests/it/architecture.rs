@@ -111,7 +111,7 @@ const HOMES: [(&str, &[&str]); 36] = [
     ("tracing_opentelemetry", &["telemetry/traces.rs"]),
     ("tracing_subscriber", &["telemetry"]),
     ("url", &["assertion", "cli/wire.rs", "config", "http"]),
-    ("zeroize", &["cli", "client", "exchange", "http", "signing"]),
+    ("zeroize", &["app", "cli", "client", "exchange", "http", "signing"]),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

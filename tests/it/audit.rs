@@ -2,15 +2,13 @@
 
 use crate::support::*;
 use countersign::audit::{
-    self, AuditError, AuditLog, Broken, Content, Event, Follower, Keeping, Note, Opening, Outcome,
+    self, AuditError, AuditLog, Broken, Content, Event, Follower, Keeping, Note, Opening, Outcome, Sealing,
 };
 use countersign::domain::{ChainHead, DigestKey, Timestamp};
 use countersign::exchange::Operator;
 use countersign::policy::Policy;
-use countersign::signing::Keys;
-use countersign::store::Embedded;
-use countersign_verify::SIGNING_ALGORITHMS;
-use countersign_verify::key::{KeySet, KeyUse};
+use countersign::signing::{Keys, SealingKeys};
+use countersign::store::{AuditHeads as _, Embedded};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -214,12 +212,12 @@ fn a_broken_end_is_not_added_to_and_a_torn_one_is_mended() {
     fs::write(&path, [&whole[..], b"{\"time\":1,\"decisi"].concat()).unwrap();
     assert_eq!(audit::verify(&directory, None, None).unwrap().torn, 17);
     drop(opening(&directory).unwrap());
-    assert_eq!(fs::read(&path).unwrap(), whole, "the torn line is gone, and nothing else");
+    assert!(fs::read(&path).unwrap() == whole, "the torn line is gone, and nothing else");
     // A writer that was killed leaves what it had reserved.
     fs::write(&path, [&whole[..], &[0; 100_000]].concat()).unwrap();
     assert_eq!(audit::verify(&directory, None, None).unwrap().torn, 0);
     drop(opening(&directory).unwrap());
-    assert_eq!(fs::read(&path).unwrap(), whole, "the torn line is gone, and nothing else");
+    assert!(fs::read(&path).unwrap() == whole, "the torn line is gone, and nothing else");
     let text = String::from_utf8(whole).unwrap();
     let at = text.rfind("orders:read").unwrap();
     let mut edited = text.into_bytes();
@@ -233,6 +231,9 @@ fn open(directory: &Path, now: i64) -> Result<AuditLog, AuditError> {
     let now = Timestamp::new(now).unwrap();
     let store = tempfile::tempdir().unwrap().keep();
     let heads = Arc::new(Embedded::open(&store, now).unwrap());
+    if let Ok(report) = audit::verify(directory, None, None) {
+        heads.keep(&report.head).unwrap();
+    }
     open_with(directory, heads, Keeping { segment: 1 << 16, retention: None, refusals: 3, reserve: 0 }, now)
 }
 
@@ -272,9 +273,12 @@ fn kept(broker: &TestBroker) -> ChainHead {
 }
 
 /// What verifies this broker's checkpoints.
-fn sealing(root: &Path) -> KeySet {
-    let jwks = Keys::checkpoint_keys(&root.join("keys")).unwrap();
-    KeySet::from_jwks(jwks.as_bytes(), KeyUse::Signature, &SIGNING_ALGORITHMS).unwrap().0
+fn sealing(root: &Path) -> SealingKeys {
+    Keys::checkpoint_keys(&root.join("keys")).unwrap()
+}
+
+fn by(keys: &SealingKeys) -> Option<Sealing<'_>> {
+    Some(Sealing { good: &keys.good, revoked: &keys.revoked })
 }
 
 fn cut_lines(path: &Path, count: usize) {
@@ -292,24 +296,22 @@ fn m8_a_tail_that_is_cut_off_is_found_out() {
     }
     let head = kept(&broker);
     assert_eq!(audit::verify(&broker.audit(), None, Some(&head)).unwrap().events, 6);
-    let segment = broker.segment();
     let broker = broker.restart_after(|root| {
         let of_store = Embedded::audit_head(&root.join("data")).unwrap().unwrap();
         assert_eq!(of_store.next, 7, "six events and a checkpoint");
         let path = root.join("data/audit/00000001.jsonl");
         cut_lines(&path, 3);
-        let found = audit::verify(path.parent().unwrap(), Some(&sealing(root)), Some(&of_store));
+        let found = audit::verify(path.parent().unwrap(), by(&sealing(root)), Some(&of_store));
         assert!(matches!(found, Err(Broken::Head(_))), "{found:?}");
         assert!(audit::verify(path.parent().unwrap(), None, Some(&head)).is_err(), "the head that an operator kept");
         assert!(audit::verify(path.parent().unwrap(), None, None).is_ok(), "the file alone does not show it");
     });
-    assert!(segment != broker.segment() || broker.segment().exists());
-    let report = audit::verify(&broker.audit(), Some(&sealing(broker.root.path())), Some(&kept(&broker))).unwrap();
+    let report = audit::verify(&broker.audit(), by(&sealing(broker.root.path())), Some(&kept(&broker))).unwrap();
     assert_eq!(report.gaps, [7], "noted for good, under a number that was never given");
     assert_eq!(Operator(&broker.broker).figures().audit[3], 1);
     assert_eq!(broker.exchange(&Token::github().sign(), &[]).status, 200, "and it goes on");
     let broker = broker.restart();
-    let report = audit::verify(&broker.audit(), Some(&sealing(broker.root.path())), Some(&kept(&broker))).unwrap();
+    let report = audit::verify(&broker.audit(), by(&sealing(broker.root.path())), Some(&kept(&broker))).unwrap();
     assert_eq!(report.gaps, [7], "one cut, one note");
 }
 
@@ -322,22 +324,94 @@ fn m8_a_chain_that_is_written_anew_has_no_checkpoints() {
     }
     let broker = broker.restart();
     let keys = sealing(broker.root.path());
-    let honest = audit::verify(&broker.audit(), Some(&keys), None).unwrap();
+    let honest = audit::verify(&broker.audit(), by(&keys), None).unwrap();
     assert_eq!((honest.checkpoints, honest.signed), (1, 4));
-    let forged = tempfile::tempdir().unwrap();
-    let (mut previous, mut text) = ("0".repeat(64), String::new());
-    for (index, line) in chain(&broker.audit()).lines().enumerate() {
-        let line = line.replace("orders:read", "orders:writ");
-        let event = line.split(",\"v\":2").next().unwrap();
-        let covered = format!("{event},\"v\":2,\"seq\":{index},\"prev\":\"{previous}\"");
-        previous =
-            countersign::domain::sha256(&[covered.as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect();
-        text += &format!("{covered},\"hash\":\"{previous}\"}}\n");
-    }
-    fs::write(forged.path().join("00000001.jsonl"), text).unwrap();
-    assert!(audit::verify(forged.path(), None, None).is_ok(), "the hashes are right");
-    let found = audit::verify(forged.path(), Some(&keys), None);
+    // Edited, with every hash made anew; `keep` says which lines, `change` what becomes of each.
+    let forge = |keep: &dyn Fn(&str) -> bool, change: &dyn Fn(usize, &str) -> String| {
+        let forged = tempfile::tempdir().unwrap();
+        let (mut previous, mut text) = ("0".repeat(64), String::new());
+        let lines = chain(&broker.audit());
+        for (index, line) in lines.lines().filter(|line| keep(line)).enumerate() {
+            let event = change(index, line.split(",\"v\":2").next().unwrap());
+            let covered = format!("{event},\"v\":2,\"seq\":{index},\"prev\":\"{previous}\"");
+            let digest = countersign::domain::sha256(&[covered.as_bytes()]);
+            previous = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            text += &format!("{covered},\"hash\":\"{previous}\"}}\n");
+        }
+        fs::write(forged.path().join("00000001.jsonl"), text).unwrap();
+        assert!(audit::verify(forged.path(), None, None).is_ok(), "the hashes are right");
+        audit::verify(forged.path(), by(&keys), None)
+    };
+    let edited = |_: usize, line: &str| line.replace("orders:read", "orders:writ");
+    let found = forge(&|_| true, &edited);
     assert!(matches!(found, Err(Broken::Checkpoint(_, 4, _))), "{found:?}");
+    // Who leaves checkpoints out, is missed by them as soon as one was due.
+    let found = forge(&|line| !line.contains("\"note\""), &|index, line| {
+        edited(index, line).replace(&format!("\"time\":{NOW}"), &format!("\"time\":{}", NOW + 151 * index as i64))
+    });
+    assert!(matches!(found, Err(Broken::Unsigned(_, 1))), "{found:?}");
+    // Who signs with a key of his own, has the wrong key.
+    let own = TestBroker::new();
+    own.exchange(&Token::github().sign(), &[]);
+    let own = own.restart();
+    let foreign = chain(&own.audit()).lines().find(|line| line.contains("\"note\"")).unwrap().to_owned();
+    let found = forge(&|_| true, &|index, line| {
+        if index == 3 { foreign.split(",\"v\":2").next().unwrap().to_owned() } else { edited(index, line) }
+    });
+    assert!(
+        matches!(found, Err(Broken::Checkpoint(_, 4, what)) if what.contains("no key of this broker")),
+        "{found:?}"
+    );
+}
+
+/// Whoever removes what the store knows of the log, with the tail, is found out too.
+#[test]
+fn m8_a_head_that_is_removed_or_ruined_is_a_gap() {
+    for ruined in [None, Some(vec![0; ChainHead::LENGTH]), Some(b"x".to_vec())] {
+        let broker = TestBroker::new();
+        broker.exchange(&Token::github().sign(), &[]);
+        let broker = broker.restart_after(|root| {
+            let head = root.join("data/audit-head");
+            match &ruined {
+                None => fs::remove_file(&head).unwrap(),
+                Some(bytes) => fs::write(&head, bytes).unwrap(),
+            }
+        });
+        assert_eq!(broker.exchange(&Token::github().sign(), &[]).status, 200, "it starts all the same");
+        let report = audit::verify(&broker.audit(), by(&sealing(broker.root.path())), Some(&kept(&broker))).unwrap();
+        assert_eq!(report.gaps.len(), 1, "{ruined:?}");
+    }
+}
+
+/// What a checkpoint key sealed is verified for years: its public half stays when it retires, whoever was stopped meanwhile,
+/// and when it is revoked, only to say so.
+#[test]
+fn m8_what_was_sealed_is_verified_after_the_key_has_gone() {
+    use countersign::domain::{PUBLISHED_BEFORE_USE, Purpose};
+    let rotate = |broker: &TestBroker| {
+        let algorithm = countersign_verify::key::Algorithm::Es256;
+        countersign::http::block_on(Operator(&broker.broker).rotate(Purpose::Checkpoints, algorithm)).unwrap().kid
+    };
+    let broker = TestBroker::new();
+    broker.exchange(&Token::github().sign(), &[]);
+    let next = rotate(&broker);
+    // Sealed by the first key, stopped, and started when that has retired.
+    let clock = broker.clock.clone();
+    let broker = broker.restart_after(|_| clock.advance(PUBLISHED_BEFORE_USE + 900));
+    let keys = sealing(broker.root.path());
+    let report = audit::verify(&broker.audit(), by(&keys), None).unwrap();
+    assert_eq!((report.checkpoints, report.signed), (1, report.lines));
+    broker.exchange("x", &[]);
+    broker.clock.advance(61);
+    broker.tend();
+    countersign::http::block_on(Operator(&broker.broker).revoke_key(&next)).unwrap();
+    broker.clock.advance(61);
+    broker.tend();
+    let keys = sealing(broker.root.path());
+    assert!(keys.revoked.has(&next) && !keys.good.has(&next));
+    let report = audit::verify(&broker.audit(), by(&keys), Some(&kept(&broker))).unwrap();
+    assert_eq!(report.checkpoints, 2, "the compromised key's proves nothing, and the next one names it all");
+    assert_eq!(report.signed, report.head.next);
 }
 
 #[test]
@@ -357,7 +431,7 @@ fn segments_end_by_size_and_day_and_are_sealed_and_one_chain() {
     decisions.push(broker.exchange(&later.sign(), &[]).decision());
     assert!(broker.audit().join("00000003.jsonl").exists(), "another day");
     let keys = sealing(broker.root.path());
-    let report = audit::verify(&broker.audit(), Some(&keys), Some(&kept(&broker))).unwrap();
+    let report = audit::verify(&broker.audit(), by(&keys), Some(&kept(&broker))).unwrap();
     assert_eq!((report.segments, report.checkpoints), (3, 2));
     assert_eq!(report.events, decisions.len() as u64);
     for decision in &decisions {
@@ -389,7 +463,7 @@ fn what_is_too_old_goes_and_what_somebody_else_removes_is_missed() {
         names
     };
     assert_eq!(names().first().map(String::as_str), Some("00000003.jsonl"));
-    let report = audit::verify(&broker.audit(), Some(&sealing(broker.root.path())), Some(&kept(&broker)));
+    let report = audit::verify(&broker.audit(), by(&sealing(broker.root.path())), Some(&kept(&broker)));
     assert!(report.is_ok(), "the log says itself that they were too old: {report:?}");
     fs::remove_file(broker.audit().join("00000003.jsonl")).unwrap();
     let found = audit::verify(&broker.audit(), None, None);
@@ -404,6 +478,13 @@ fn refusals_of_strangers_are_bounded_and_counted_and_nobody_elses_are() {
         broker.exchange("garbage", &[]);
     }
     assert_eq!(broker.events(), 20);
+    // A revocation of nothing by nobody, and a workload that is not accepted, are strangers too.
+    for _ in 0..5 {
+        assert_eq!(broker.post("/revoke", &[("token", "x")]).status, 200);
+        let foreign = Token::github().claim("repository_owner_id", serde_json::json!("666"));
+        assert_eq!(broker.exchange(&foreign.sign(), &[]).status, 400);
+    }
+    assert_eq!(broker.events(), 20);
     // What is verified is written whole, whatever the flood.
     for _ in 0..30 {
         assert_eq!(broker.exchange(&Token::cluster().sign(), &[("audience", LEDGER)]).status, 400);
@@ -413,15 +494,17 @@ fn refusals_of_strangers_are_bounded_and_counted_and_nobody_elses_are() {
     broker.clock.advance(1);
     broker.exchange("garbage", &[]);
     let report = audit::verify(&broker.audit(), None, None).unwrap();
-    assert_eq!((report.events, report.counted), (52, 50), "one line for the second and its reason, and a new second");
+    assert_eq!((report.events, report.counted), (52, 60), "one line for the second, and a new second");
     let (_, last) = Follower::last(&broker.audit(), 2).unwrap();
-    assert_eq!(last[0], Content::Note(Note::Counted([("token_malformed".to_owned(), 50)].into()), NOW));
+    let counted = [("token_malformed", 50), ("no_effect", 5), ("workload_not_accepted", 5)];
+    let counted = counted.map(|(reason, count)| (reason.to_owned(), count)).into();
+    assert_eq!(last[0], Content::Note(Note::Counted(counted), NOW));
     for _ in 0..40 {
         broker.exchange("garbage", &[]);
     }
     let report = |broker: &TestBroker| audit::verify(&broker.audit(), None, None).unwrap();
     let broker = broker.restart();
-    assert_eq!(report(&broker).counted, 71, "a broker that stops leaves none uncounted");
+    assert_eq!(report(&broker).counted, 81, "a broker that stops leaves none uncounted");
 }
 
 #[test]

@@ -282,8 +282,17 @@ fn j17_whoever_guesses_is_slowed_down_and_nobody_else_is_locked_out() {
     assert_eq!(last.refusal(), (429, "invalid_client", "client_throttled"));
     assert_eq!(last.headers["retry-after"], "1");
     // While its address is slowed down, even the right secret is not looked at: a guess learns nothing.
-    let right = (0..20).map(|_| broker.introspect("orders-api", "x").status).find(|status| *status == 429);
-    assert_eq!(right, Some(429));
+    let right = (0..20).map(|_| (guess("orders-api"), broker.introspect("orders-api", "x")).1.status);
+    assert!(right.into_iter().any(|status| status == 429));
+    // However a client's id is written, it is one client; and whoever guesses is on the log.
+    let attempts = broker.events();
+    assert_eq!(guess("o%72ders-api").status, 429);
+    let last = broker.event(&replies[0]);
+    assert_eq!(
+        (last.kind, last.refused.unwrap().reason.as_str()),
+        (countersign::audit::Kind::Introspection, "client_refused")
+    );
+    assert!(attempts >= 20);
     // A client that signs has no secret to guess, and goes on, from the very same address.
     assert_eq!(by_assertion(&broker, &own("signer").sign()).status, 200);
     assert_eq!(broker.exchange(&Token::github().sign(), &[]).status, 200, "nor are workloads that need no client");

@@ -213,7 +213,7 @@ fn management_is_apart_and_names_nobody() {
     assert_eq!((get("/livez").status, get("/readyz").status, get("/token").status), (200, 200, 404));
     assert_eq!(
         get("/readyz").json,
-        json!({"ready": true, "issuers": 3, "issuers_without_keys": 0, "clock_skew_seconds": 0})
+        json!({"ready": true, "issuers": 3, "issuers_without_keys": 0, "clock_skew_seconds": 0, "can_mint": true})
     );
     broker.clock.advance(3_601);
     assert_eq!((get("/livez").status, get("/readyz").status), (200, 503));

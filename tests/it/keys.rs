@@ -50,6 +50,54 @@ fn n1_a_key_is_published_as_long_as_anyone_keeps_a_set_before_it_signs() {
     assert!(published(&broker).contains(&before));
 }
 
+/// The successor is stolen before it signs: what signs goes on, and the next one is published before it does.
+#[test]
+fn n1_a_published_key_that_is_revoked_leaves_its_predecessor_signing() {
+    let broker = TestBroker::new();
+    let signing = kid(&mint(&broker));
+    let stolen = rotate(&broker);
+    block_on(Operator(&broker.broker).revoke_key(&stolen)).unwrap();
+    for _ in 0..3 {
+        broker.tend();
+        assert_eq!(kid(&mint(&broker)), signing);
+        broker.clock.advance(PUBLISHED_BEFORE_USE);
+    }
+    assert!(!published(&broker).contains(&stolen));
+    let next = rotate(&broker);
+    assert_eq!(kid(&mint(&broker)), signing);
+    broker.clock.advance(PUBLISHED_BEFORE_USE);
+    assert_eq!(kid(&mint(&broker)), next);
+}
+
+/// An algorithm that no target asks for any more: its key does not stay for ever.
+#[test]
+fn a_key_that_nobody_asks_for_retires_when_its_time_comes() {
+    let broker = TestBroker::new();
+    let extra = block_on(Operator(&broker.broker).rotate(Purpose::Tokens, Algorithm::EdDsa)).unwrap().kid;
+    broker.tend();
+    assert!(published(&broker).contains(&extra), "it may be for a target that is still to come");
+    broker.clock.advance(30 * 86_400);
+    broker.tend();
+    broker.clock.advance(600 + 300);
+    broker.tend();
+    assert!(!published(&broker).contains(&extra));
+    let wrong = block_on(Operator(&broker.broker).rotate(Purpose::Checkpoints, Algorithm::Rs256));
+    assert!(matches!(wrong, Err(KeyError::Algorithm(..))));
+}
+
+/// A key that is dropped while nothing can be made stays dropped, after a restart too.
+#[test]
+fn n5_a_key_that_was_revoked_while_the_directory_was_gone_does_not_come_back() {
+    let broker = TestBroker::new();
+    let stolen = kid(&mint(&broker));
+    fs::rename(broker.path("keys"), broker.path("aside")).unwrap();
+    assert!(block_on(Operator(&broker.broker).revoke_key(&stolen)).is_err(), "another one cannot be made");
+    let broker = broker.restart_after(|root| fs::rename(root.join("aside"), root.join("keys")).unwrap());
+    assert!(!published(&broker).contains(&stolen));
+    assert_ne!(kid(&mint(&broker)), stolen);
+    assert!(!names(&broker.path("keys")).iter().any(|name| name.contains(&stolen[..12])));
+}
+
 #[test]
 fn n2_a_key_stays_until_its_last_token_has_expired_and_then_goes() {
     let broker = TestBroker::new();

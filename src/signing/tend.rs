@@ -1,0 +1,153 @@
+//! What becomes due of the keys: which there have to be, who follows whom, what has retired, and that all of it is recorded
+//! before anyone sees it.
+
+use super::KeyRing;
+use super::files::{self, KeyFile};
+use super::keys::{ANSWERS_LIVE, Held, KeyError, Keys, is_of};
+use crate::domain::{KeyRecord, KeyState, PUBLISHED_BEFORE_USE, Purpose, Timestamp};
+use crate::store::StoreError;
+use countersign_verify::key::Algorithm;
+use std::sync::Arc;
+
+impl Keys {
+    pub(super) async fn tend_held(&self, held: &mut Held, now: Timestamp) -> Result<(), KeyError> {
+        if held.unsaved {
+            self.keep(held, now).await?;
+        }
+        let before = held.records.clone();
+        for (purpose, algorithm) in held.wanted() {
+            match held.current(purpose, algorithm).map(|current| current.signs_from) {
+                None => drop(self.make(held, purpose, algorithm, now, now).await?),
+                Some(since) => {
+                    let due = held
+                        .rotation
+                        .every
+                        .is_some_and(|every| since.plus(every.seconds() - PUBLISHED_BEFORE_USE) <= now && since <= now);
+                    if due {
+                        self.make(held, purpose, algorithm, now.plus(PUBLISHED_BEFORE_USE), now).await?;
+                    }
+                }
+            }
+        }
+        let (longest, wanted, every) = (held.rotation.longest.seconds(), held.wanted(), held.rotation.every);
+        for record in &mut held.records {
+            // Nobody asks for its algorithm any more, or yet: it is kept as long as a key signs, and then it retires.
+            let unwanted = !wanted.contains(&(record.purpose, record.algorithm)) && record.signs_until.is_none();
+            if unwanted && every.is_some_and(|every| record.signs_from.plus(every.seconds()) <= now) {
+                record.signs_until = Some(now);
+            }
+            // A target that lives longer than before: the key has to stay for what it signs from now on.
+            if record.purpose == Purpose::Tokens && record.signs_until.is_none_or(|until| until > now) {
+                record.longest = record.longest.max(longest);
+            }
+        }
+        held.records.retain(|record| !record.is_over(now));
+        held.unsaved |= held.records != before;
+        let retired: Vec<String> = held
+            .files
+            .keys()
+            .filter(|kid| held.records.iter().any(|record| record.kid == **kid && !record.state(now).is_alive()))
+            .cloned()
+            .collect();
+        if held.unsaved || !retired.is_empty() {
+            let gone: Vec<_> = retired.iter().filter_map(|kid| Some((kid, held.files.remove(kid)?))).collect();
+            self.keep_or_undo(held, before, now).await?;
+            for (kid, (path, signer)) in gone {
+                let record = held.records.iter().find(|record| record.kid == *kid);
+                files::remove(&path, record.and_then(|record| record.public_half(&*signer)).as_deref())?;
+                tracing::info!(%kid, "key retired");
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn make(
+        &self,
+        held: &mut Held,
+        purpose: Purpose,
+        algorithm: Algorithm,
+        signs_from: Timestamp,
+        now: Timestamp,
+    ) -> Result<KeyRecord, KeyError> {
+        let (directory, entropy) = (self.directory.clone(), Arc::clone(&self.entropy));
+        let made = tokio::task::spawn_blocking(move || files::create(&directory, purpose, algorithm, &*entropy)).await;
+        let KeyFile { path, signer, .. } = made.map_err(|fault| StoreError::Io(fault.to_string()))??;
+        let kid = signer.key_id().to_owned();
+        for current in held.records.iter_mut().filter(|record| is_of(record, purpose, algorithm)) {
+            current.signs_until = current.signs_until.or(Some(signs_from));
+        }
+        let longest = if purpose == Purpose::Tokens { held.rotation.longest.seconds() } else { ANSWERS_LIVE };
+        let record = KeyRecord {
+            kid: kid.clone(),
+            purpose,
+            algorithm,
+            published: now,
+            signs_from,
+            signs_until: None,
+            longest,
+            revoked: None,
+        };
+        tracing::info!(%kid, %purpose, %algorithm, %signs_from, "key made");
+        held.records.push(record.clone());
+        held.unsaved = true;
+        held.files.insert(kid, (path, signer));
+        Ok(record)
+    }
+
+    /// As [`Keys::keep`]; where that fails, nothing was made: a key that nobody sees must not come to sign meanwhile.
+    pub(super) async fn keep_or_undo(
+        &self,
+        held: &mut Held,
+        before: Vec<KeyRecord>,
+        now: Timestamp,
+    ) -> Result<(), KeyError> {
+        let kept = self.keep(held, now).await;
+        if kept.is_err() {
+            let unknown: Vec<String> =
+                held.files.keys().filter(|kid| before.iter().all(|record| record.kid != **kid)).cloned().collect();
+            for (path, _) in unknown.iter().filter_map(|kid| held.files.remove(kid)) {
+                let _ = files::remove(&path, None);
+            }
+            held.records = before;
+        }
+        kept
+    }
+
+    /// Records for good what was changed, and lets everyone see it.
+    pub(super) async fn keep(&self, held: &mut Held, now: Timestamp) -> Result<(), KeyError> {
+        self.records.write(&held.records).await?;
+        held.unsaved = false;
+        self.ring.store(Arc::new(held.ring(now)));
+        Ok(())
+    }
+}
+
+impl Held {
+    /// A key for each algorithm of tokens, and one for each other purpose.
+    pub(super) fn wanted(&self) -> Vec<(Purpose, Algorithm)> {
+        let tokens = self.rotation.algorithms.iter().map(|algorithm| (Purpose::Tokens, *algorithm));
+        let others = [Purpose::Checkpoints, Purpose::Introspection].map(|purpose| (purpose, Algorithm::Es256));
+        tokens.chain(others).collect()
+    }
+
+    /// The last of its line, which signs or will.
+    pub(super) fn current(&self, purpose: Purpose, algorithm: Algorithm) -> Option<&KeyRecord> {
+        let last = |record: &&KeyRecord| {
+            is_of(record, purpose, algorithm) && record.signs_until.is_none() && record.revoked.is_none()
+        };
+        self.records.iter().find(last)
+    }
+
+    pub(super) fn active(&self, purpose: Purpose, algorithm: Algorithm, now: Timestamp) -> Option<&KeyRecord> {
+        self.records.iter().find(|record| is_of(record, purpose, algorithm) && record.state(now) == KeyState::Active)
+    }
+
+    pub(super) fn ring(&self, now: Timestamp) -> KeyRing {
+        let alive = self.records.iter().filter(|record| record.state(now).is_alive());
+        let with_signer = alive.filter_map(|record| {
+            let (_, signer) = self.files.get(&record.kid)?;
+            Some((record.clone(), Arc::clone(signer)))
+        });
+        KeyRing::new(with_signer.collect(), self.wanted())
+    }
+}
