@@ -99,6 +99,8 @@ fn example() -> tempfile::TempDir {
     }
     fs::write(folder.path().join("token"), reply.token()).unwrap();
     fs::write(folder.path().join("decision"), reply.decision()).unwrap();
+    let kid = countersign_verify::jws::Compact::parse(&reply.token()).unwrap().header().key_id.clone().unwrap();
+    fs::write(folder.path().join("kid"), kid).unwrap();
     let keys = folder.path().join("keys");
     fs::create_dir(&keys).unwrap();
     use std::os::unix::fs::PermissionsExt as _;
