@@ -4,7 +4,7 @@
 //!
 //! 1. [`exchange::Presented`]: a form, perhaps credentials, an address. Nothing is believed.
 //! 2. [`exchange::ExchangeRequest`]: well formed, within size.
-//! 3. [`client::Clients::authenticate`]: who is calling, if anyone says.
+//! 3. [`client::Client`]: who is calling, if anyone says, by the one method that it is registered with.
 //! 4. [`assertion::Verified`]: an issuer that is trusted vouches for a workload that is accepted; signature, `aud`, times
 //!    and type hold.
 //! 5. [`exchange::BoundExchange`]: subject, client and target belong together.
