@@ -2,7 +2,7 @@
 //! are kept, and how much of the disk a stranger's refusals may take.
 
 use super::event::{Event, SCHEMA_VERSION};
-use super::line::{self, Broken, Checkpoint, Note};
+use super::line::{self, Broken, Checkpoint, Content, Line, Note};
 use super::segment::{self, Segment};
 use crate::append::Appender;
 use crate::domain::{ChainHead, DigestKey, Lifetime, Timestamp};
@@ -156,12 +156,14 @@ impl AuditLog {
         }
         let head = tail.head().unwrap_or_else(ChainHead::genesis);
         let file = file_at(&segment.path).and_then(|file| Appender::new(file, tail.length)).map_err(io)?;
+        let ends_sealed = matches!(&tail.last, Some(Line { content: Content::Note(Note::Checkpoint(_), _), .. }));
         let day = last.map(|last| last.seconds() / DAY).filter(|_| tail.length > 0);
         let writer = Writer {
             segment,
             file,
             day,
-            sealed: (now, head.next),
+            // What was written and not sealed, because the broker was killed, is sealed before anything follows it.
+            sealed: (now, if ends_sealed { head.next } else { 0 }),
             head: head.clone(),
             second: 0,
             written: 0,
@@ -186,6 +188,7 @@ impl AuditLog {
         };
         let head_expected = tail.last.as_ref().is_some_and(|line| line.version == SCHEMA_VERSION);
         log.compare_with_store(&segments, &head, head_expected, now)?;
+        log.seal(now)?;
         log.look_at_disk();
         Ok(log)
     }

@@ -35,7 +35,10 @@ impl AuditLog {
                 || writer.day.is_some_and(|day| day != now.seconds() / super::log::DAY);
             if ended {
                 sealed = Some(self.begin_segment(&mut writer, now)?);
-            } else if now.since(writer.sealed.0) >= CHECKPOINT_EVERY && writer.head.next > writer.sealed.1 {
+            } else if self.is_failing()
+                || (now.since(writer.sealed.0) >= CHECKPOINT_EVERY && writer.head.next > writer.sealed.1)
+            {
+                // After a write that failed too: a broker that is not ready gets no request that would try again.
                 self.checkpoint(&mut writer, now)?;
             }
             let last_second = writer.bytes - writer.bytes_before;

@@ -71,6 +71,8 @@ struct Walk<'a> {
     keys: Option<Sealing<'a>>,
     /// The first line that no checkpoint vouches for yet: where it stands, and its time.
     unsigned: Option<(String, u64, i64)>,
+    /// The first line that only a compromised key vouches for: where it stands, until a good checkpoint names it too.
+    doubtful: Option<(String, u64)>,
     kept: Option<&'a ChainHead>,
     found: bool,
     /// The head before the first line that is there, where that is not the first line of all.
@@ -92,7 +94,7 @@ impl<'a> Walk<'a> {
             torn: 0,
         };
         let found = kept.is_none_or(|kept| *kept == report.head);
-        Self { keys, unsigned: None, kept, found, missing: None, report }
+        Self { keys, unsigned: None, doubtful: None, kept, found, missing: None, report }
     }
 
     fn follow(&mut self, line: Line, place: Place<'_>) -> Result<(), Broken> {
@@ -132,13 +134,16 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         if self.report.signed > line.sequence {
-            self.unsigned = None;
+            (self.unsigned, self.doubtful) = (None, None);
+            return Ok(());
+        }
+        // Notes come by themselves; what a forger would make up are events.
+        if matches!(line.content, Content::Note(..)) {
             return Ok(());
         }
         let time = line.content.time();
         let (segment, number, since) =
             self.unsigned.get_or_insert_with(|| (place.segment.to_owned(), place.number, time));
-        // What the broker wrote when it stopped or was killed has none until it starts again.
         if time.saturating_sub(*since) > UNSIGNED {
             return Err(Broken::Unsigned(segment.clone(), *number));
         }
@@ -155,7 +160,11 @@ impl<'a> Walk<'a> {
         let (kid, algorithm) = (compact.header().key_id.as_deref(), compact.header().algorithm);
         let key = match keys.good.find(kid, algorithm) {
             Ok(key) => key,
-            Err(_) if keys.revoked.find(kid, algorithm).is_ok() => return Ok(()),
+            Err(_) if keys.revoked.find(kid, algorithm).is_ok() => {
+                let from = self.unsigned.take().map(|(segment, number, _)| (segment, number));
+                self.doubtful = self.doubtful.take().or(from);
+                return Ok(());
+            }
             Err(_) => return Err(broken("no key of this broker has its kid")),
         };
         let payload = compact.verify(key).map_err(|_| broken("its signature does not verify"))?;
@@ -172,6 +181,10 @@ impl<'a> Walk<'a> {
     fn end(mut self, first: Option<&Segment>, segments: usize) -> Result<Report, Broken> {
         if let (Some(_), Some(first)) = (&self.missing, first) {
             return Err(Broken::Beginning(first.name()));
+        }
+        // A compromised key may have vouched for anything: a good one has to have come after it.
+        if let Some((segment, number)) = self.doubtful {
+            return Err(Broken::Unsigned(segment, number));
         }
         match self.kept {
             Some(kept) if !self.found => Err(Broken::Head(kept.to_string())),

@@ -230,6 +230,10 @@ pub async fn revoke_key(
             trail.changed(format!("{} {}: {} is revoked", key.purpose, key.algorithm, key.kid));
             let written = trail.done(Outcome::Granted);
             written.map_err(|fault| StoreError::Io(fault.to_string()))?;
+            // By the key that has taken over: what the compromised one sealed is vouched for again.
+            if key.purpose == Purpose::Checkpoints {
+                audit.seal(now).map_err(|fault| StoreError::Io(fault.to_string()))?;
+            }
         }
         Err(fault) => {
             let error: Error = Unavailable::Signing.into();

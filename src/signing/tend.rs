@@ -50,12 +50,14 @@ impl Keys {
             .cloned()
             .collect();
         if held.unsaved || !retired.is_empty() {
-            let gone: Vec<_> = retired.iter().filter_map(|kid| Some((kid, held.files.remove(kid)?))).collect();
             self.keep_or_undo(held, before, now).await?;
-            for (kid, (path, signer)) in gone {
-                let record = held.records.iter().find(|record| record.kid == *kid);
-                files::remove(&path, record.and_then(|record| record.public_half(&*signer)).as_deref())?;
-                tracing::info!(%kid, "key retired");
+            for kid in retired {
+                let record = held.records.iter().find(|record| record.kid == kid);
+                if let (Some(record), Some((path, signer))) = (record, held.files.get(&kid)) {
+                    files::remove(path, record.public_half(&**signer).as_deref())?;
+                    tracing::info!(%kid, "key retired");
+                }
+                held.files.remove(&kid);
             }
         }
         Ok(())

@@ -242,7 +242,7 @@ fn open_with(directory: &Path, heads: Arc<Embedded>, keeping: Keeping, now: Time
         replica: "abcdef".to_owned(),
         keeping,
         heads,
-        seal: Arc::new(|_, _| Some("signed".to_owned())),
+        seal: Arc::new(|_, _| None),
         digests: DigestKey::new(&[7; 32]),
     };
     AuditLog::open(directory, opening, now)
@@ -383,6 +383,29 @@ fn m8_a_head_that_is_removed_or_ruined_is_a_gap() {
     }
 }
 
+/// A broker that was killed leaves lines without a checkpoint; when it starts again, hours later, they are sealed before
+/// anything follows, so that they are not missed for ever.
+#[test]
+fn m8_what_a_killed_broker_wrote_is_sealed_when_it_starts_again() {
+    let broker = TestBroker::new();
+    for _ in 0..3 {
+        broker.exchange(&Token::cluster().sign(), &[]);
+    }
+    let clock = broker.clock.clone();
+    let broker = broker.restart_after(|root| {
+        // As a kill leaves it: without the seal of an orderly stop.
+        cut_lines(&root.join("data/audit/00000001.jsonl"), 1);
+        let report = audit::verify(&root.join("data/audit"), None, None).unwrap();
+        fs::write(root.join("data/audit-head"), report.head.to_string()).unwrap();
+        clock.advance(20_000);
+    });
+    let now = NOW + 20_000;
+    let later = Token::cluster().claim("iat", serde_json::json!(now)).claim("exp", serde_json::json!(now + 300));
+    assert_eq!(broker.exchange(&later.sign(), &[]).status, 200);
+    let report = audit::verify(&broker.audit(), by(&sealing(broker.root.path())), Some(&kept(&broker))).unwrap();
+    assert_eq!((report.events, report.checkpoints, report.gaps.len()), (4, 1, 0));
+}
+
 /// What a checkpoint key sealed is verified for years: its public half stays when it retires, whoever was stopped meanwhile,
 /// and when it is revoked, only to say so.
 #[test]
@@ -401,17 +424,26 @@ fn m8_what_was_sealed_is_verified_after_the_key_has_gone() {
     let keys = sealing(broker.root.path());
     let report = audit::verify(&broker.audit(), by(&keys), None).unwrap();
     assert_eq!((report.checkpoints, report.signed), (1, report.lines));
-    broker.exchange("x", &[]);
-    broker.clock.advance(61);
-    broker.tend();
+    // Sealed by the second key alone, for much longer than lines may go without a checkpoint.
+    for _ in 0..10 {
+        broker.exchange("x", &[]);
+        broker.clock.advance(61);
+        broker.tend();
+    }
+    let before = audit::verify(&broker.audit(), by(&sealing(broker.root.path())), None).unwrap();
+    assert_eq!(before.checkpoints, 11);
+    let sealed_by_stolen = chain(&broker.audit());
     countersign::http::block_on(Operator(&broker.broker).revoke_key(&next)).unwrap();
-    broker.clock.advance(61);
-    broker.tend();
     let keys = sealing(broker.root.path());
     assert!(keys.revoked.has(&next) && !keys.good.has(&next));
     let report = audit::verify(&broker.audit(), by(&keys), Some(&kept(&broker))).unwrap();
-    assert_eq!(report.checkpoints, 2, "the compromised key's proves nothing, and the next one names it all");
+    assert_eq!(report.checkpoints, 2, "the compromised key's prove nothing, and the next one names it all");
     assert_eq!(report.signed, report.head.next);
+    // Whoever stole the key and writes on with it, without that next one, is not believed.
+    let copy = tempfile::tempdir().unwrap();
+    fs::write(copy.path().join("00000001.jsonl"), sealed_by_stolen).unwrap();
+    let found = audit::verify(copy.path(), by(&keys), None);
+    assert!(matches!(found, Err(Broken::Unsigned(..))), "{found:?}");
 }
 
 #[test]

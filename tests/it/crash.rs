@@ -139,6 +139,7 @@ fn whole(address: SocketAddr, path: &str, form: &[(&str, &str)]) -> Option<Reply
 struct Small {
     child: Child,
     address: SocketAddr,
+    management: SocketAddr,
     seen: std::path::PathBuf,
 }
 
@@ -153,7 +154,8 @@ impl Small {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let said: Value = serde_json::from_str(&line).expect("a broker in a namespace of its own");
         let seen = Path::new("/proc").join(child.id().to_string()).join("root").join(root.strip_prefix("/").unwrap());
-        Self { address: said["listen"].as_str().unwrap().parse().unwrap(), seen: seen.join("data"), child }
+        let address = |name: &str| said[name].as_str().unwrap().parse().unwrap();
+        Self { address: address("listen"), management: address("management"), seen: seen.join("data"), child }
     }
 
     /// Takes every free byte.
@@ -180,6 +182,7 @@ impl Drop for Small {
 #[test]
 fn l11_a_full_disk_stops_minting_and_nothing_else_and_mends_itself() {
     let setup = Setup::new()
+        .change("workers = 2", "workers = 2\nmanagement = \"127.0.0.1:0\"")
         .change("path = \"data/audit\"", "path = \"data/audit\"\nreserve_bytes = 1048576")
         .change("directory = \"keys\"", "directory = \"data/keys\"");
     let root = setup.write();
@@ -207,7 +210,17 @@ fn l11_a_full_disk_stops_minting_and_nothing_else_and_mends_itself() {
     }
     let jwks = send(broker.address, b"GET /jwks HTTP/1.1\r\nhost: x\r\n\r\n");
     assert_eq!(jwks.status, 200);
+    let ready = || send(broker.management, b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").status;
+    let until = |status: u16| {
+        let since = Instant::now();
+        while ready() != status {
+            assert!(since.elapsed() < Duration::from_secs(20), "readiness does not become {status}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
     std::fs::remove_file(broker.seen.join("filler")).unwrap();
+    // Ready again by itself, before any caller has written.
+    until(200);
     assert_eq!(exchange(broker.address, &single).status, 200, "the same process, and nothing was used up");
     assert_eq!(exchange(broker.address, &single).text("reason"), "subject_token_replayed");
     let revocation = send_to(broker.address, "/revoke", &[], &[("token", &before)]);
