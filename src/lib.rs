@@ -27,6 +27,7 @@ pub mod error;
 pub mod exchange;
 pub mod http;
 pub mod policy;
+pub mod rates;
 pub mod revocation;
 pub mod signing;
 pub mod store;

@@ -13,7 +13,7 @@ use crate::config::{self, Config, Problems};
 use crate::control::{Control, ControlError};
 use crate::domain::{Clock, Entropy, MAX_SKEW, NoEntropy, Timestamp};
 use crate::exchange::{Broker, Parts};
-use crate::http::{Certificate, Limits, TlsError};
+use crate::http::{Certificate, TlsError};
 use crate::policy::{LoadError, Policy};
 use crate::revocation::Revocations;
 use crate::signing::{KeyError, Keys};
@@ -194,6 +194,7 @@ impl Installation {
             clock,
             entropy,
             metrics: Arc::new(Metrics::new()),
+            rates: self.rates(),
         }))
     }
 
@@ -208,9 +209,7 @@ impl Installation {
         let management = self.config.server.management.map(bind).transpose()?;
         let broker = Arc::new(self.assemble(Arc::clone(&clock), entropy).await?);
         let control = Control::bind(&self.config.server.control)?;
-        let config::Limits { body, head, uri, head_timeout, body_timeout, in_flight, connections } = self.config.limits;
-        let (head_timeout, body_timeout) = (head_timeout.duration(), body_timeout.duration());
-        let limits = Limits { body, head, uri, head_timeout, body_timeout, in_flight, connections };
+        let limits = self.limits();
         let installation = self.clone();
         Ok(Listening { broker, public, management, control, certificate, limits, installation, clock })
     }

@@ -5,11 +5,14 @@ use crate::assertion::{Accept, FetchError, Fetcher, Issuer, IssuerKeys, Issuers,
 use crate::client::{CLIENT_ALGORITHMS, Client, Clients, Method};
 use crate::config::{self, ClientMethod, IssuerKind, KeyPlace};
 use crate::domain::{Clock, DigestKey, Entropy, Lifetime, NoEntropy, Target, Targets};
-use crate::exchange::Snapshot;
+use crate::exchange::{FormBounds, Snapshot};
+use crate::http::Limits;
 use crate::policy::Policy;
+use crate::rates::{RateLimits, Rates};
 use crate::signing::Rotation;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_verify::jws::Bounds;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -81,7 +84,7 @@ impl Installation {
     /// [`StartError::Issuer`] when the certificates to trust cannot be read.
     pub fn issuers(&self, clock: &Arc<dyn Clock>, before: Option<(&Self, &Issuers)>) -> Result<Issuers, StartError> {
         install_crypto();
-        let (mut fetchers, mut issuers) = (Fetchers::default(), Issuers::default());
+        let (mut fetchers, mut issuers) = (Fetchers::default(), Issuers::within(self.bounds()));
         for entry in &self.config.issuers {
             let wrong = |fault| StartError::Issuer(entry.name.to_string(), fault);
             let held = before
@@ -97,6 +100,33 @@ impl Installation {
             issuers.add(Arc::new(issuer(entry.clone(), keys)));
         }
         Ok(issuers)
+    }
+
+    /// How much of an assertion is read.
+    fn bounds(&self) -> Bounds {
+        Bounds { token_bytes: self.config.limits.token, json_depth: self.config.limits.json_depth }
+    }
+
+    /// How often each may ask.
+    pub(super) fn rates(&self) -> Rates {
+        let limits = self.config.limits;
+        Rates::new(RateLimits { network: limits.per_network, workload: limits.per_workload, issuer: limits.per_issuer })
+    }
+
+    /// What the edge reads, and how much of it at once.
+    pub(super) fn limits(&self) -> Limits {
+        let limits = self.config.limits;
+        Limits {
+            body: limits.body,
+            head: limits.head,
+            uri: limits.uri,
+            form: FormBounds { parameters: limits.parameters, targets: limits.targets },
+            head_timeout: limits.head_timeout.duration(),
+            body_timeout: limits.body_timeout.duration(),
+            in_flight: limits.in_flight,
+            in_flight_per_network: limits.in_flight_per_network,
+            connections: limits.connections,
+        }
     }
 
     fn refresh(&self) -> Refresh {

@@ -88,6 +88,7 @@ impl Listening {
         let drain = server.drain.seconds().try_into().unwrap_or(0);
         let serving = Serving {
             limits,
+            trusted_proxies: server.trusted_proxies,
             workers: server.workers,
             drain,
             tenant: server.tenant,

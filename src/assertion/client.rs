@@ -6,7 +6,7 @@ use super::verify::MARK_MARGIN;
 use super::{AssertionError, ClientAssertion, FirstUse, IssuerKeys, SubjectToken, Untrusted, Verified};
 use crate::audit::Trail;
 use crate::domain::{Digest, Lifetime, Timestamp};
-use countersign_verify::jws::Compact;
+use countersign_verify::jws::{Bounds, Compact};
 use serde_json::Value;
 use std::marker::PhantomData;
 
@@ -16,8 +16,8 @@ const MAX_LIFETIME: u32 = 3_600;
 impl Untrusted<ClientAssertion> {
     /// Who it says that it is from, to know whose keys to try: nothing of it is believed.
     #[must_use]
-    pub fn names_client(&self) -> Option<String> {
-        let compact = Compact::parse(&self.text).ok()?;
+    pub fn names_client(&self, bounds: Bounds) -> Option<String> {
+        let compact = Compact::parse_within(&self.text, bounds).ok()?;
         let routing = compact.routing();
         routing.issuer.filter(|issuer| routing.subject == Some(*issuer)).map(str::to_owned)
     }
@@ -32,10 +32,11 @@ impl Untrusted<ClientAssertion> {
         id: &str,
         keys: &IssuerKeys,
         us: &str,
+        bounds: Bounds,
         now: Timestamp,
         trail: &mut Trail,
     ) -> Result<FirstUse, AssertionError> {
-        let compact = Compact::parse(&self.text)?;
+        let compact = Compact::parse_within(&self.text, bounds)?;
         let header = compact.header().clone();
         let keys = keys.current(header.key_id.as_deref(), header.algorithm, now).await.map_err(AssertionError::Keys)?;
         let key = keys.find(header.key_id.as_deref(), header.algorithm)?;

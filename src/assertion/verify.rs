@@ -7,7 +7,7 @@ use crate::audit::Trail;
 use crate::domain::{Attributes, Digest, Timestamp, TokenType, Workload, WorkloadName};
 use crate::telemetry::Stage;
 use countersign_verify::claims::Origin;
-use countersign_verify::jws::{Compact, Header, Payload};
+use countersign_verify::jws::{Bounds, Compact, Header, Payload};
 use countersign_verify::key::NoKey;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -25,9 +25,22 @@ pub(super) const MARK_MARGIN: i64 = 120;
 pub struct Issuers {
     by_iss: HashMap<String, Arc<Issuer>>,
     by_trust_domain: HashMap<String, Arc<Issuer>>,
+    bounds: Bounds,
 }
 
 impl Issuers {
+    /// None yet; of their assertions as much is read as `bounds` say.
+    #[must_use]
+    pub fn within(bounds: Bounds) -> Self {
+        Self { bounds, ..Self::default() }
+    }
+
+    /// How much of an assertion is read.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     /// Adds `issuer`.
     pub fn add(&mut self, issuer: Arc<Issuer>) {
         match &issuer.kind {
@@ -98,7 +111,7 @@ impl Issuers {
         now: Timestamp,
         trail: &mut Trail,
     ) -> Result<Verified<R>, AssertionError> {
-        let compact = Compact::parse(&token.text);
+        let compact = Compact::parse_within(&token.text, self.bounds);
         trail.check(
             "envelope",
             compact.is_ok(),

@@ -115,6 +115,12 @@ impl Trail {
         self.vouched = true;
     }
 
+    /// Lets the event be counted instead of written where there are too many: whoever asks too often may not fill the log.
+    pub fn counted(&mut self) {
+        self.vouched = false;
+        self.event.client = None;
+    }
+
     /// Notes what the caller asked for. It is kept where policy was not reached; a question of policy says more.
     pub fn asked(&mut self, asked: Asked) {
         self.event.asked = Some(asked);

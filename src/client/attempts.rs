@@ -1,9 +1,8 @@
 //! Slows down whoever guesses secrets: by the address that they come from, and by the client that they are for. Clients
 //! that authenticate by a key are never slowed down, nor is an address from which the client proved itself lately.
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::state::keyed::DashMapStateStore;
-use governor::{Quota, RateLimiter};
+use crate::domain::Network;
+use crate::rates::Buckets;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 const BY_ADDRESS: (NonZeroU32, NonZeroU32) = (nonzero(20), nonzero(1));
 /// Wrong secrets that may come for one client, from everywhere, at once and then in a second.
 const BY_CLIENT: (NonZeroU32, NonZeroU32) = (nonzero(100), nonzero(5));
-/// How many addresses and clients are remembered. What is over is dropped first.
+/// How many addresses and clients are remembered as slowed down, or trusted. What is over is dropped first.
 const REMEMBERED: usize = 10_000;
 /// How long an address from which a client proved itself is not slowed down for others' guesses.
 const TRUSTED_FOR: Duration = Duration::from_secs(3_600);
@@ -30,21 +29,19 @@ const fn nonzero(number: u32) -> NonZeroU32 {
 /// What was guessed lately. Keys are digests under a random key of this process, so that nobody can choose two that meet.
 pub struct Attempts {
     hasher: RandomState,
-    by_address: Limiter,
-    by_client: Limiter,
+    by_address: Buckets,
+    by_client: Buckets,
     /// Until when a key is refused, or trusted.
     until: Mutex<HashMap<u64, Instant>>,
 }
 
-type Limiter = RateLimiter<u64, DashMapStateStore<u64>, DefaultClock>;
-
 impl Default for Attempts {
     fn default() -> Self {
-        let quota = |(burst, rate)| Quota::per_second(rate).allow_burst(burst);
+        let buckets = |(burst, rate)| Buckets::new(rate, burst);
         Self {
             hasher: RandomState::new(),
-            by_address: RateLimiter::dashmap(quota(BY_ADDRESS)),
-            by_client: RateLimiter::dashmap(quota(BY_CLIENT)),
+            by_address: buckets(BY_ADDRESS),
+            by_client: buckets(BY_CLIENT),
             until: Mutex::default(),
         }
     }
@@ -60,28 +57,25 @@ impl Attempts {
         }
         let now = now();
         let lasts = |key: u64| until.get(&key).is_some_and(|until| *until > now);
-        let trusted = lasts(self.key(("trusted", client, network(peer))));
-        trusted || !(lasts(self.key(("address", network(peer)))) || lasts(self.key(("client", client))))
+        let trusted = lasts(self.key(("trusted", client, Network::from(peer))));
+        trusted || !(lasts(self.key(("address", Network::from(peer)))) || lasts(self.key(("client", client))))
     }
 
     /// A secret for `client` from `peer` was wrong.
     pub fn failed(&self, client: &str, peer: IpAddr) {
-        for (limiter, key) in
-            [(&self.by_address, self.key(("address", network(peer)))), (&self.by_client, self.key(("client", client)))]
-        {
-            if let Err(not_yet) = limiter.check_key(&key) {
-                let wait = not_yet.wait_time_from(DefaultClock::default().now());
+        for (buckets, key) in [
+            (&self.by_address, self.key(("address", Network::from(peer)))),
+            (&self.by_client, self.key(("client", client))),
+        ] {
+            if let Err(wait) = buckets.take(key) {
                 self.remember(key, wait);
-            }
-            if limiter.len() > REMEMBERED {
-                limiter.retain_recent();
             }
         }
     }
 
     /// A secret for `client` from `peer` was right.
     pub fn proved(&self, client: &str, peer: IpAddr) {
-        let key = self.key(("trusted", client, network(peer)));
+        let key = self.key(("trusted", client, Network::from(peer)));
         let lasts = |until: &Instant| until.saturating_duration_since(now()) > TRUSTED_FOR / 2;
         let known = self.until.lock().unwrap_or_else(PoisonError::into_inner).get(&key).is_some_and(lasts);
         if !known {
@@ -102,14 +96,6 @@ impl Attempts {
 
     fn key(&self, of: impl std::hash::Hash) -> u64 {
         self.hasher.hash_one(of)
-    }
-}
-
-/// An address, or for IPv6 its /64: whoever has one has all of it.
-fn network(peer: IpAddr) -> u128 {
-    match peer.to_canonical() {
-        IpAddr::V4(address) => u128::from(address.to_bits()),
-        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
     }
 }
 

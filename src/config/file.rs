@@ -80,6 +80,9 @@ Server {
     drain: Text,
     /// A path segment below which SDKs that know tenants (Azure, MSAL) find the broker.
     tenant: Text,
+    /// Networks of the proxies in front of the broker, whose `X-Forwarded-For` is believed: of it, the rightmost hop that is
+    /// none of them. By default none, and the header is ignored.
+    trusted_proxies: Field<Vec<String>>,
     /// TLS of the public listener, reloaded when its files change.
     #[schemars(with = "Tls")]
     tls: Section<Tls>,
@@ -103,12 +106,28 @@ section!(Limits {
     head_bytes: Field<usize>,
     /// The longest request target, in bytes; more is 414. By default 2048.
     uri_bytes: Field<usize>,
+    /// The longest assertion, in bytes; more is 400. By default 16384.
+    token_bytes: Field<usize>,
+    /// How deep JSON may nest in an assertion; more is 400. By default 16.
+    json_depth: Field<u8>,
+    /// Parameters of a form; more is 400. By default 64.
+    parameters: Field<usize>,
+    /// `audience` and `resource` values together; more is 400. By default 16.
+    targets: Field<usize>,
     /// How long the head may take; slower is 408. By default `5s`.
     head_timeout: Text,
     /// How long the body may take; slower is 408. By default `5s`.
     body_timeout: Text,
     /// Requests worked on at once; more is 503. By default 512.
     in_flight: Field<usize>,
+    /// Of these, of one network, which is an address or a /64 of IPv6; more is 429. By default 128.
+    in_flight_per_network: Field<usize>,
+    /// Requests of one network in a second, twice as many at once; more is 429, and 0 is no bound. By default 2000.
+    requests_per_network: Field<u32>,
+    /// Exchanges of one workload in a second, as above. By default 500.
+    requests_per_workload: Field<u32>,
+    /// Exchanges of all workloads of one issuer in a second, as above. By default 5000.
+    requests_per_issuer: Field<u32>,
     /// Connections at once for each worker; more wait. By default 10000.
     connections: Field<usize>,
 });

@@ -11,8 +11,10 @@ pub use problem::{Problem, Problems};
 
 use crate::domain::{Audience, ClientId, IssuerName, Lifetime, NameTemplate, Scopes, TrustDomain};
 use countersign_verify::key::Algorithm;
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 /// A whole, checked configuration. Relative paths have been joined to the file's own directory.
@@ -61,6 +63,8 @@ pub struct Server {
     pub drain: Lifetime,
     /// The path below which SDKs that know tenants find us.
     pub tenant: Option<String>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// Our own keys.
@@ -116,12 +120,28 @@ pub struct Limits {
     pub head: usize,
     /// The request target, in bytes; more is 414.
     pub uri: usize,
+    /// An assertion, in bytes; more is 400.
+    pub token: usize,
+    /// How deep JSON may nest in one; more is 400.
+    pub json_depth: u8,
+    /// Parameters; more is 400.
+    pub parameters: usize,
+    /// `audience` and `resource` values together; more is 400.
+    pub targets: usize,
     /// Until the head is read; slower is 408.
     pub head_timeout: Lifetime,
     /// Until the body is read; slower is 408.
     pub body_timeout: Lifetime,
     /// Requests worked on at once; more is 503.
     pub in_flight: usize,
+    /// Of these, of one network; more is 429.
+    pub in_flight_per_network: usize,
+    /// What a network, a workload and an issuer may ask in a second; more is 429.
+    pub per_network: Option<NonZeroU32>,
+    /// As above.
+    pub per_workload: Option<NonZeroU32>,
+    /// As above.
+    pub per_issuer: Option<NonZeroU32>,
     /// Connections at once, for each worker; more wait.
     pub connections: usize,
 }

@@ -3,6 +3,7 @@
 use super::{Client, ClientMethod, Config, Issuer, IssuerKind, KeyPlace, Target};
 use crate::domain::Audience;
 use serde_json::{Map, Value, json};
+use std::num::NonZeroU32;
 
 pub(super) fn show(config: &Config) -> Value {
     let Config { server, limits, store, signing, audit, policies, refresh, telemetry, issuers, targets, clients } =
@@ -17,14 +18,23 @@ pub(super) fn show(config: &Config) -> Value {
             "workers": server.workers,
             "drain": server.drain.to_string(),
             "tenant": server.tenant,
+            "trusted_proxies": server.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "tls": tls,
             "limits": {
                 "body_bytes": limits.body,
                 "head_bytes": limits.head,
                 "uri_bytes": limits.uri,
+                "token_bytes": limits.token,
+                "json_depth": limits.json_depth,
+                "parameters": limits.parameters,
+                "targets": limits.targets,
                 "head_timeout": limits.head_timeout.to_string(),
                 "body_timeout": limits.body_timeout.to_string(),
                 "in_flight": limits.in_flight,
+                "in_flight_per_network": limits.in_flight_per_network,
+                "requests_per_network": limits.per_network.map_or(0, NonZeroU32::get),
+                "requests_per_workload": limits.per_workload.map_or(0, NonZeroU32::get),
+                "requests_per_issuer": limits.per_issuer.map_or(0, NonZeroU32::get),
                 "connections": limits.connections,
             },
         },

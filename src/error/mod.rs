@@ -8,6 +8,7 @@ pub use reasons::{page, reasons};
 use crate::assertion::AssertionError;
 use crate::client::ClientError;
 use crate::exchange::RequestError;
+use crate::rates::Throttled;
 use crate::store::StoreError;
 
 /// Why an exchange, a revocation or an introspection was refused.
@@ -46,6 +47,9 @@ pub enum Error {
     /// The assertion was exchanged before.
     #[error("the assertion was exchanged before, and its issuer's entry allows that once")]
     Replayed,
+    /// More than may be asked in a second, or at once.
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
     /// Something that the broker depends on is down.
     #[error("{0}")]
     Unavailable(Unavailable),
@@ -137,6 +141,7 @@ impl Error {
                 "subject_token_replayed",
                 "the subject token was exchanged before and can be exchanged once; get a new one",
             ),
+            Self::Throttled(fault) => throttled(*fault),
             Self::Unavailable(fault) => unavailable(fault),
         }
     }
@@ -157,6 +162,7 @@ impl Error {
             | Self::LineageTooLong
             | Self::ScopeDenied
             | Self::Replayed
+            | Self::Throttled(_)
             | Self::Unavailable(_) => self.wire().reason,
         }
     }
@@ -258,6 +264,26 @@ fn assertion(fault: &AssertionError) -> Wire {
             "temporarily_unavailable",
             "issuer_keys_unavailable",
             "the keys of the issuer are not available; try again",
+        ),
+    }
+}
+
+fn throttled(fault: Throttled) -> Wire {
+    let wait = |reason, description| wire(429, "temporarily_unavailable", reason, description);
+    match fault {
+        Throttled::Network => {
+            wait("network_throttled", "too many requests come from this network; wait as long as Retry-After says")
+        }
+        Throttled::InFlight => {
+            wait("network_busy", "too many requests of this network are being worked on at once; try again")
+        }
+        Throttled::Workload => wait(
+            "workload_throttled",
+            "this workload asks for tokens too often; keep a token until it expires, and wait as long as Retry-After says",
+        ),
+        Throttled::Issuer => wait(
+            "issuer_throttled",
+            "workloads of this issuer ask for too many tokens; wait as long as Retry-After says",
         ),
     }
 }

@@ -44,6 +44,7 @@ pages! {
     "head_too_large",
     "header_not_allowed",
     "issuer_keys_unavailable",
+    "issuer_throttled",
     "issuer_unknown",
     "key_unknown",
     "keys_unavailable",
@@ -51,6 +52,8 @@ pages! {
     "lifetime_too_long",
     "lineage_too_long",
     "method_not_allowed",
+    "network_busy",
+    "network_throttled",
     "not_found",
     "own_token_invalid",
     "parameter_missing",
@@ -94,6 +97,7 @@ pages! {
     "typ_mismatch",
     "uri_too_long",
     "workload_not_accepted",
+    "workload_throttled",
 }
 
 /// The page about `reason`, in Markdown; none where there is no such reason.

@@ -132,14 +132,15 @@ impl Broker {
                 Some(self.by_secret(meant, peer, || snapshot.clients.by_post(&id, &secret))?)
             }
             Offer::Assertion(token, is_svid) => {
-                let named = if is_svid { None } else { token.names_client() };
+                let bounds = snapshot.issuers.bounds();
+                let named = if is_svid { None } else { token.names_client(bounds) };
                 match named.as_deref().and_then(|id| snapshot.clients.find(id)) {
                     Some(client) => {
                         let Method::PrivateKeyJwt(keys) = &client.method else {
                             return Err(ClientError::Refused.into());
                         };
                         let id = client.id.as_str();
-                        let verified = token.verify_own(id, keys, &self.issuer, now, trail).await;
+                        let verified = token.verify_own(id, keys, &self.issuer, bounds, now, trail).await;
                         first_use = Some(verified.map_err(refused)?);
                         Some(client)
                     }

@@ -3,21 +3,37 @@
 use super::RequestError;
 use zeroize::Zeroize as _;
 
-/// How many parameters are read; 32 targets and the rest of RFC 8693 §2.1 fit well.
-const MAX_PARAMETERS: usize = 64;
+/// How much of a form is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FormBounds {
+    /// Parameters.
+    pub parameters: usize,
+    /// `audience` and `resource` values together.
+    pub targets: usize,
+}
+
+/// The parameters of RFC 8693 §2.1 with every name of a target fit well.
+impl Default for FormBounds {
+    fn default() -> Self {
+        Self { parameters: 64, targets: 16 }
+    }
+}
 
 /// A decoded form. Its values may be tokens, so they are wiped when it goes.
-pub struct Form(Vec<(String, String)>);
+pub struct Form {
+    parameters: Vec<(String, String)>,
+    bounds: FormBounds,
+}
 
 impl std::fmt::Debug for Form {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Form({} parameters)", self.0.len())
+        write!(out, "Form({} parameters)", self.parameters.len())
     }
 }
 
 impl Drop for Form {
     fn drop(&mut self) {
-        self.0.iter_mut().for_each(|(_, value)| value.zeroize());
+        self.parameters.iter_mut().for_each(|(_, value)| value.zeroize());
     }
 }
 
@@ -27,10 +43,10 @@ impl Form {
     ///
     /// # Errors
     /// [`RequestError::Form`] when it cannot be decoded, [`RequestError::TooMany`] past the bound.
-    pub fn decode(body: &[u8]) -> Result<Self, RequestError> {
-        let mut parameters = Self(Vec::new());
+    pub fn decode(body: &[u8], bounds: FormBounds) -> Result<Self, RequestError> {
+        let mut form = Self { parameters: Vec::new(), bounds };
         for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
-            if parameters.0.len() >= MAX_PARAMETERS {
+            if form.parameters.len() >= bounds.parameters {
                 return Err(RequestError::TooMany);
             }
             let (name, value) = match pair.iter().position(|byte| *byte == b'=') {
@@ -38,9 +54,9 @@ impl Form {
                 None => (pair, &[][..]),
             };
             let name = decode(name)?;
-            parameters.0.push((name, decode(value)?));
+            form.parameters.push((name, decode(value)?));
         }
-        Ok(parameters)
+        Ok(form)
     }
 
     /// The value of a parameter that may be sent once.
@@ -48,7 +64,7 @@ impl Form {
     /// # Errors
     /// [`RequestError::Repeated`] when it was sent more often, with a value or without.
     pub fn single(&self, name: &'static str) -> Result<Option<&str>, RequestError> {
-        let mut values = self.0.iter().filter(|(own, _)| own == name).map(|(_, value)| value.as_str());
+        let mut values = self.parameters.iter().filter(|(own, _)| own == name).map(|(_, value)| value.as_str());
         match (values.next(), values.next()) {
             (_, Some(_)) => Err(RequestError::Repeated(name)),
             (value, None) => Ok(value.filter(|value| !value.is_empty())),
@@ -57,12 +73,25 @@ impl Form {
 
     /// The values of a parameter that may be sent often.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(own, value)| own == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.parameters
+            .iter()
+            .filter(move |(own, value)| own == name && !value.is_empty())
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The names of the targets that are asked for.
+    ///
+    /// # Errors
+    /// [`RequestError::TooManyTargets`] past the bound.
+    pub fn targets(&self) -> Result<Vec<String>, RequestError> {
+        let names = self.all("audience").chain(self.all("resource")).map(str::to_owned);
+        let names: Vec<String> = names.take(self.bounds.targets + 1).collect();
+        if names.len() > self.bounds.targets { Err(RequestError::TooManyTargets) } else { Ok(names) }
     }
 
     /// The names of what was sent.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| name.as_str())
+        self.parameters.iter().map(|(name, _)| name.as_str())
     }
 }
 
@@ -101,12 +130,16 @@ fn plain(bytes: Vec<u8>) -> Result<String, RequestError> {
 mod tests {
     use super::*;
 
+    fn decode(body: &[u8]) -> Result<Form, RequestError> {
+        Form::decode(body, FormBounds::default())
+    }
+
     #[test]
     fn what_cannot_be_decoded_is_refused_and_not_mended() {
         for broken in ["a=%FF%FE", "a=%00", "a=%zz", "a=%4", "a=%", "a=%C0%AF", "%FF=a", "a=\u{0}"] {
-            assert_eq!(Form::decode(broken.as_bytes()).err(), Some(RequestError::Form), "{broken}");
+            assert_eq!(decode(broken.as_bytes()).err(), Some(RequestError::Form), "{broken}");
         }
-        let form = Form::decode(b"grant%5ftype=a+b%2Bc&&empty=&bare").unwrap();
+        let form = decode(b"grant%5ftype=a+b%2Bc&&empty=&bare").unwrap();
         assert_eq!(form.single("grant_type"), Ok(Some("a b+c")));
         assert_eq!(
             (form.single("empty"), form.single("bare"), form.single("Grant_type")),
@@ -116,14 +149,18 @@ mod tests {
 
     #[test]
     fn a_single_parameter_that_is_repeated_is_refused_even_empty() {
-        let form = Form::decode(b"scope=a&scope=&audience=x&audience=&audience=y").unwrap();
+        let form = decode(b"scope=a&scope=&audience=x&audience=&audience=y").unwrap();
         assert_eq!(form.single("scope"), Err(RequestError::Repeated("scope")));
         assert_eq!(form.all("audience").collect::<Vec<_>>(), ["x", "y"]);
     }
 
     #[test]
     fn parameters_are_counted() {
-        assert!(Form::decode("a=1&".repeat(MAX_PARAMETERS).as_bytes()).is_ok());
-        assert_eq!(Form::decode("a=1&".repeat(MAX_PARAMETERS + 1).as_bytes()).err(), Some(RequestError::TooMany));
+        assert!(decode("a=1&".repeat(64).as_bytes()).is_ok());
+        assert_eq!(decode("a=1&".repeat(65).as_bytes()).err(), Some(RequestError::TooMany));
+        let few = FormBounds { parameters: 3, targets: 1 };
+        assert_eq!(Form::decode(b"a=1&b=1&c=1&d=1", few).err(), Some(RequestError::TooMany));
+        let form = Form::decode(b"audience=a&resource=b&audience=", few).unwrap();
+        assert_eq!(form.targets(), Err(RequestError::TooManyTargets));
     }
 }

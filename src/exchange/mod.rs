@@ -13,7 +13,7 @@ mod tokens;
 
 pub use authorize::AuthorizedExchange;
 pub use bind::BoundExchange;
-pub use form::Form;
+pub use form::{Form, FormBounds};
 pub use mint::MintedToken;
 pub use operate::{Operator, revoke_by_id, revoke_key, rotate_key};
 pub use record::Issued;
@@ -26,6 +26,7 @@ use crate::client::{Attempts, Clients, Credentials};
 use crate::domain::{Clock, DecisionId, Entropy, Targets, Timestamp};
 use crate::error::{Error, Unavailable};
 use crate::policy::Policy;
+use crate::rates::Rates;
 use crate::revocation::Revocations;
 use crate::signing::{KeyRing, Keys};
 use crate::store::FirstUses;
@@ -86,6 +87,8 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How often each may ask.
+    pub rates: Rates,
 }
 
 /// The broker.
@@ -97,6 +100,7 @@ pub struct Broker {
     configured_at: std::sync::atomic::AtomicI64,
     own: OwnTokens,
     attempts: Attempts,
+    rates: Rates,
     metrics: Arc<Metrics>,
     keys: Arc<Keys>,
     revocations: Arc<Revocations>,
@@ -119,7 +123,8 @@ impl Broker {
     /// Puts a broker together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { issuer, replica, snapshot, keys, revocations, first_uses, audit, clock, entropy, metrics } = parts;
+        let Parts { issuer, replica, snapshot, keys, revocations, first_uses, audit, clock, entropy, metrics, rates } =
+            parts;
         let own = OwnTokens::new(issuer.clone(), Arc::clone(&keys), Arc::clone(&revocations));
         Self {
             issuer,
@@ -128,6 +133,7 @@ impl Broker {
             configured_at: clock.now().seconds().into(),
             own,
             attempts: Attempts::default(),
+            rates,
             metrics,
             keys,
             revocations,
@@ -175,6 +181,8 @@ impl Broker {
             None => caller.take_subject(trail)?,
         };
         trail.lap(Stage::Verify);
+        let asking = subject.workload();
+        self.rates.of(&asking.name, &asking.issuer).inspect_err(|_| trail.counted())?;
         let bound = BoundExchange::bind(asked, subject, caller, &snapshot.targets, &self.issuer, trail)?;
         trail.lap(Stage::Bind);
         let authorized = AuthorizedExchange::ask(bound, &snapshot.policy, peer, now, trail)?;
@@ -202,6 +210,12 @@ impl Broker {
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// How often each may ask.
+    #[must_use]
+    pub fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// What is configured now.

@@ -12,8 +12,6 @@ pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 pub const CLIENT_CREDENTIALS: &str = "client_credentials";
 /// What such clients put behind the name of a target to ask for every scope that they may have.
 const DEFAULT_SCOPE: &str = "/.default";
-/// How many `audience` and `resource` values are read.
-const MAX_TARGETS: usize = 16;
 
 /// A well-formed request. Nothing in it is believed yet.
 #[derive(Debug)]
@@ -212,12 +210,8 @@ fn targets(form: &Form) -> Result<Vec<String>, RequestError> {
     if form.all("resource").any(|resource| !is_absolute_uri(resource)) {
         return Err(RequestError::Resource);
     }
-    let names: Vec<String> = form.all("audience").chain(form.all("resource")).map(str::to_owned).collect();
-    match names.len() {
-        0 => Err(RequestError::NoTarget),
-        1..=MAX_TARGETS => Ok(names),
-        _ => Err(RequestError::TooManyTargets),
-    }
+    let names = form.targets()?;
+    if names.is_empty() { Err(RequestError::NoTarget) } else { Ok(names) }
 }
 
 fn seconds(text: &str) -> Result<Lifetime, RequestError> {

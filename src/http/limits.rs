@@ -1,10 +1,14 @@
 //! How much of a request is read, and how many are worked on at once.
 
-use crate::exchange::RequestError;
+use crate::domain::Network;
+use crate::error::{Error, Unavailable};
+use crate::exchange::{FormBounds, RequestError};
+use crate::rates::Throttled;
 use actix_web::HttpRequest;
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::StreamExt as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The bounds of one request and of the server.
@@ -16,40 +20,74 @@ pub struct Limits {
     pub head: usize,
     /// Request target, in bytes.
     pub uri: usize,
+    /// What is read of the form.
+    pub form: FormBounds,
     /// Until the head is read.
     pub head_timeout: Duration,
     /// Until the body is read.
     pub body_timeout: Duration,
     /// Requests worked on at once.
     pub in_flight: usize,
+    /// Of these, of one network.
+    pub in_flight_per_network: usize,
     /// Connections at once for each worker.
     pub connections: usize,
 }
 
-/// Counts requests that are being worked on.
+/// Counts requests that are being worked on, so that no network takes the places of all.
 pub(super) struct InFlight {
-    now: AtomicUsize,
     most: usize,
+    most_of_one: usize,
+    now: Mutex<Now>,
+}
+
+#[derive(Default)]
+struct Now {
+    all: usize,
+    /// Only of networks that have one, so it is never longer than `all`.
+    by_network: HashMap<Network, usize>,
 }
 
 impl InFlight {
-    pub(super) fn new(most: usize) -> Self {
-        Self { now: AtomicUsize::new(0), most }
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { most: limits.in_flight, most_of_one: limits.in_flight_per_network, now: Mutex::default() }
     }
 
-    /// A place, or none where all are taken.
-    pub(super) fn enter(&self) -> Option<Place<'_>> {
-        let place = Place(self);
-        (self.now.fetch_add(1, Ordering::Relaxed) < self.most).then_some(place)
+    /// A place for a request from `network`.
+    pub(super) fn enter(&self, network: Network) -> Result<Place<'_>, Error> {
+        let mut now = self.now();
+        if now.all >= self.most {
+            return Err(Unavailable::Busy.into());
+        }
+        if now.by_network.get(&network).is_some_and(|own| *own >= self.most_of_one) {
+            return Err(Throttled::InFlight.into());
+        }
+        now.all += 1;
+        *now.by_network.entry(network).or_default() += 1;
+        Ok(Place { of: self, network })
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A request that is being worked on, until this is dropped.
-pub(super) struct Place<'a>(&'a InFlight);
+pub(super) struct Place<'a> {
+    of: &'a InFlight,
+    network: Network,
+}
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.now.fetch_sub(1, Ordering::Relaxed);
+        let mut now = self.of.now();
+        now.all -= 1;
+        if let Some(own) = now.by_network.get_mut(&self.network) {
+            *own -= 1;
+            if *own == 0 {
+                now.by_network.remove(&self.network);
+            }
+        }
     }
 }
 

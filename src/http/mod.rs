@@ -6,6 +6,7 @@ mod introspect;
 mod limits;
 mod management;
 mod metadata;
+mod peer;
 mod presented;
 mod respond;
 mod revoke;
@@ -23,7 +24,9 @@ use crate::telemetry::Laps;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpResponse, HttpServer};
+use ipnet::IpNet;
 use metadata::Metadata;
+use peer::Proxies;
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
@@ -41,6 +44,7 @@ struct Edge {
     limits: Limits,
     metadata: Metadata,
     in_flight: limits::InFlight,
+    proxies: Proxies,
     /// Where the pages about reasons are.
     reasons: String,
 }
@@ -76,6 +80,8 @@ impl Watch<'_> {
 pub struct Serving<'a> {
     /// What is read, and how long that may take.
     pub limits: Limits,
+    /// The proxies that say truly whom they were asked by.
+    pub trusted_proxies: Vec<IpNet>,
     /// Threads.
     pub workers: usize,
     /// How long requests that are being worked on may take to end when the broker stops, in seconds.
@@ -91,13 +97,14 @@ pub struct Serving<'a> {
 /// # Errors
 /// When the listener cannot be used.
 pub fn public(broker: &Arc<Broker>, listener: TcpListener, serving: Serving<'_>) -> io::Result<Server> {
-    let Serving { limits, workers, drain, tenant, certificate } = serving;
+    let Serving { limits, trusted_proxies, workers, drain, tenant, certificate } = serving;
     let (metadata, base) = Metadata::of(broker.issuer(), tenant.as_deref());
     let edge = Data::new(Edge {
         broker: Arc::clone(broker),
         limits,
         metadata,
-        in_flight: limits::InFlight::new(limits.in_flight),
+        in_flight: limits::InFlight::new(limits),
+        proxies: Proxies::new(trusted_proxies),
         reasons: format!("{}/reasons", broker.issuer().trim_end_matches('/')),
     });
     let server = HttpServer::new(move || {

@@ -3,14 +3,14 @@
 use super::Edge;
 use super::limits::{self, Limits, Place};
 use crate::client::Credentials;
-use crate::error::{Error, Unavailable};
-use crate::exchange::{Form, Presented, RequestError};
+use crate::domain::Network;
+use crate::error::Error;
+use crate::exchange::{Form, FormBounds, Presented, RequestError};
 use actix_web::HttpRequest;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::web::Payload;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use std::net::{IpAddr, Ipv4Addr};
 use zeroize::Zeroizing;
 
 /// Reads what was presented, within the limits. The place is to be kept while the request is being worked on.
@@ -19,10 +19,19 @@ pub(super) async fn read<'a>(
     payload: Payload,
     edge: &'a Edge,
 ) -> (Presented, Option<Place<'a>>) {
-    let form = form(request, payload, edge.limits).await.map_err(Error::from);
-    // Only now: whoever sends slowly takes nobody's place.
-    let place = edge.in_flight.enter();
-    let form = if place.is_some() { form } else { Err(Unavailable::Busy.into()) };
+    let peer = edge.proxies.caller(request);
+    let network = Network::from(peer);
+    let (form, place) = match edge.broker.rates().from(network) {
+        Ok(()) => {
+            let form = form(request, payload, edge.limits).await.map_err(Error::from);
+            // Only now: whoever sends slowly takes nobody's place.
+            match edge.in_flight.enter(network) {
+                Ok(place) => (form, Some(place)),
+                Err(fault) => (Err(fault), None),
+            }
+        }
+        Err(fault) => (Err(fault.into()), None),
+    };
     let (credentials, known_scheme) = credentials(request);
     let unsupported = if !request.query_string().is_empty() {
         Some(RequestError::Query)
@@ -33,7 +42,6 @@ pub(super) async fn read<'a>(
     } else {
         None
     };
-    let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
     // More than one, or one that cannot be read, is as good as none.
     let mut parents = request.headers().get_all("traceparent");
     let trace = match (parents.next(), parents.next()) {
@@ -50,7 +58,7 @@ async fn form(request: &HttpRequest, payload: Payload, limits: Limits) -> Result
         return Err(RequestError::ContentType);
     }
     let announced = header(CONTENT_LENGTH).and_then(|length| length.parse().ok());
-    Form::decode(&limits::body(payload, announced, limits).await?)
+    Form::decode(&limits::body(payload, announced, limits).await?, limits.form)
 }
 
 /// `application/x-www-form-urlencoded`, with no charset but UTF-8.
@@ -96,6 +104,6 @@ fn credentials(request: &HttpRequest) -> (Option<Credentials>, bool) {
 
 /// A value as RFC 6749 §2.3.1 encodes it.
 fn form_decoded(text: &str) -> Option<Zeroizing<String>> {
-    let decoded = Form::decode(format!("x={}", text.replace('&', "%26")).as_bytes()).ok()?;
+    let decoded = Form::decode(format!("x={}", text.replace('&', "%26")).as_bytes(), FormBounds::default()).ok()?;
     decoded.single("x").ok().map(|value| Zeroizing::new(value.unwrap_or_default().to_owned()))
 }

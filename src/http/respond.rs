@@ -51,8 +51,12 @@ fn render(wire: &Wire, decision: Option<&DecisionId>, reasons: &str) -> HttpResp
         StatusCode::UNAUTHORIZED => {
             answer.insert_header((WWW_AUTHENTICATE, "Basic realm=\"countersign\", charset=\"UTF-8\""));
         }
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+        StatusCode::SERVICE_UNAVAILABLE => {
             answer.insert_header((RETRY_AFTER, AGAIN));
+        }
+        // The body may not have been read.
+        StatusCode::TOO_MANY_REQUESTS => {
+            answer.insert_header((RETRY_AFTER, AGAIN)).force_close();
         }
         // What is left of the body is not read, so the connection cannot be used again.
         StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => {

@@ -3,7 +3,7 @@
 use crate::support::*;
 use countersign::domain::{Clock, Entropy, NoEntropy, SystemEntropy, Timestamp};
 use countersign::error::Error;
-use countersign::exchange::{Form, Presented};
+use countersign::exchange::{Form, FormBounds, Presented};
 use countersign_verify::Verifier;
 use serde_json::json;
 use std::sync::Arc;
@@ -336,7 +336,7 @@ fn assembled(
                 ("audience", ORDERS),
             ])
             .finish();
-        let form = Form::decode(body.as_bytes()).map_err(Error::from);
+        let form = Form::decode(body.as_bytes(), FormBounds::default()).map_err(Error::from);
         let presented =
             Presented { form, credentials: None, unsupported: None, peer: [127, 0, 0, 1].into(), trace: None };
         countersign::http::block_on(broker.exchange(presented)).result.map(|issued| issued.expires_in())

@@ -24,6 +24,7 @@ mod http;
 mod issuer_keys;
 mod keys;
 mod kinds;
+mod limits;
 mod operate;
 mod policy;
 mod properties;

@@ -5,6 +5,7 @@ use countersign::assertion::{AssertionError, KeyFault};
 use countersign::client::ClientError;
 use countersign::error::{Error, Unavailable};
 use countersign::exchange::RequestError;
+use countersign::rates::Throttled;
 use countersign::store::StoreError;
 use countersign_verify::Refusal;
 use countersign_verify::jws::EnvelopeError;
@@ -86,6 +87,10 @@ fn every_error() -> Vec<Error> {
         Error::TargetDenied,
         Error::ScopeDenied,
         Error::Replayed,
+        Error::Throttled(Throttled::Network),
+        Error::Throttled(Throttled::InFlight),
+        Error::Throttled(Throttled::Workload),
+        Error::Throttled(Throttled::Issuer),
         Error::Unavailable(Unavailable::Store(StoreError::Full)),
         Error::Unavailable(Unavailable::Audit),
         Error::Unavailable(Unavailable::Signing),

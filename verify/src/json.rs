@@ -19,13 +19,21 @@ pub enum JsonError {
     NotAnObject,
 }
 
-/// Reads exactly one JSON object.
+/// Reads exactly one JSON object that nests no deeper than [`MAX_DEPTH`].
 ///
 /// # Errors
-/// [`JsonError`] when `bytes` is not JSON, is not an object, names a member twice or nests deeper than [`MAX_DEPTH`].
+/// As [`object_within`].
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
+    object_within(bytes, MAX_DEPTH)
+}
+
+/// Reads exactly one JSON object that nests no deeper than `depth`.
+///
+/// # Errors
+/// [`JsonError`] when `bytes` is not JSON, is not an object, names a member twice or nests too deep.
+pub fn object_within(bytes: &[u8], depth: u8) -> Result<Map<String, Value>, JsonError> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { depth: 0 }.deserialize(&mut reader).map_err(|_| JsonError::Malformed)?;
+    let value = Strict { left: depth }.deserialize(&mut reader).map_err(|_| JsonError::Malformed)?;
     reader.end().map_err(|_| JsonError::Malformed)?;
     match value {
         Value::Object(members) => Ok(members),
@@ -35,12 +43,13 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
 
 #[derive(Clone, Copy)]
 struct Strict {
-    depth: u8,
+    /// How much deeper it may nest.
+    left: u8,
 }
 
 impl Strict {
     fn below<E: serde::de::Error>(self) -> Result<Self, E> {
-        if self.depth >= MAX_DEPTH { Err(E::custom("nested too deep")) } else { Ok(Self { depth: self.depth + 1 }) }
+        self.left.checked_sub(1).map(|left| Self { left }).ok_or_else(|| E::custom("nested too deep"))
     }
 }
 

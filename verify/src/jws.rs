@@ -13,11 +13,26 @@ pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// The longest `kid` that is looked up, in bytes. Real ones are at most a SHA-256 in hexadecimal.
 pub const MAX_KID_BYTES: usize = 256;
 
+/// How much of a token is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The whole token, in bytes.
+    pub token_bytes: usize,
+    /// How deep arrays and objects may nest in header and payload.
+    pub json_depth: u8,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { token_bytes: MAX_TOKEN_BYTES, json_depth: json::MAX_DEPTH }
+    }
+}
+
 /// Why bytes are not a compact JWS that this crate reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
-    /// Longer than [`MAX_TOKEN_BYTES`].
-    #[error("the token is longer than {MAX_TOKEN_BYTES} bytes")]
+    /// Longer than [`Bounds::token_bytes`].
+    #[error("the token is longer than is read")]
     TooLong,
     /// Not three parts of unpadded, canonical base64url. A JWE has five, JSON serialisation has braces.
     #[error("the token is not three parts of unpadded base64url joined by dots (a compact JWS)")]
@@ -89,12 +104,20 @@ impl fmt::Debug for Compact<'_> {
 }
 
 impl<'a> Compact<'a> {
+    /// Reads the envelope of `token`, within the default [`Bounds`].
+    ///
+    /// # Errors
+    /// As [`Compact::parse_within`].
+    pub fn parse(token: &'a str) -> Result<Self, EnvelopeError> {
+        Self::parse_within(token, Bounds::default())
+    }
+
     /// Reads the envelope of `token`.
     ///
     /// # Errors
     /// [`EnvelopeError`] for anything but a compact JWS with a strict JSON header and payload.
-    pub fn parse(token: &'a str) -> Result<Self, EnvelopeError> {
-        if token.len() > MAX_TOKEN_BYTES {
+    pub fn parse_within(token: &'a str, bounds: Bounds) -> Result<Self, EnvelopeError> {
+        if token.len() > bounds.token_bytes {
             return Err(EnvelopeError::TooLong);
         }
         // Three parts and a fourth if there is one: a token of dots alone is never split whole.
@@ -107,8 +130,9 @@ impl<'a> Compact<'a> {
             return Err(EnvelopeError::NotCompact);
         }
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| EnvelopeError::NotCompact);
-        let header = Header::read(&json::object(&decode(head)?).map_err(EnvelopeError::Header)?)?;
-        let payload = json::object(&decode(body)?).map_err(EnvelopeError::Payload)?;
+        let object = |part: &str| decode(part).map(|bytes| json::object_within(&bytes, bounds.json_depth));
+        let header = Header::read(&object(head)?.map_err(EnvelopeError::Header)?)?;
+        let payload = object(body)?.map_err(EnvelopeError::Payload)?;
         let signature = decode(tail)?;
         let signing_input = token.get(..head.len() + 1 + body.len()).ok_or(EnvelopeError::NotCompact)?;
         Ok(Self { signing_input, header, payload, signature })

@@ -7,7 +7,9 @@ use crate::config::{Audit, Limits, Refresh, Server, Signing, Telemetry, Tls};
 use crate::domain::Lifetime;
 use countersign_verify::SIGNING_ALGORITHMS;
 use countersign_verify::key::Algorithm;
-use std::net::SocketAddr;
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use url::Url;
 
@@ -67,6 +69,7 @@ impl Reader<'_> {
             let message = "`server.tenant` is not one path segment of letters, digits, `-`, `_` and `.`, or it is one of our own paths";
             self.problem(keys.tenant.place().unwrap_or(0..0), message);
         }
+        let trusted_proxies = self.trusted_proxies(&keys.trusted_proxies);
         Some(Server {
             issuer: issuer?,
             listen: listen?,
@@ -76,7 +79,33 @@ impl Reader<'_> {
             workers: workers?,
             drain: drain?,
             tenant,
+            trusted_proxies: trusted_proxies?,
         })
+    }
+
+    /// Networks, and single addresses as networks of one.
+    fn trusted_proxies(&mut self, field: &Field<Vec<String>>) -> Option<Vec<IpNet>> {
+        let Some(place) = field.place() else { return Some(Vec::new()) };
+        let mut networks = Vec::new();
+        for text in field.optional("server.trusted_proxies", self.problems)?.clone() {
+            let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+            match network {
+                Some(network) if network.prefix_len() > 0 => networks.push(network),
+                Some(_) => {
+                    let message = format!(
+                        "`server.trusted_proxies`: `{text}` is everybody, so every caller could write its own address; name the proxies"
+                    );
+                    self.problem(place.clone(), message);
+                }
+                None => {
+                    let message = format!(
+                        "`server.trusted_proxies`: `{text}` is no network such as \"10.0.0.0/8\" and no address"
+                    );
+                    self.problem(place.clone(), message);
+                }
+            }
+        }
+        Some(networks)
     }
 
     pub(super) fn limits(&mut self, keys: &file::Limits) -> Option<Limits> {
@@ -84,17 +113,39 @@ impl Reader<'_> {
         let body = self.number(&keys.body_bytes, "server.limits.body_bytes", 65_536, 1_024..=1_048_576);
         let head = self.number(&keys.head_bytes, "server.limits.head_bytes", 16_384, 1_024..=98_304);
         let uri = self.number(&keys.uri_bytes, "server.limits.uri_bytes", 2_048, 128..=32_768);
+        let token = self.number(&keys.token_bytes, "server.limits.token_bytes", 16_384, 1_024..=65_536);
+        let json_depth = self.number(&keys.json_depth, "server.limits.json_depth", 16, 4..=64);
+        let parameters = self.number(&keys.parameters, "server.limits.parameters", 64, 8..=1_024);
+        let targets = self.number(&keys.targets, "server.limits.targets", 16, 1..=256);
         let head_timeout = self.parsed_or(&keys.head_timeout, "server.limits.head_timeout", seconds(5)?);
         let body_timeout = self.parsed_or(&keys.body_timeout, "server.limits.body_timeout", seconds(5)?);
         let in_flight = self.number(&keys.in_flight, "server.limits.in_flight", 512, 1..=65_536);
+        let of_one = self.number(
+            &keys.in_flight_per_network,
+            "server.limits.in_flight_per_network",
+            128.min(in_flight.unwrap_or(128)),
+            1..=65_536,
+        );
+        let mut rate = |field, key, default| self.number(field, key, default, 0..=1_000_000).map(NonZeroU32::new);
+        let per_network = rate(&keys.requests_per_network, "server.limits.requests_per_network", 2_000);
+        let per_workload = rate(&keys.requests_per_workload, "server.limits.requests_per_workload", 500);
+        let per_issuer = rate(&keys.requests_per_issuer, "server.limits.requests_per_issuer", 5_000);
         let connections = self.number(&keys.connections, "server.limits.connections", 10_000, 1..=1_000_000);
         Some(Limits {
             body: body?,
             head: head?,
             uri: uri?,
+            token: token?,
+            json_depth: json_depth?,
+            parameters: parameters?,
+            targets: targets?,
             head_timeout: head_timeout?,
             body_timeout: body_timeout?,
             in_flight: in_flight?,
+            in_flight_per_network: of_one?,
+            per_network: per_network?,
+            per_workload: per_workload?,
+            per_issuer: per_issuer?,
             connections: connections?,
         })
     }

@@ -1,0 +1,134 @@
+//! How often somebody may ask. Owns the buckets: by the network that a request comes from, before anything of it is
+//! believed; by workload and by issuer, once its assertion is verified. Must never slow anybody down for what a stranger
+//! says of him.
+
+use crate::domain::Network;
+use governor::clock::{Clock as _, DefaultClock};
+use governor::state::keyed::DashMapStateStore;
+use governor::{Quota, RateLimiter};
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// Buckets of one kind: 65 536 of them and never more, however many ask. A key finds its bucket by a hash with a random key
+/// of this process, so nobody can choose to share one.
+pub struct Buckets {
+    hasher: RandomState,
+    limiter: RateLimiter<u16, DashMapStateStore<u16>, DefaultClock>,
+}
+
+impl Buckets {
+    /// Buckets that hold `burst` and gain `per_second`.
+    #[must_use]
+    pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
+        let quota = Quota::per_second(per_second).allow_burst(burst);
+        Self { hasher: RandomState::new(), limiter: RateLimiter::dashmap(quota) }
+    }
+
+    /// Takes one from the bucket of `key`.
+    ///
+    /// # Errors
+    /// How long it takes until there is one.
+    pub fn take(&self, key: impl Hash) -> Result<(), Duration> {
+        let [low, high, ..] = self.hasher.hash_one(key).to_le_bytes();
+        self.limiter
+            .check_key(&u16::from_le_bytes([low, high]))
+            .map_err(|not_yet| not_yet.wait_time_from(DefaultClock::default().now()))
+    }
+}
+
+/// What may be asked in a second; twice as much at once. None is no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimits {
+    /// By a network, whatever it sends.
+    pub network: Option<NonZeroU32>,
+    /// By a workload whose assertion was verified.
+    pub workload: Option<NonZeroU32>,
+    /// By all workloads of an issuer together.
+    pub issuer: Option<NonZeroU32>,
+}
+
+/// Who asks more than may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Throttled {
+    /// A network.
+    #[error("more requests came from this network than may in a second")]
+    Network,
+    /// A network, at once.
+    #[error("as many requests from this network as may be are being worked on")]
+    InFlight,
+    /// A workload.
+    #[error("this workload asked for more tokens than it may in a second")]
+    Workload,
+    /// An issuer.
+    #[error("the workloads of this issuer asked for more tokens than they may in a second")]
+    Issuer,
+}
+
+/// How often each may ask.
+pub struct Rates {
+    networks: Option<Buckets>,
+    workloads: Option<Buckets>,
+    issuers: Option<Buckets>,
+}
+
+impl Rates {
+    /// Rates within `limits`.
+    #[must_use]
+    pub fn new(limits: RateLimits) -> Self {
+        let buckets = |per_second: NonZeroU32| Buckets::new(per_second, per_second.saturating_add(per_second.get()));
+        let RateLimits { network, workload, issuer } = limits;
+        Self { networks: network.map(buckets), workloads: workload.map(buckets), issuers: issuer.map(buckets) }
+    }
+
+    /// Another request from `network`.
+    ///
+    /// # Errors
+    /// [`Throttled::Network`]
+    pub fn from(&self, network: Network) -> Result<(), Throttled> {
+        take(self.networks.as_ref(), network, Throttled::Network)
+    }
+
+    /// Another verified assertion of `issuer` about `workload`.
+    ///
+    /// # Errors
+    /// [`Throttled::Workload`], [`Throttled::Issuer`]
+    pub fn of(&self, workload: &str, issuer: &str) -> Result<(), Throttled> {
+        // The workload first: what it may not ask is not counted against the others of its issuer.
+        take(self.workloads.as_ref(), workload, Throttled::Workload)?;
+        take(self.issuers.as_ref(), issuer, Throttled::Issuer)
+    }
+}
+
+fn take(buckets: Option<&Buckets>, key: impl Hash, else_: Throttled) -> Result<(), Throttled> {
+    buckets.map_or(Ok(()), |buckets| buckets.take(key).map_err(|_| else_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv6Addr};
+
+    #[test]
+    fn l2_a_bucket_is_for_a_64_and_l4_there_are_never_more_than_so_many() {
+        let one = NonZeroU32::MIN;
+        let rates = Rates::new(RateLimits { network: Some(one), workload: Some(one), issuer: None });
+        let address = |host: u64| Network::from(IpAddr::V6(Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(host))));
+        assert_eq!([1, 2, 3].map(|host| rates.from(address(host)).is_ok()), [true, true, false]);
+        for name in 0..200_000 {
+            let _ = rates.of(&format!("w{name}"), "i");
+        }
+        assert!(rates.workloads.unwrap().limiter.len() <= 1 << 16);
+    }
+
+    #[test]
+    fn what_one_workload_may_not_ask_is_not_counted_against_its_issuer() {
+        let one = NonZeroU32::MIN;
+        let rates = Rates::new(RateLimits { network: None, workload: Some(one), issuer: NonZeroU32::new(2) });
+        let mut asked = (0..6).map(|_| rates.of("greedy", "issuer"));
+        assert_eq!(asked.by_ref().take(2).collect::<Vec<_>>(), [Ok(()), Ok(())]);
+        assert!(asked.all(|answer| answer == Err(Throttled::Workload)));
+        assert_eq!([rates.of("a", "issuer"), rates.of("b", "issuer")], [Ok(()), Ok(())]);
+        assert_eq!(rates.of("c", "issuer"), Err(Throttled::Issuer));
+    }
+}
