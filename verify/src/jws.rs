@@ -66,6 +66,36 @@ pub struct Compact<'a> {
     signature: Vec<u8>,
 }
 
+/// A compact JWS taken apart; its payload may be anything.
+pub(crate) struct Parts<'a> {
+    pub(crate) signing_input: &'a str,
+    pub(crate) header: Header,
+    payload: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
+}
+
+impl<'a> Parts<'a> {
+    pub(crate) fn split(token: &'a str, bounds: Bounds) -> Result<Self, EnvelopeError> {
+        if token.len() > bounds.token_bytes {
+            return Err(EnvelopeError::TooLong);
+        }
+        // Three parts and a fourth if there is one: a token of dots alone is never split whole.
+        let mut parts = token.splitn(4, '.');
+        let (Some(head), Some(body), Some(tail), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(EnvelopeError::NotCompact);
+        };
+        if head.is_empty() || body.is_empty() || tail.is_empty() {
+            return Err(EnvelopeError::NotCompact);
+        }
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| EnvelopeError::NotCompact);
+        let header = json::object_within(&decode(head)?, bounds.json_depth).map_err(EnvelopeError::Header)?;
+        let (header, payload, signature) = (Header::read(&header)?, decode(body)?, decode(tail)?);
+        let signing_input = token.get(..head.len() + 1 + body.len()).ok_or(EnvelopeError::NotCompact)?;
+        Ok(Self { signing_input, header, payload, signature })
+    }
+}
+
 /// The header's members that choose how to verify. All three are untrusted until the signature is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
@@ -117,24 +147,8 @@ impl<'a> Compact<'a> {
     /// # Errors
     /// [`EnvelopeError`] for anything but a compact JWS with a strict JSON header and payload.
     pub fn parse_within(token: &'a str, bounds: Bounds) -> Result<Self, EnvelopeError> {
-        if token.len() > bounds.token_bytes {
-            return Err(EnvelopeError::TooLong);
-        }
-        // Three parts and a fourth if there is one: a token of dots alone is never split whole.
-        let mut parts = token.splitn(4, '.');
-        let (Some(head), Some(body), Some(tail), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(EnvelopeError::NotCompact);
-        };
-        if head.is_empty() || body.is_empty() || tail.is_empty() {
-            return Err(EnvelopeError::NotCompact);
-        }
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| EnvelopeError::NotCompact);
-        let object = |part: &str| decode(part).map(|bytes| json::object_within(&bytes, bounds.json_depth));
-        let header = Header::read(&object(head)?.map_err(EnvelopeError::Header)?)?;
-        let payload = object(body)?.map_err(EnvelopeError::Payload)?;
-        let signature = decode(tail)?;
-        let signing_input = token.get(..head.len() + 1 + body.len()).ok_or(EnvelopeError::NotCompact)?;
+        let Parts { signing_input, header, payload, signature } = Parts::split(token, bounds)?;
+        let payload = json::object_within(&payload, bounds.json_depth).map_err(EnvelopeError::Payload)?;
         Ok(Self { signing_input, header, payload, signature })
     }
 

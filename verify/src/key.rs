@@ -3,6 +3,7 @@
 
 use crate::json;
 use crate::jws::BadSignature;
+use crate::rsa;
 use aws_lc_rs::signature as aws;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,8 +14,6 @@ use std::str::FromStr;
 
 /// How many keys of one set are read. GitHub publishes about ten; one more than this refuses the set.
 pub const MAX_KEYS: usize = 64;
-/// The largest RSA modulus, in bytes (8192 bits). Larger ones cost seconds to check.
-const MAX_RSA_BYTES: usize = 1024;
 
 /// The asymmetric signature algorithms that are supported (RFC 7518 §3.1, RFC 8037 §3.1, RFC 9864).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -190,7 +189,7 @@ impl VerifyingKey {
         let candidates: Vec<(Algorithm, Verifier)> = match (text("kty")?, text("crv")?) {
             (Some("RSA"), None) => {
                 let (n, e) = (bytes("n")?, bytes("e")?);
-                rsa_is_sound(&n, &e)?;
+                rsa::is_sound(&n, &e)?;
                 let wanted = |algorithm: &&Algorithm| pinned.is_none_or(|pinned| pinned == **algorithm);
                 algorithms
                     .iter()
@@ -258,19 +257,6 @@ impl VerifyingKey {
                 key.verify_strict(message, &signature).map_err(|_| BadSignature)
             }
         }
-    }
-}
-
-/// Bounds are checked before any arithmetic: a modulus of a million bits would cost seconds.
-fn rsa_is_sound(n: &[u8], e: &[u8]) -> Result<(), KeyError> {
-    let minimal = |number: &[u8]| number.first().is_some_and(|first| *first != 0);
-    let odd = e.last().is_some_and(|last| last & 1 == 1);
-    // One of 2^32 or more serves no signature, and costs; one of 1 makes every number its own signature.
-    let exponent = e.len() <= 4 && odd && e != [1];
-    if minimal(n) && minimal(e) && (256..=MAX_RSA_BYTES).contains(&n.len()) && exponent {
-        Ok(())
-    } else {
-        Err(KeyError::Malformed)
     }
 }
 

@@ -18,6 +18,9 @@ pub mod json;
 pub mod jws;
 pub mod key;
 pub mod revocation;
+mod rsa;
+#[cfg(test)]
+mod wycheproof;
 
 use claims::{AccessClaims, MAX_LINEAGE};
 use jws::{Compact, EnvelopeError};

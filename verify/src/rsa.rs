@@ -1,0 +1,34 @@
+//! Whether the numbers of an RSA key are sound, looked at before anything is computed with them.
+
+use crate::key::KeyError;
+
+/// The largest modulus, in bytes (8192 bits). Larger ones cost seconds to check.
+const MAX_MODULUS: usize = 1024;
+/// The smallest, in bytes (RFC 7518 §3.3: 2048 bits).
+const MIN_MODULUS: usize = 256;
+/// What tells the moduli of a broken key generator (ROCA, CVE-2017-15361): modulo each of these, they are powers of 65537.
+const PRIMES: [u32; 38] = [
+    3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109,
+    113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+];
+
+/// Refuses a modulus or exponent that is not minimal, too small, too large, or from a generator that is known to be broken.
+pub(crate) fn is_sound(n: &[u8], e: &[u8]) -> Result<(), KeyError> {
+    let minimal = |number: &[u8]| number.first().is_some_and(|first| *first != 0);
+    let odd = e.last().is_some_and(|last| last & 1 == 1);
+    // One of 2^32 or more serves no signature, and costs; one of 1 makes every number its own signature.
+    let exponent = e.len() <= 4 && odd && e != [1];
+    let sized = minimal(n) && minimal(e) && (MIN_MODULUS..=MAX_MODULUS).contains(&n.len());
+    if sized && exponent && !is_roca(n) { Ok(()) } else { Err(KeyError::Malformed) }
+}
+
+fn is_roca(n: &[u8]) -> bool {
+    PRIMES.iter().all(|prime| {
+        let rest = n.iter().fold(0, |rest, byte| (rest << 8 | u32::from(*byte)) % prime);
+        let mut power = 1;
+        (1..*prime).any(|_| {
+            power = power * (65_537 % prime) % prime;
+            power == rest
+        })
+    })
+}
