@@ -20,6 +20,7 @@ mod config;
 mod crash;
 mod docs;
 mod exchange;
+mod fuzz;
 mod http;
 mod issuer_keys;
 mod keys;
