@@ -82,13 +82,15 @@ impl World {
         let key = SigningKey::from_slice(&[7; 32]).unwrap();
         let point = key.verifying_key().to_sec1_point(false);
         let [x, y] = [point.x(), point.y()].map(|number| URL_SAFE_NO_PAD.encode(number.unwrap()));
-        let jwk = |usage: &str| json!({"keys": [{"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": "f", "use": usage}]});
+        let jwk =
+            |usage: &str| json!({"keys": [{"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": "f", "use": usage}]});
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
         write("sig.jwks", jwk("sig").to_string());
         write("td.bundle", jwk("jwt-svid").to_string());
         write("countersign.toml", CONFIGURATION.to_owned());
-        let installation = Installation::read(&folder.path().join("countersign.toml")).unwrap_or_else(|problems| panic!("{problems}"));
+        let installation =
+            Installation::read(&folder.path().join("countersign.toml")).unwrap_or_else(|problems| panic!("{problems}"));
         let clock: Arc<dyn Clock> = Arc::new(Still);
         let issuers = installation.issuers(&clock, None).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

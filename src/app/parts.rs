@@ -123,6 +123,7 @@ impl Installation {
             form: FormBounds { parameters: limits.parameters, targets: limits.targets },
             head_timeout: limits.head_timeout.duration(),
             body_timeout: limits.body_timeout.duration(),
+            idle: limits.idle_timeout.duration(),
             in_flight: limits.in_flight,
             in_flight_per_network: limits.in_flight_per_network,
             connections: limits.connections,

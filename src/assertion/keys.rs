@@ -6,7 +6,7 @@ use super::fetch::{FetchError, Fetcher};
 use crate::domain::{Clock, Lifetime, Timestamp};
 use arc_swap::ArcSwapOption;
 use countersign_verify::json;
-use countersign_verify::key::{Algorithm, KeySet, KeySetError, KeyUse, NoKey};
+use countersign_verify::key::{Algorithm, KeyError, KeySet, KeySetError, KeyUse, NoKey};
 use serde_json::Value;
 use std::fmt;
 use std::path::PathBuf;
@@ -199,7 +199,12 @@ impl IssuerKeys {
         let usage = if is_bundle { KeyUse::JwtSvid } else { KeyUse::Signature };
         let (keys, skipped) = KeySet::from_jwks(&document, usage, &self.algorithms)?;
         for key in skipped {
-            tracing::info!(source = %self.source.describe(), index = key.index, reason = %key.reason, "key not used");
+            let (source, index, reason) = (self.source.describe(), key.index, key.reason);
+            if reason == KeyError::Secret {
+                tracing::warn!(%source, index, %reason, "key not used; its owner has to replace it at once");
+            } else {
+                tracing::info!(%source, index, %reason, "key not used");
+            }
         }
         let sequence = if is_bundle { self.sequence(&document)? } else { None };
         // An empty bundle revokes its trust domain; an empty JWK Set is a fault of its issuer (standards R9).

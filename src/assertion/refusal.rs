@@ -56,6 +56,9 @@ pub enum AssertionError {
     /// One of our own tokens that was revoked, or one above it.
     #[error("the token, or one above it, was revoked")]
     Revoked,
+    /// One of our own tokens that names a target or a client that is configured no more.
+    #[error("the token, or one above it, names a target or a client that is configured no more")]
+    Withdrawn,
     /// One of our own tokens that is bound to a key.
     #[error("the token is bound to a key, and exchanging bound tokens is not supported by this version")]
     Bound,
@@ -85,6 +88,7 @@ impl AssertionError {
             Self::NotAccepted => "workload_not_accepted",
             Self::OwnToken(_) => "own_token_invalid",
             Self::Revoked => "token_revoked",
+            Self::Withdrawn => "token_withdrawn",
             Self::Bound => "bound_token_unsupported",
             Self::Keys(_) => "keys_unavailable",
         }

@@ -213,17 +213,10 @@ impl Issuer {
         let longest = if matches!(self.kind, Kind::Spiffe { .. }) { 2048 } else { 1024 };
         let subject = claims::subject(claims, longest)?;
         let jti = claims::text(claims, "jti")?;
-        // Looked at ahead of its turn, which is last: of strangers only so much is written.
-        if self.accept.mismatch(claims).is_none() {
-            trail.vouched();
-        }
         if R::IS_SUBJECT {
             trail.subject(&self.kind.signs_as(), subject, jti);
         }
-        self.check_type(header, trail)?;
-        audience(claims, &self.audiences, trail)?;
-        let expires = times(claims, self.max_lifetime, now, trail)?;
-        let (name, attributes) = self.identify(claims, subject)?;
+        // Ahead of the others: whom the entry does not accept learns no more than that, whatever else is wrong.
         let mismatch = self.accept.mismatch(claims);
         trail.check(
             "accept",
@@ -240,6 +233,11 @@ impl Issuer {
         if mismatch.is_some() {
             return Err(AssertionError::NotAccepted);
         }
+        trail.vouched();
+        self.check_type(header, trail)?;
+        audience(claims, &self.audiences, trail)?;
+        let expires = times(claims, self.max_lifetime, now, trail)?;
+        let (name, attributes) = self.identify(claims, subject)?;
         let workload = Workload {
             name: name.as_str().to_owned(),
             issuer: self.name.to_string(),

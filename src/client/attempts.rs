@@ -14,8 +14,6 @@ use std::time::{Duration, Instant};
 const BY_ADDRESS: (NonZeroU32, NonZeroU32) = (nonzero(20), nonzero(1));
 /// Wrong secrets that may come for one client, from everywhere, at once and then in a second.
 const BY_CLIENT: (NonZeroU32, NonZeroU32) = (nonzero(100), nonzero(5));
-/// How many addresses and clients are remembered as slowed down, or trusted. What is over is dropped first.
-const REMEMBERED: usize = 10_000;
 /// How long an address from which a client proved itself is not slowed down for others' guesses.
 const TRUSTED_FOR: Duration = Duration::from_secs(3_600);
 
@@ -32,7 +30,7 @@ pub struct Attempts {
     by_address: Buckets,
     by_client: Buckets,
     /// Until when a key is refused, or trusted.
-    until: Mutex<HashMap<u64, Instant>>,
+    until: Mutex<HashMap<u16, Instant>>,
 }
 
 impl Default for Attempts {
@@ -56,7 +54,7 @@ impl Attempts {
             return true;
         }
         let now = now();
-        let lasts = |key: u64| until.get(&key).is_some_and(|until| *until > now);
+        let lasts = |key: u16| until.get(&key).is_some_and(|until| *until > now);
         let trusted = lasts(self.key(("trusted", client, Network::from(peer))));
         trusted || !(lasts(self.key(("address", Network::from(peer)))) || lasts(self.key(("client", client))))
     }
@@ -83,19 +81,15 @@ impl Attempts {
         }
     }
 
-    fn remember(&self, key: u64, wait: Duration) {
+    fn remember(&self, key: u16, wait: Duration) {
         let now = now();
-        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        if until.len() >= REMEMBERED {
-            until.retain(|_, until| *until > now);
-        }
-        if until.len() < REMEMBERED || until.contains_key(&key) {
-            until.insert(key, now + wait);
-        }
+        self.until.lock().unwrap_or_else(PoisonError::into_inner).insert(key, now + wait);
     }
 
-    fn key(&self, of: impl std::hash::Hash) -> u64 {
-        self.hasher.hash_one(of)
+    /// One of 65 536 places: those that are remembered are never more, and nobody chooses whom he meets there.
+    fn key(&self, of: impl std::hash::Hash) -> u16 {
+        let [low, high, ..] = self.hasher.hash_one(of).to_le_bytes();
+        u16::from_le_bytes([low, high])
     }
 }
 

@@ -118,6 +118,8 @@ section!(Limits {
     head_timeout: Text,
     /// How long the body may take; slower is 408. By default `5s`.
     body_timeout: Text,
+    /// How long a connection may be idle between two requests; longer, and it is closed. By default `65s`.
+    idle_timeout: Text,
     /// Requests worked on at once; more is 503. By default 512.
     in_flight: Field<usize>,
     /// Of these, of one network, which is an address or a /64 of IPv6; more is 429. By default 128.

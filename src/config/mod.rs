@@ -132,6 +132,8 @@ pub struct Limits {
     pub head_timeout: Lifetime,
     /// Until the body is read; slower is 408.
     pub body_timeout: Lifetime,
+    /// How long a connection may be idle; longer, and it is closed.
+    pub idle_timeout: Lifetime,
     /// Requests worked on at once; more is 503.
     pub in_flight: usize,
     /// Of these, of one network; more is 429.

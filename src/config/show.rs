@@ -30,6 +30,7 @@ pub(super) fn show(config: &Config) -> Value {
                 "targets": limits.targets,
                 "head_timeout": limits.head_timeout.to_string(),
                 "body_timeout": limits.body_timeout.to_string(),
+                "idle_timeout": limits.idle_timeout.to_string(),
                 "in_flight": limits.in_flight,
                 "in_flight_per_network": limits.in_flight_per_network,
                 "requests_per_network": limits.per_network.map_or(0, NonZeroU32::get),

@@ -100,6 +100,12 @@ impl FromStr for NameTemplate {
         if template.claims().any(|claim| per_run.contains(&claim)) {
             return Err(Malformed("uses a claim that changes with every run; a workload's name has to be stable"));
         }
+        let reassigned = ["email", "preferred_username", "upn", "unique_name", "name", "nickname"];
+        if template.claims().any(|claim| reassigned.contains(&claim)) {
+            return Err(Malformed(
+                "uses a claim that can be given to somebody else; a workload's name has to be its own for good",
+            ));
+        }
         Ok(template)
     }
 }
@@ -122,7 +128,21 @@ mod tests {
 
     #[test]
     fn a_template_that_could_not_tell_workloads_apart_is_refused() {
-        for text in ["", "fixed", "{a}{b}", "{a}/{b}", "{a", "a}", "{}", "{{a}}", "{run_id}", "{repository_id}:{sha}"] {
+        for text in [
+            "",
+            "fixed",
+            "{a}{b}",
+            "{a}/{b}",
+            "{a",
+            "a}",
+            "{}",
+            "{{a}}",
+            "{run_id}",
+            "{repository_id}:{sha}",
+            "{email}",
+            "{iss}|{upn}",
+            "{preferred_username}",
+        ] {
             assert!(text.parse::<NameTemplate>().is_err(), "{text}");
         }
     }

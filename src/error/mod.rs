@@ -219,6 +219,7 @@ fn client(fault: &ClientError) -> Wire {
             | AssertionError::Lifetime
             | AssertionError::NotAccepted
             | AssertionError::OwnToken(_)
+            | AssertionError::Withdrawn
             | AssertionError::Revoked
             | AssertionError::Bound
             | AssertionError::Keys(_) => told(
@@ -242,7 +243,8 @@ fn assertion(fault: &AssertionError) -> Wire {
         | AssertionError::Claim(_)
         | AssertionError::Lifetime
         | AssertionError::NotAccepted
-        | AssertionError::OwnToken(_) => REFUSED,
+        | AssertionError::OwnToken(_)
+        | AssertionError::Withdrawn => REFUSED,
         AssertionError::Type => {
             told("subject_token_typ", "the typ of the subject token is not the one of this kind of token")
         }

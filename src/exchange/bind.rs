@@ -1,9 +1,9 @@
 //! Do subject, client and target belong together? And what then is to be asked of policy.
 
-use super::RequestError;
 use super::caller::Caller;
 use super::request::Asked;
-use crate::assertion::{FirstUse, SubjectToken, Verified};
+use super::{RequestError, Snapshot};
+use crate::assertion::{AssertionError, FirstUse, SubjectToken, Verified};
 use crate::audit::Trail;
 use crate::client::{Client, ClientError};
 use crate::domain::{Lifetime, Scopes, Target, Targets};
@@ -23,6 +23,8 @@ pub struct BoundExchange {
     pub(super) ceiling: Option<Scopes>,
     pub(super) lifetime: Option<Lifetime>,
     pub(super) claimed_client: Option<String>,
+    /// The scope that stands for every scope of the target, as it was asked for.
+    pub(super) every_scope: Option<String>,
     /// What has to be claimed before the client's own assertion counts.
     pub(super) client_first_use: Option<FirstUse>,
     /// Private to this file, so that nothing else makes one.
@@ -39,11 +41,11 @@ impl BoundExchange {
         asked: Asked,
         subject: Verified<SubjectToken>,
         caller: Caller,
-        targets: &Targets,
+        snapshot: &Snapshot,
         issuer: &str,
         trail: &mut Trail,
     ) -> Result<Self, Error> {
-        let Asked { targets: names, scopes, lifetime, claimed_client } = asked;
+        let Asked { targets: names, scopes, lifetime, claimed_client, every_scope } = asked;
         let client_first_use = caller.first_use();
         // The client is the subject itself, where one issuer vouched for both.
         let is_subject = caller.is(subject.workload());
@@ -61,11 +63,21 @@ impl BoundExchange {
             if !serves {
                 return Err(Error::NotItsAudience);
             }
+            let known = snapshot.knows(parent.claims());
+            trail.check(
+                "token's target and client",
+                known,
+                || "configured",
+                || if known { "configured" } else { "gone" },
+            );
+            if !known {
+                return Err(AssertionError::Withdrawn.into());
+            }
             if parent.claims().lineage.len() >= MAX_LINEAGE {
                 return Err(Error::LineageTooLong);
             }
         }
-        let target = one_target(&names, targets, issuer, trail)?;
+        let target = one_target(&names, &snapshot.targets, issuer, trail)?;
         if target.client_required {
             trail.check("client", client.is_some(), || "an authenticated client", || name_of(client.as_deref()));
             if client.is_none() {
@@ -86,6 +98,7 @@ impl BoundExchange {
             ceiling,
             lifetime,
             claimed_client,
+            every_scope,
             client_first_use,
             _seal: (),
         })

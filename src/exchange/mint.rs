@@ -3,7 +3,7 @@
 use super::AuthorizedExchange;
 use crate::assertion::FirstUse;
 use crate::audit::Granted;
-use crate::domain::{Entropy, Scopes, Timestamp, TokenId};
+use crate::domain::{Entropy, Timestamp, TokenId};
 use crate::error::{Error, Unavailable};
 use crate::signing::KeyRing;
 use crate::token::{self, Grant};
@@ -15,7 +15,8 @@ use countersign_verify::key::Algorithm;
 pub struct MintedToken {
     pub(super) token: String,
     pub(super) expires: Timestamp,
-    pub(super) scopes: Scopes,
+    /// The scope as the caller is told it.
+    pub(super) scope: String,
     pub(super) granted: Granted,
     pub(super) algorithm: Algorithm,
     /// What has to be claimed: the subject token, and the client's assertion.
@@ -67,6 +68,8 @@ impl MintedToken {
             lineage: claims.lineage.into_iter().map(|ancestor| ancestor.jti).collect(),
         };
         let first_uses = [bound.subject.first_use(), bound.client_first_use];
-        Ok(Self { token, expires, scopes, granted, algorithm, first_uses, _seal: () })
+        // A client that asks by one name for all finds its token again by that name alone (MSAL keeps them so).
+        let scope = bound.every_scope.unwrap_or_else(|| scopes.to_string());
+        Ok(Self { token, expires, scope, granted, algorithm, first_uses, _seal: () })
     }
 }

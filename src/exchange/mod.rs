@@ -34,6 +34,7 @@ use crate::telemetry::{Laps, Metrics, Stage, TraceParent, adopt};
 use arc_swap::{ArcSwap, Guard};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_verify::claims::AccessClaims;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::{Instrument as _, field};
@@ -63,6 +64,17 @@ pub struct Snapshot {
     pub clients: Clients,
     /// What is permitted.
     pub policy: Policy,
+}
+
+impl Snapshot {
+    /// Whether every target and client that one of our tokens names is still configured: what is taken out takes its tokens
+    /// with it.
+    fn knows(&self, token: &AccessClaims) -> bool {
+        let above = token.lineage.iter().map(|above| (&above.aud, &above.client_id));
+        above.chain([(&token.aud, &token.client_id)]).all(|(aud, client)| {
+            self.targets.find(aud).is_some() && (*client == token.sub || self.clients.find(client).is_some())
+        })
+    }
 }
 
 /// The parts that a [`Broker`] is made of.
@@ -183,7 +195,7 @@ impl Broker {
         trail.lap(Stage::Verify);
         let asking = subject.workload();
         self.rates.of(&asking.name, &asking.issuer).inspect_err(|_| trail.counted())?;
-        let bound = BoundExchange::bind(asked, subject, caller, &snapshot.targets, &self.issuer, trail)?;
+        let bound = BoundExchange::bind(asked, subject, caller, &snapshot, &self.issuer, trail)?;
         trail.lap(Stage::Bind);
         let authorized = AuthorizedExchange::ask(bound, &snapshot.policy, peer, now, trail)?;
         trail.lap(Stage::Decide);

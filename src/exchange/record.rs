@@ -4,7 +4,7 @@ use super::MintedToken;
 use crate::assertion::{AssertionError, FirstUse};
 use crate::audit::Trail;
 use crate::client::ClientError;
-use crate::domain::{Clock, Scopes};
+use crate::domain::Clock;
 use crate::error::{Error, Unavailable};
 use crate::store::FirstUses;
 use countersign_verify::key::Algorithm;
@@ -14,7 +14,7 @@ use std::fmt;
 pub struct Issued {
     access_token: String,
     expires_in: i64,
-    scopes: Scopes,
+    scope: String,
     algorithm: Algorithm,
 }
 
@@ -36,7 +36,7 @@ impl Issued {
         clock: &dyn Clock,
         trail: &mut Trail,
     ) -> Result<Self, Error> {
-        let MintedToken { token, expires, scopes, granted, algorithm, first_uses: marks, .. } = minted;
+        let MintedToken { token, expires, scope, granted, algorithm, first_uses: marks, .. } = minted;
         let now = clock.now();
         let expires_in = expires.since(now);
         if expires_in <= 0 {
@@ -72,7 +72,7 @@ impl Issued {
             release(&claimed, first_uses).await;
             return Err(Unavailable::Audit.into());
         }
-        Ok(Self { access_token: token, expires_in, scopes, algorithm })
+        Ok(Self { access_token: token, expires_in, scope, algorithm })
     }
 
     /// What it is signed with.
@@ -95,8 +95,8 @@ impl Issued {
 
     /// What was granted.
     #[must_use]
-    pub fn scopes(&self) -> &Scopes {
-        &self.scopes
+    pub fn scope(&self) -> &str {
+        &self.scope
     }
 }
 

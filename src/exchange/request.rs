@@ -28,6 +28,8 @@ pub(super) struct Asked {
     pub(super) scopes: Scopes,
     pub(super) lifetime: Option<Lifetime>,
     pub(super) claimed_client: Option<String>,
+    /// The scope that stands for every scope of the target, as it was asked for.
+    pub(super) every_scope: Option<String>,
 }
 
 /// What is wrong with a request. A malformed request is always explained.
@@ -54,6 +56,9 @@ pub enum RequestError {
     /// More parameters than are read.
     #[error("there are more parameters than are read")]
     TooMany,
+    /// More than one host.
+    #[error("the request names more than one host")]
+    Host,
     /// Parameters in the request target.
     #[error("parameters were sent in the URL")]
     Query,
@@ -141,12 +146,13 @@ impl ExchangeRequest {
             Some(_) => return Err(RequestError::TokenType("requested_token_type")),
         }
         let lifetime = form.single("lifetime")?.map(seconds).transpose()?;
-        let (targets, scope) = targets_and_scope(form, exchange)?;
+        let (targets, scope, every_scope) = targets_and_scope(form, exchange)?;
         let asked = Asked {
             targets,
             scopes: scope.parse().map_err(|_| RequestError::Scope)?,
             lifetime,
             claimed_client: form.single("client_id")?.map(|id| id.chars().take(256).collect()),
+            every_scope,
         };
         Ok(Self { subject_token, asked })
     }
@@ -178,16 +184,20 @@ fn subject_token(form: &Form) -> Result<Untrusted<SubjectToken>, RequestError> {
 
 /// What is asked for: by RFC 8693 and RFC 8707; in the client_credentials grant, where neither `audience` nor `resource` is
 /// sent, also by a scope `<target>/.default`.
-fn targets_and_scope(form: &Form, exchange: bool) -> Result<(Vec<String>, &str), RequestError> {
+fn targets_and_scope(form: &Form, exchange: bool) -> Result<(Vec<String>, &str, Option<String>), RequestError> {
     let scope = form.single("scope")?.unwrap_or_default();
     let named = form.all("audience").chain(form.all("resource")).next().is_some();
     if !exchange
         && !named
         && let Some(target) = scope.strip_suffix(DEFAULT_SCOPE)
     {
-        return if target.contains(' ') { Err(RequestError::Scope) } else { Ok((vec![target.to_owned()], "")) };
+        return if target.contains(' ') {
+            Err(RequestError::Scope)
+        } else {
+            Ok((vec![target.to_owned()], "", Some(scope.to_owned())))
+        };
     }
-    Ok((targets(form)?, scope))
+    Ok((targets(form)?, scope, None))
 }
 
 /// What a later version may do is refused here; unknown parameters are ignored (RFC 6749 §3.2).
@@ -243,6 +253,7 @@ impl RequestError {
             }
             Self::TooSlow => told(408, "invalid_request", "body_too_slow", "the body did not arrive in time"),
             Self::TooMany => invalid("too_many_parameters", "there are more parameters than this broker reads"),
+            Self::Host => invalid("host_ambiguous", "the request names more than one host; send one Host header"),
             Self::Query => invalid("query_not_allowed", "send the parameters in the body and not in the URL"),
             Self::Repeated(_) => {
                 invalid("parameter_repeated", "a parameter other than audience and resource was sent more than once")

@@ -62,7 +62,11 @@ impl Broker {
         let client = client.ok_or(ClientError::Required)?;
         let token = form.single("token")?.ok_or(RequestError::Missing("token"))?;
         form.single("token_type_hint")?;
-        let found = self.own.verify(token, now).ok().filter(|(token, _)| client.serves(&token.claims().aud));
+        let found = self
+            .own
+            .verify(token, now)
+            .ok()
+            .filter(|(token, _)| client.serves(&token.claims().aud) && snapshot.knows(token.claims()));
         self.metrics.introspected(found.is_some(), found.as_ref().is_some_and(|(_, known)| *known));
         match found {
             found if signed => self.signed(found.as_ref().map(|(token, _)| &**token), &client, now),

@@ -5,6 +5,7 @@ use crate::error::{Error, Unavailable};
 use crate::exchange::{FormBounds, RequestError};
 use crate::rates::Throttled;
 use actix_web::HttpRequest;
+use actix_web::http::header::HOST;
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::StreamExt as _;
 use std::collections::HashMap;
@@ -26,6 +27,8 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Until the body is read.
     pub body_timeout: Duration,
+    /// How long a connection may be idle.
+    pub idle: Duration,
     /// Requests worked on at once.
     pub in_flight: usize,
     /// Of these, of one network.
@@ -91,8 +94,17 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Refuses a head that is too long.
+/// Whether the request target names no other host than `Host` does (RFC 9112 §3.2.2).
+fn is_asked(request: &HttpRequest) -> bool {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    request.uri().authority().is_none_or(|authority| Some(authority.as_str()) == host)
+}
+
+/// Refuses a head that is too long, or that says two things.
 pub(super) fn head(request: &HttpRequest, limits: Limits) -> Result<(), RequestError> {
+    if request.headers().get_all(HOST).nth(1).is_some() || !is_asked(request) {
+        return Err(RequestError::Host);
+    }
     if request.uri().path_and_query().map_or(0, |target| target.as_str().len()) > limits.uri {
         return Err(RequestError::UriTooLong);
     }

@@ -1,6 +1,7 @@
 //! The edge. The only folder that knows actix: it reads a request within its limits, hands over what was presented, and
 //! renders the answer. It decides nothing.
 
+mod connections;
 mod documents;
 mod introspect;
 mod limits;
@@ -21,22 +22,25 @@ use crate::domain::DecisionId;
 use crate::error::Error;
 use crate::exchange::Broker;
 use crate::telemetry::Laps;
-use actix_web::dev::{Server, ServerHandle};
+use actix_web::dev::{Server, ServerHandle, Service, ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::guard;
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{App, HttpResponse, HttpServer};
+use actix_web::{App, HttpResponse, HttpServer, Route};
+use connections::{Connection, Connections};
+use futures_util::FutureExt as _;
 use ipnet::IpNet;
 use metadata::Metadata;
 use peer::Proxies;
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(3);
-/// How long a connection may be idle: long enough that a client that asks every minute keeps it.
-const IDLE: Duration = Duration::from_secs(65);
 
 /// What the handlers share.
 struct Edge {
@@ -107,18 +111,23 @@ pub fn public(broker: &Arc<Broker>, listener: TcpListener, serving: Serving<'_>)
         proxies: Proxies::new(trusted_proxies),
         reasons: format!("{}/reasons", broker.issuer().trim_end_matches('/')),
     });
+    let connections = Arc::new(Connections::default());
+    // Beyond what an idle connection may take, and a head after it.
+    tokio::spawn(Arc::clone(&connections).close_idle(limits.idle + limits.head_timeout));
+    let accepted = connections;
     let server = HttpServer::new(move || {
         let routes = {
             let (base, tenant) = (base.clone(), tenant.clone());
             move |app: &mut ServiceConfig| routes(app, &base, tenant.as_deref())
         };
-        App::new().app_data(edge.clone()).configure(routes).default_service(web::to(not_found))
+        App::new().wrap_fn(watched).app_data(edge.clone()).configure(routes).default_service(web::to(not_found))
     })
     .workers(workers)
     .max_connections(limits.connections)
     .client_request_timeout(limits.head_timeout)
     .tls_handshake_timeout(HANDSHAKE)
-    .keep_alive(IDLE)
+    .keep_alive(limits.idle)
+    .on_connect(move |stream, data| accepted.accepted(stream, data))
     .shutdown_timeout(drain)
     .disable_signals();
     Ok(match certificate {
@@ -149,12 +158,16 @@ pub async fn stop(server: ServerHandle) {
 
 fn routes(app: &mut ServiceConfig, base: &str, tenant: Option<&str>) {
     let post = |path: String| web::resource(path).default_service(web::to(post_only));
-    let get = |path: String| web::resource(path).default_service(web::to(get_only));
+    let get = |path: String, route: Route| {
+        web::resource(path)
+            .route(route.guard(guard::Any(guard::Get()).or(guard::Head())))
+            .default_service(web::to(get_only))
+    };
     app.service(post(format!("{base}/token")).route(web::post().to(token::exchange)))
         .service(post(format!("{base}/introspect")).route(web::post().to(introspect::introspect)))
         .service(post(format!("{base}/revoke")).route(web::post().to(revoke::revoke)))
-        .service(get(format!("{base}/jwks")).route(web::get().to(metadata::jwks)))
-        .service(get(format!("{base}/reasons/{{code}}")).route(web::get().to(metadata::reason)));
+        .service(get(format!("{base}/jwks"), web::route().to(metadata::jwks)))
+        .service(get(format!("{base}/reasons/{{code}}"), web::route().to(metadata::reason)));
     // RFC 8414 §3.1 puts the well-known part before the issuer's path, OpenID Connect Discovery §4 behind it.
     let mut places = vec![
         format!("/.well-known/oauth-authorization-server{base}"),
@@ -164,14 +177,37 @@ fn routes(app: &mut ServiceConfig, base: &str, tenant: Option<&str>) {
         places.push(format!("/.well-known/openid-configuration{base}"));
     }
     for place in places {
-        app.service(get(place).route(web::get().to(metadata::document)));
+        app.service(get(place, web::route().to(metadata::document)));
     }
     if let Some(tenant) = tenant {
         let below = format!("{base}/{tenant}");
         app.service(post(format!("{below}/oauth2/v2.0/token")).route(web::post().to(token::exchange)));
         for place in ["/v2.0/.well-known/openid-configuration", "/.well-known/openid-configuration"] {
-            app.service(get(format!("{below}{place}")).route(web::get().to(metadata::of_tenant)));
+            app.service(get(format!("{below}{place}"), web::route().to(metadata::of_tenant)));
         }
+    }
+}
+
+/// Notes on the connection that it is being answered. A fault in our own code that unwinds is an answer too.
+fn watched<S>(
+    request: ServiceRequest,
+    service: &S,
+) -> impl Future<Output = Result<ServiceResponse, actix_web::Error>> + use<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse, Error = actix_web::Error>,
+    S::Future: 'static,
+{
+    let connection = request.conn_data::<Arc<Connection>>().cloned();
+    if let Some(connection) = &connection {
+        connection.asked();
+    }
+    let answer = AssertUnwindSafe(service.call(request)).catch_unwind();
+    async move {
+        let answer = answer.await;
+        if let Some(connection) = &connection {
+            connection.answered();
+        }
+        answer.unwrap_or_else(|_| Err(InternalError::from_response("a fault of the broker", respond::fault()).into()))
     }
 }
 

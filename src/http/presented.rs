@@ -10,8 +10,15 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::web::Payload;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
+
+/// Basic credentials come in base64 with padding (RFC 7617), and from some clients in base64url without it.
+const BASE64: [GeneralPurpose; 2] = {
+    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    [GeneralPurpose::new(&alphabet::STANDARD, lenient), GeneralPurpose::new(&alphabet::URL_SAFE, lenient)]
+};
 
 /// Reads what was presented, within the limits. The place is to be kept while the request is being worked on.
 pub(super) async fn read<'a>(
@@ -33,7 +40,7 @@ pub(super) async fn read<'a>(
         Err(fault) => (Err(fault.into()), None),
     };
     let (credentials, known_scheme) = credentials(request);
-    let unsupported = if !request.query_string().is_empty() {
+    let unsupported = if !is_harmless(request.query_string()) {
         Some(RequestError::Query)
     } else if request.headers().contains_key("dpop") {
         Some(RequestError::Dpop)
@@ -91,7 +98,7 @@ fn credentials(request: &HttpRequest) -> (Option<Credentials>, bool) {
         return (unreadable, false);
     }
     let decoded =
-        STANDARD.decode(encoded.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).map(Zeroizing::new);
+        BASE64.iter().find_map(|engine| String::from_utf8(engine.decode(encoded.trim()).ok()?).ok()).map(Zeroizing::new);
     let Some((id, secret)) = decoded.as_ref().and_then(|text| text.split_once(':')) else { return (unreadable, true) };
     let mut readings = vec![(id.to_owned(), Zeroizing::new(secret.to_owned()))];
     if let (Some(form_id), Some(form_secret)) = (form_decoded(id), form_decoded(secret))
@@ -100,6 +107,11 @@ fn credentials(request: &HttpRequest) -> (Option<Credentials>, bool) {
         readings.push(((*form_id).clone(), form_secret));
     }
     (Some(Credentials { readings }), true)
+}
+
+/// Parameters belong into the body. MSAL marks each request's URL with an id of its own, which is nobody's secret.
+fn is_harmless(query: &str) -> bool {
+    query.split('&').all(|pair| pair.is_empty() || pair.starts_with("client-request-id="))
 }
 
 /// A value as RFC 6749 §2.3.1 encodes it.

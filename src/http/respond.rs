@@ -2,6 +2,7 @@
 
 use crate::domain::DecisionId;
 use crate::error::Wire;
+use actix_web::http::ConnectionType;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
@@ -88,6 +89,15 @@ fn sealed(status: StatusCode, decision: Option<&DecisionId>) -> HttpResponseBuil
 /// What is answered where no endpoint is.
 pub(super) const NOT_FOUND: Wire =
     Wire { status: 404, error: "not_found", reason: "not_found", description: "there is nothing at this path" };
+
+/// What is answered where our own code failed.
+pub(super) fn fault() -> HttpResponse {
+    let description = "the broker failed; nothing was issued; tell its operator";
+    let wire = Wire { status: 500, error: "server_error", reason: "broker_failed", description };
+    let mut answer = render(&wire, None, "/reasons");
+    answer.head_mut().set_connection_type(ConnectionType::Close);
+    answer
+}
 
 /// Another path.
 pub(super) fn not_found(reasons: &str) -> HttpResponse {

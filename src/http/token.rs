@@ -15,7 +15,7 @@ struct Success<'a> {
     issued_token_type: &'static str,
     token_type: &'static str,
     expires_in: i64,
-    scope: String,
+    scope: &'a str,
 }
 
 pub(super) async fn exchange(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
@@ -30,7 +30,7 @@ pub(super) async fn exchange(request: HttpRequest, payload: Payload, edge: Data<
                 issued_token_type: TokenType::AccessToken.urn(),
                 token_type: "Bearer",
                 expires_in: issued.expires_in(),
-                scope: issued.scopes().to_string(),
+                scope: issued.scope(),
             };
             respond::success(&answer.decision, &body)
         }

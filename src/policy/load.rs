@@ -3,6 +3,7 @@
 use super::Policy;
 use super::annotations::Annotations;
 use super::cedar::Asker;
+use super::patterns;
 use super::slices::Slices;
 use crate::domain::sha256;
 use cedar_policy::{PolicyId, PolicySet, Schema, ValidationMode, Validator};
@@ -107,6 +108,11 @@ impl Loader {
         }
         let policy = policy.new_id(PolicyId::new(&id));
         let json = policy.to_json().map_err(|fault| format!("`{id}`: {fault}"))?;
+        if let Some(pattern) = patterns::open(&json) {
+            return Err(format!(
+                "`{id}`: `like \"{pattern}\"` permits longer names as well; let `*` begin and end at `/`, `:` or `@`, or name each one"
+            ));
+        }
         self.reads.add(&json);
         if let Some(lifetime) = max_lifetime {
             self.max_lifetimes.insert(id.clone(), lifetime.seconds());

@@ -4,6 +4,7 @@
 mod annotations;
 mod cedar;
 mod load;
+mod patterns;
 mod question;
 mod slices;
 

@@ -3,7 +3,7 @@
 use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _,
 };
-use opentelemetry_otlp::{Protocol, WithExportConfig as _};
+use opentelemetry_otlp::{Protocol, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::runtime::TokioCurrentThread;
 use opentelemetry_sdk::trace::span_processor_with_async_runtime::BatchSpanProcessor;
@@ -45,11 +45,16 @@ impl Tracing {
     /// # Errors
     /// [`TracingError`] when the endpoint is no URL.
     pub fn start(traces: &Traces) -> Result<Self, TracingError> {
+        // As for issuers' keys: no proxy of the environment, no redirect.
+        let client =
+            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE);
+        let client = client.build().map_err(|fault| TracingError(traces.endpoint.clone(), fault.to_string()))?;
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(format!("{}/v1/traces", traces.endpoint.trim_end_matches('/')))
             .with_timeout(PATIENCE)
+            .with_http_client(client)
             .build()
             .map_err(|fault| TracingError(traces.endpoint.clone(), fault.to_string()))?;
         let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(traces.sample)));

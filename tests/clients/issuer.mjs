@@ -12,7 +12,7 @@ async function keys(name, alg, kid) {
 
 const github = await keys("github", "RS256", "k1");
 for (const name of ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"]) {
-  const claims = { repository: "acme/app", repository_id: "74", repository_owner: "acme", repository_owner_id: "41", ref: "refs/heads/main" };
+  const claims = { repository: "acme/app", repository_id: "74", repository_owner: "acme", repository_owner_id: "41", ref: "refs/heads/main", event_name: "push" };
   const token = await new SignJWT(claims)
     .setProtectedHeader({ alg: "RS256", typ: "JWT", kid: "k1" })
     .setIssuer("https://token.actions.githubusercontent.com")

@@ -78,7 +78,8 @@ const MAY: [(&str, &[&str]); 20] = [
 ];
 
 /// Where each external crate lives.
-const HOMES: [(&str, &[&str]); 37] = [
+const HOMES: [(&str, &[&str]); 38] = [
+    ("actix_tls", &["http/connections.rs"]),
     ("actix_web", &["http"]),
     ("anstream", &["cli"]),
     ("anstyle", &["cli"]),
@@ -104,8 +105,11 @@ const HOMES: [(&str, &[&str]); 37] = [
     ("prometheus_client", &["telemetry/metrics.rs"]),
     ("quick_cache", &["assertion/own.rs"]),
     ("redb", &["store/embedded.rs"]),
-    ("reqwest", &["assertion/fetch.rs", "cli/wire.rs"]),
-    ("rustix", &["audit", "cli/serve.rs", "control.rs", "exchange/operate.rs", "signing/files.rs"]),
+    ("reqwest", &["assertion/fetch.rs", "cli/wire.rs", "telemetry/traces.rs"]),
+    (
+        "rustix",
+        &["audit", "cli/serve.rs", "control.rs", "exchange/operate.rs", "http/connections.rs", "signing/files.rs"],
+    ),
     ("rustls", &["http/tls.rs", "app"]),
     ("schemars", &["config"]),
     ("sha2", &["domain/digest.rs"]),

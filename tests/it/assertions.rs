@@ -437,7 +437,7 @@ fn a_workload_that_accept_does_not_match_is_refused_like_an_unknown_issuer() {
         "a number",
         &Token::github().claim("repository_owner_id", json!(41)).sign(),
         GENERIC,
-        "claim_malformed",
+        "workload_not_accepted",
     );
     let body = |token: &str| {
         let mut json = broker.exchange(token, &[]).json;
@@ -447,6 +447,16 @@ fn a_workload_that_accept_does_not_match_is_refused_like_an_unknown_issuer() {
     let foreign = body(&Token::github().claim("repository_owner_id", json!("42")).sign());
     assert_eq!(foreign, body(&Token::cluster().claim("iss", json!("https://evil.test")).sign()));
     assert_eq!(foreign, body(&Token::cluster().key(&keys().evil).sign()));
+    // Whatever else is wrong with it: a stranger learns nothing of what this broker is configured for.
+    let stranger = Token::github().claim("repository_owner_id", json!("42"));
+    for wrong in [
+        stranger.clone().claim("aud", json!("https://other.test")),
+        stranger.clone().claim("exp", json!(NOW - 10)),
+        stranger.clone().claim("nbf", json!(NOW + 3_600)),
+        stranger.head("typ", json!("at+jwt")),
+    ] {
+        assert_eq!(foreign, body(&wrong.sign()));
+    }
 }
 
 #[test]

@@ -369,8 +369,9 @@ fn client_credentials_go_through_the_same_pipeline() {
         broker.post("/token", &form)
     };
     let granted = ask(&Token::cluster().sign(), &[]);
-    assert_eq!((granted.status, granted.text("scope")), (200, "orders:read orders:write"), "{}", granted.text);
+    assert_eq!((granted.status, granted.text("scope")), (200, "https://orders.test/.default"), "{}", granted.text);
     let claims = claims(granted.text("access_token"));
+    assert_eq!(claims["scope"], "orders:read orders:write", "it asked by one name for all");
     assert_eq!(claims["sub"], format!("cluster:{SERVICE}"));
     assert_eq!((&claims["client_id"], &claims["aud"]), (&json!("deployer"), &json!(ORDERS)));
     assert!(granted.json["expires_in"].as_i64().unwrap() <= 60, "the permit's bound holds");

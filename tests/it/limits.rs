@@ -204,7 +204,7 @@ fn k6_l10_idle_and_dripping_connections_are_closed_and_others_are_served() {
 #[test]
 fn whom_to_trust_is_written_as_networks_and_never_as_everybody() {
     for (written, wrong) in
-        [("[\"0.0.0.0/0\"]", "everybody"), ("[\"::/0\"]", "everybody"), ("[\"proxy\"]", "no network")]
+        [("[\"0.0.0.0/0\"]", "half the world"), ("[\"::/0\"]", "half the world"), ("[\"proxy\"]", "no network")]
     {
         let config = Setup::new().change("workers = 2", &format!("workers = 2\ntrusted_proxies = {written}")).config;
         let parsed = countersign::config::Config::parse(&config, "c.toml".as_ref(), "".as_ref());

@@ -129,7 +129,7 @@ pub enum KeyError {
 /// A set of keys could not be read at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
-    /// The document is not a JSON object with an array of objects named `keys` (RFC 7517 §5).
+    /// The document is not a JSON object with an array named `keys` (RFC 7517 §5).
     #[error("the document is not a JWK Set")]
     Malformed,
     /// More than [`MAX_KEYS`] keys.
@@ -309,8 +309,8 @@ impl KeySet {
         let mut skipped = Vec::new();
         let mut read: Vec<(usize, VerifyingKey)> = Vec::new();
         for (index, key) in keys.iter().enumerate() {
-            let jwk = key.as_object().ok_or(KeySetError::Malformed)?;
-            match VerifyingKey::from_jwk(jwk, usage, algorithms) {
+            let jwk = key.as_object().ok_or(KeyError::Malformed);
+            match jwk.and_then(|jwk| VerifyingKey::from_jwk(jwk, usage, algorithms)) {
                 Ok(key) => read.push((index, key)),
                 Err(reason) => skipped.push(Skipped { index, reason }),
             }

@@ -27,6 +27,11 @@ const PUBLIC_HOSTS: [&str; 10] = [
 /// Claims of GitHub that name who owns the repository and that nobody can take over; names can be reused by others.
 const GITHUB_OWNERS: [&str; 3] = ["repository_id", "repository_owner_id", "enterprise_id"];
 
+/// Events that only those start who may write to the repository. `pull_request_target`, `workflow_run` and `issue_comment` run
+/// for strangers with a `sub` of the main branch; they are accepted where the entry names them.
+const GITHUB_EVENTS: [&str; 8] =
+    ["push", "workflow_dispatch", "repository_dispatch", "schedule", "release", "deployment", "merge_group", "create"];
+
 impl Reader<'_> {
     pub(super) fn issuer(&mut self, keys: &file::Issuer, place: &Range<usize>) -> Option<Issuer> {
         let name = self.required_parsed(
@@ -39,7 +44,7 @@ impl Reader<'_> {
             keys.allow_private_addresses.optional("allow_private_addresses", self.problems).copied().unwrap_or(false);
         let kind_name =
             keys.kind.required("kind", "write `oidc`, `github-actions` or `spiffe`", place, self.problems).cloned();
-        let accept = keys.accept.optional("accept", self.problems).cloned().unwrap_or_default();
+        let mut accept = keys.accept.optional("accept", self.problems).cloned().unwrap_or_default();
         let kind = match kind_name.as_deref() {
             Some("oidc") => self.oidc(keys, place, private),
             Some("github-actions") => self.github_actions(keys, place, private),
@@ -54,6 +59,9 @@ impl Reader<'_> {
         };
         if let Some(kind) = &kind {
             self.accept(kind, &accept, keys, place);
+            if matches!(kind, IssuerKind::GitHubActions { .. }) {
+                accept.entry("event_name".to_owned()).or_insert_with(|| GITHUB_EVENTS.map(str::to_owned).to_vec());
+            }
         }
         let audiences =
             keys.audiences.required("audiences", "name what the assertion's `aud` must be: us", place, self.problems);

@@ -90,10 +90,10 @@ impl Reader<'_> {
         for text in field.optional("server.trusted_proxies", self.problems)?.clone() {
             let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
             match network {
-                Some(network) if network.prefix_len() > 0 => networks.push(network),
+                Some(network) if network.prefix_len() >= 8 => networks.push(network),
                 Some(_) => {
                     let message = format!(
-                        "`server.trusted_proxies`: `{text}` is everybody, so every caller could write its own address; name the proxies"
+                        "`server.trusted_proxies`: `{text}` is half the world, where every caller could write its own address; name the proxies"
                     );
                     self.problem(place.clone(), message);
                 }
@@ -119,6 +119,8 @@ impl Reader<'_> {
         let targets = self.number(&keys.targets, "server.limits.targets", 16, 1..=256);
         let head_timeout = self.parsed_or(&keys.head_timeout, "server.limits.head_timeout", seconds(5)?);
         let body_timeout = self.parsed_or(&keys.body_timeout, "server.limits.body_timeout", seconds(5)?);
+        // By default long enough that a client that asks every minute keeps its connection.
+        let idle_timeout = self.parsed_or(&keys.idle_timeout, "server.limits.idle_timeout", seconds(65)?);
         let in_flight = self.number(&keys.in_flight, "server.limits.in_flight", 512, 1..=65_536);
         let of_one = self.number(
             &keys.in_flight_per_network,
@@ -141,6 +143,7 @@ impl Reader<'_> {
             targets: targets?,
             head_timeout: head_timeout?,
             body_timeout: body_timeout?,
+            idle_timeout: idle_timeout?,
             in_flight: in_flight?,
             in_flight_per_network: of_one?,
             per_network: per_network?,
