@@ -110,7 +110,7 @@ mod tests {
     use std::net::{IpAddr, Ipv6Addr};
 
     #[test]
-    fn l2_a_bucket_is_for_a_64_and_l4_there_are_never_more_than_so_many() {
+    fn l2_l4_a_bucket_is_for_a_64_and_there_are_never_more_than_so_many() {
         let one = NonZeroU32::MIN;
         let rates = Rates::new(RateLimits { network: Some(one), workload: Some(one), issuer: None });
         let address = |host: u64| Network::from(IpAddr::V6(Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(host))));

@@ -4,9 +4,12 @@
 
 use crate::domain::Timestamp;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use std::io::Read as _;
+use std::future::Future;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use url::{Host, Url};
 
@@ -55,6 +58,14 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError::File`] when `ca` cannot be read, [`FetchError::Connection`] when TLS cannot be set up.
     pub fn new(allow_private: bool, ca: Option<&Path>) -> Result<Self, FetchError> {
+        Self::resolving(Arc::new(Machine), allow_private, ca)
+    }
+
+    /// As [`Fetcher::new`], with `names` saying where a host is.
+    ///
+    /// # Errors
+    /// As [`Fetcher::new`].
+    pub fn resolving(names: Arc<dyn Names>, allow_private: bool, ca: Option<&Path>) -> Result<Self, FetchError> {
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -62,7 +73,7 @@ impl Fetcher {
             .timeout(TOTAL)
             .pool_max_idle_per_host(1)
             .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(std::sync::Arc::new(Guard { allow_private }));
+            .dns_resolver(Arc::new(Guard { names, allow_private }));
         if let Some(path) = ca {
             let fault = |fault: String| FetchError::File(path.display().to_string(), fault);
             let certificates =
@@ -151,20 +162,37 @@ fn describe(fault: &reqwest::Error) -> String {
 
 const NOT_PUBLIC: &str = "resolves to an address that is not public";
 
+/// Where a host is.
+pub trait Names: Send + Sync {
+    /// The addresses of `host`.
+    fn addresses(&self, host: String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+}
+
+/// As the machine resolves names.
+struct Machine;
+
+impl Names for Machine {
+    fn addresses(&self, host: String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect()) })
+    }
+}
+
+/// Hands out what it has judged and nothing else, so that no second look-up can say another thing.
 struct Guard {
+    names: Arc<dyn Names>,
     allow_private: bool,
 }
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
+        let (found, allow_private) = (self.names.addresses(name.as_str().to_owned()), self.allow_private);
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found = found.await?;
             // One private address among public ones refuses them all: it has no business there.
-            if !allow_private && found.iter().any(|address| !is_public(address.ip())) {
+            if !allow_private && found.iter().any(|address| !is_public(*address)) {
                 return Err(NOT_PUBLIC.into());
             }
-            Ok(Box::new(found.into_iter()) as Addrs)
+            Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })
     }
 }

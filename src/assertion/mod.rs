@@ -13,7 +13,7 @@ mod refusal;
 mod spiffe;
 mod verify;
 
-pub use fetch::{FetchError, Fetcher};
+pub use fetch::{FetchError, Fetcher, Names};
 pub use issuer::{Accept, Issuer, Kind};
 pub use keys::{IssuerKeys, KeyFault, KeySource, Refresh};
 pub use own::OwnTokens;

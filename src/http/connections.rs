@@ -13,11 +13,15 @@ use std::time::{Duration, Instant};
 
 /// How often connections are looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a connection that had its last answer may go on sending: long enough that the answer is read.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// A connection, as far as it is watched.
 pub(super) struct Connection {
     socket: OwnedFd,
     answering: AtomicBool,
+    /// Whether it had its last answer. What is left of a body is read and thrown away, and may have no end.
+    ending: AtomicBool,
     /// When it last had an answer, or was accepted.
     since: Mutex<Instant>,
 }
@@ -28,17 +32,17 @@ impl Connection {
         self.answering.store(true, Ordering::Relaxed);
     }
 
-    /// The request has its answer.
-    pub(super) fn answered(&self) {
+    /// The request has its answer, which may be the last one.
+    pub(super) fn answered(&self, last: bool) {
+        self.ending.store(last, Ordering::Relaxed);
         *self.since.lock().unwrap_or_else(PoisonError::into_inner) = now();
         self.answering.store(false, Ordering::Relaxed);
     }
 
-    fn idle(&self, now: Instant) -> Duration {
-        if self.answering.load(Ordering::Relaxed) {
-            return Duration::ZERO;
-        }
-        now.saturating_duration_since(*self.since.lock().unwrap_or_else(PoisonError::into_inner))
+    fn stays(&self, now: Instant, bound: Duration) -> bool {
+        let bound = if self.ending.load(Ordering::Relaxed) { LINGER } else { bound };
+        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        self.answering.load(Ordering::Relaxed) || now.saturating_duration_since(since) <= bound
     }
 }
 
@@ -52,7 +56,12 @@ impl Connections {
         let tls = || stream.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
         let Some(tcp) = stream.downcast_ref::<TcpStream>().or_else(tls) else { return };
         let Ok(socket) = tcp.as_fd().try_clone_to_owned() else { return };
-        let connection = Connection { socket, answering: AtomicBool::new(false), since: Mutex::new(now()) };
+        let connection = Connection {
+            socket,
+            answering: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            since: Mutex::new(now()),
+        };
         let connection = Arc::new(connection);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&connection));
         data.insert(connection);
@@ -65,7 +74,7 @@ impl Connections {
             let now = now();
             self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|connection| {
                 let Some(connection) = connection.upgrade() else { return false };
-                let stays = connection.idle(now) <= bound;
+                let stays = connection.stays(now, bound);
                 if !stays {
                     let _ = rustix::net::shutdown(&connection.socket, Shutdown::Both);
                 }

@@ -25,6 +25,7 @@ use crate::telemetry::Laps;
 use actix_web::dev::{Server, ServerHandle, Service, ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::guard;
+use actix_web::http::ConnectionType;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpResponse, HttpServer, Route};
 use connections::{Connection, Connections};
@@ -205,7 +206,9 @@ where
     async move {
         let answer = answer.await;
         if let Some(connection) = &connection {
-            connection.answered();
+            let goes_on =
+                |answer: &ServiceResponse| answer.response().head().connection_type() != ConnectionType::Close;
+            connection.answered(!matches!(&answer, Ok(Ok(answer)) if goes_on(answer)));
         }
         answer.unwrap_or_else(|_| Err(InternalError::from_response("a fault of the broker", respond::fault()).into()))
     }

@@ -97,8 +97,10 @@ fn credentials(request: &HttpRequest) -> (Option<Credentials>, bool) {
     if !scheme.eq_ignore_ascii_case("basic") {
         return (unreadable, false);
     }
-    let decoded =
-        BASE64.iter().find_map(|engine| String::from_utf8(engine.decode(encoded.trim()).ok()?).ok()).map(Zeroizing::new);
+    let decoded = BASE64
+        .iter()
+        .find_map(|engine| String::from_utf8(engine.decode(encoded.trim()).ok()?).ok())
+        .map(Zeroizing::new);
     let Some((id, secret)) = decoded.as_ref().and_then(|text| text.split_once(':')) else { return (unreadable, true) };
     let mut readings = vec![(id.to_owned(), Zeroizing::new(secret.to_owned()))];
     if let (Some(form_id), Some(form_secret)) = (form_decoded(id), form_decoded(secret))

@@ -55,12 +55,17 @@ fn render(wire: &Wire, decision: Option<&DecisionId>, reasons: &str) -> HttpResp
         StatusCode::SERVICE_UNAVAILABLE => {
             answer.insert_header((RETRY_AFTER, AGAIN));
         }
-        // The body may not have been read.
         StatusCode::TOO_MANY_REQUESTS => {
             answer.insert_header((RETRY_AFTER, AGAIN)).force_close();
         }
-        // What is left of the body is not read, so the connection cannot be used again.
-        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => {
+        // The body was not read, or not whole, so the connection cannot be used again.
+        StatusCode::NOT_FOUND
+        | StatusCode::METHOD_NOT_ALLOWED
+        | StatusCode::REQUEST_TIMEOUT
+        | StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::URI_TOO_LONG
+        | StatusCode::UNSUPPORTED_MEDIA_TYPE
+        | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
             answer.force_close();
         }
         _ => {}

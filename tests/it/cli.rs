@@ -381,7 +381,7 @@ fn help_teaches() {
 }
 
 #[test]
-fn a_proxy_of_the_environment_is_not_used() {
+fn b10_a_proxy_of_the_environment_is_not_used() {
     let upstream = Upstream::issuer(keys().github.jwks());
     let proxy = Upstream::new(|_| Answer::status(502));
     let discovered = format!("issuer = \"{}\"\nallow_private_addresses = true", upstream.url());

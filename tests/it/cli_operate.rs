@@ -214,7 +214,7 @@ fn verify_compares_with_the_store_and_with_a_head_that_was_kept() {
 
 /// What is being worked on may end, for as long as `server.drain` says and no longer.
 #[test]
-fn sigterm_drains_within_its_bound() {
+fn o9_sigterm_drains_within_its_bound() {
     use std::io::Write as _;
     let root = Setup::new().change("workers = 2", "workers = 2\ndrain = \"2s\"").write();
     let mut broker = Serving::start(root.path());

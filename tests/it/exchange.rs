@@ -218,7 +218,7 @@ fn a_token_lives_no_longer_than_target_permit_request_and_assertion_allow() {
 }
 
 #[test]
-fn an_assertion_is_exchanged_once_where_its_issuer_says_so() {
+fn g2_an_assertion_is_exchanged_once_where_its_issuer_says_so() {
     let broker = TestBroker::new();
     let token = Token::github();
     let (first, second) = (token.sign(), token.clone().claim("extra", json!(1)).sign());
@@ -243,7 +243,7 @@ fn an_assertion_is_exchanged_once_where_its_issuer_says_so() {
 }
 
 #[test]
-fn of_a_hundred_at_once_one_is_first() {
+fn g1_of_a_hundred_at_once_one_is_first() {
     let broker = TestBroker::new();
     let token = Token::github().sign();
     let statuses: Vec<u16> = std::thread::scope(|scope| {
@@ -255,7 +255,7 @@ fn of_a_hundred_at_once_one_is_first() {
 }
 
 #[test]
-fn first_use_outlives_a_restart_and_a_refusal_consumes_nothing() {
+fn g6_first_use_outlives_a_restart_and_a_refusal_consumes_nothing() {
     let broker = TestBroker::new();
     let (used, refused) = (Token::github().sign(), Token::github().sign());
     assert_eq!(broker.exchange(&used, &[]).status, 200);
@@ -301,7 +301,7 @@ fn claims(token: &str) -> serde_json::Value {
 }
 
 #[test]
-fn no_answer_and_no_file_holds_a_token() {
+fn m1_no_answer_and_no_file_holds_a_token() {
     let broker = TestBroker::new();
     let good = Token::github().sign();
     let mut bad = good.clone();

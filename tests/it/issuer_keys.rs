@@ -78,7 +78,7 @@ fn a_new_key_is_found_by_its_kid_and_a_withdrawn_one_is_gone_with_the_refresh() 
 }
 
 #[test]
-fn an_outage_is_bridged_within_the_staleness_bound_and_503_past_it() {
+fn b15_an_outage_is_bridged_within_the_staleness_bound_and_503_past_it() {
     let upstream = Upstream::issuer(keys().cluster.jwks());
     let broker = discovered(&upstream).start();
     let fresh = |broker: &TestBroker| {

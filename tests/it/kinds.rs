@@ -98,7 +98,7 @@ fn spiffe_ids_are_read_byte_for_byte_and_belong_to_the_bundles_trust_domain() {
 }
 
 #[test]
-fn only_jwt_svid_keys_of_the_bundle_verify_and_an_empty_bundle_revokes_all() {
+fn b27_only_jwt_svid_keys_of_the_bundle_verify_and_an_empty_bundle_revokes_all() {
     let broker = Setup::new().policies(ANYONE).start();
     let bundle =
         |keys: serde_json::Value, sequence: u64| json!({"keys": keys, "spiffe_sequence": sequence}).to_string();

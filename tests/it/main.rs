@@ -33,4 +33,5 @@ mod signing;
 mod snapshots;
 mod store;
 mod support;
+mod threats;
 mod tokens;

@@ -22,7 +22,7 @@ fn reload(broker: &TestBroker) -> Result<(), String> {
 }
 
 #[test]
-fn a_reload_swaps_configuration_and_policies_whole_or_not_at_all() {
+fn i6_a_reload_swaps_configuration_and_policies_whole_or_not_at_all() {
     let broker = TestBroker::new();
     let config = fs::read_to_string(broker.config()).unwrap();
     let policies = fs::read_to_string(broker.path("policies/all.cedar")).unwrap();
@@ -217,7 +217,7 @@ fn start_at(root: &Path, now: i64) -> Result<(), StartError> {
 
 /// Abuse case O7.
 #[test]
-fn a_clock_that_is_visibly_wrong_stops_the_start() {
+fn o7_a_clock_that_is_visibly_wrong_stops_the_start() {
     let root = Setup::new().write();
     let message = start_at(root.path(), 0).unwrap_err().to_string();
     assert!(message.contains("1970") && message.contains("built at"), "{message}");
@@ -270,7 +270,7 @@ fn a_clock_that_every_issuer_contradicts_makes_the_broker_not_ready() {
 
 /// Abuse case O8: what a newer version wrote is not guessed at.
 #[test]
-fn what_a_newer_version_wrote_stops_the_start() {
+fn o8_what_a_newer_version_wrote_stops_the_start() {
     let edit = |change: &dyn Fn(&redb::WriteTransaction)| {
         let broker = TestBroker::new();
         broker.exchange(&Token::github().sign(), &[]);

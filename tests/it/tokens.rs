@@ -8,7 +8,7 @@ fn off(reply: &Reply) {
 }
 
 #[test]
-fn a_resource_server_sees_tokens_of_its_own_audience_and_no_others() {
+fn h14_a_resource_server_sees_tokens_of_its_own_audience_and_no_others() {
     let broker = TestBroker::new();
     let token = broker.exchange(&Token::github().sign(), &[]).token();
     let active = broker.introspect("orders-api", &token);
@@ -30,7 +30,7 @@ fn a_resource_server_sees_tokens_of_its_own_audience_and_no_others() {
 }
 
 #[test]
-fn a_forged_token_is_off_whatever_its_jti() {
+fn h15_a_forged_token_is_off_whatever_its_jti() {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     let broker = TestBroker::new();
@@ -46,7 +46,7 @@ fn a_forged_token_is_off_whatever_its_jti() {
 }
 
 #[test]
-fn introspection_needs_a_client() {
+fn h13_introspection_needs_a_client() {
     let broker = TestBroker::new();
     let token = broker.exchange(&Token::github().sign(), &[]).token();
     let refused = broker.post("/introspect", &[("token", &token)]);
@@ -140,7 +140,7 @@ fn chain(broker: &TestBroker) -> (String, String, String) {
 }
 
 #[test]
-fn a_child_dies_with_any_token_above_it() {
+fn h3_a_child_dies_with_any_token_above_it() {
     let broker = TestBroker::new();
     let active = |token: &str| broker.introspect("orders-api", token).json["active"].as_bool().unwrap();
     let (first, second, third) = chain(&broker);
@@ -161,7 +161,7 @@ fn a_child_dies_with_any_token_above_it() {
 }
 
 #[test]
-fn a_clients_token_is_ended_by_that_client_alone() {
+fn h12_a_clients_token_is_ended_by_that_client_alone() {
     let broker = TestBroker::new();
     let (_, second, _) = chain(&broker);
     assert_eq!(

@@ -200,7 +200,9 @@ impl Reader<'_> {
                 Some("carries credentials; leave them out")
             }
             Ok(url) if url.scheme() == "https" || (loopback && is_loopback_http(&url)) => None,
-            Ok(_) => Some("is not https; plain http is for a literal loopback address whose entry says `allow_private_addresses = true`"),
+            Ok(_) => Some(
+                "is not https; plain http is for a literal loopback address whose entry says `allow_private_addresses = true`",
+            ),
         };
         match fault {
             None => Some(text),

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::app::Installation;
 use countersign::audit::Event;
-use countersign::domain::{SystemEntropy, sha256};
+use countersign::domain::{Entropy, SystemEntropy, sha256};
 use countersign::exchange::{Broker, Operator};
 use serde_json::json;
 use std::net::SocketAddr;
@@ -166,6 +166,10 @@ pub struct TestBroker {
 
 impl TestBroker {
     pub fn start(root: TempDir, clock: TestClock) -> Self {
+        Self::start_with(root, clock, Arc::new(SystemEntropy))
+    }
+
+    pub fn start_with(root: TempDir, clock: TestClock, entropy: Arc<dyn Entropy>) -> Self {
         let _ = traces();
         let installation = Installation::read(&root.path().join("countersign.toml")).unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -173,7 +177,7 @@ impl TestBroker {
         let serving = clock.clone();
         let thread = std::thread::spawn(move || {
             countersign::http::block_on(async move {
-                let listening = installation.listen(Arc::new(serving), Arc::new(SystemEntropy)).await.unwrap();
+                let listening = installation.listen(Arc::new(serving), entropy).await.unwrap();
                 started.send((listening.address().unwrap(), Arc::clone(&listening.broker))).unwrap();
                 let stop = async {
                     let _ = stopped.await;

@@ -61,6 +61,10 @@ pub fn read(stream: &mut impl std::io::Read) -> Reply {
     let mut bytes = Vec::new();
     let mut chunk = [0; 8192];
     loop {
+        // An interim answer comes before the one that counts.
+        if let Some(rest) = bytes.strip_prefix(b"HTTP/1.1 100 Continue\r\n\r\n") {
+            bytes = rest.to_vec();
+        }
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let mut lines = head.lines();
@@ -71,7 +75,7 @@ pub fn read(stream: &mut impl std::io::Read) -> Reply {
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
                 .collect();
             let length = headers.get("content-length").and_then(|length| length.parse::<usize>().ok()).unwrap_or(0);
-            if status != 100 && body.len() >= length {
+            if body.len() >= length {
                 let json = serde_json::from_str(body).unwrap_or(Value::Null);
                 return Reply { status, headers, text: body.to_owned(), json };
             }
