@@ -4,7 +4,7 @@
 CARGO := cargo
 TESTS := tests/clients
 
-.PHONY: demo test lint logs deploy clients bench soak
+.PHONY: demo test lint logs deploy conformance clients fuzz mutants bench soak
 
 demo: ## a whole exchange on this machine
 	@$(CARGO) build --locked --quiet --package countersign
@@ -33,6 +33,17 @@ clients: ## unmodified OAuth clients, over TLS
 	@.ci/needs node npm python3 openssl
 	$(CARGO) build --locked --package countersign
 	$(TESTS)/run
+
+conformance: ## what the documents ask, clause by clause
+	@.ci/needs cc pkg-config openssl-dev
+	$(CARGO) build --locked --package countersign --package countersign-conformance
+	./target/debug/countersign-conformance local target/debug/countersign --results conformance/results
+
+fuzz: ## each reader of what strangers write, for a minute
+	fuzz/run 60
+
+mutants: ## every check, taken out in turn: does a test fail? Takes hours; SHARD=1/20 takes a part
+	tests/mutants $(SHARD)
 
 bench: ## the broker against what one core can do at all
 	@.ci/needs taskset

@@ -32,3 +32,29 @@ fn is_roca(n: &[u8]) -> bool {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_exponents_end_where_they_should() {
+        let odd = |length: usize| [vec![0xc3; length - 1], vec![0x0b]].concat();
+        let sound = |n: Vec<u8>, e: &[u8]| is_sound(&n, e).is_ok();
+        let f4 = [1, 0, 1];
+        assert!(sound(odd(256), &f4) && sound(odd(1_024), &f4));
+        assert!(!sound(odd(255), &f4) && !sound(odd(1_025), &f4));
+        assert!(!sound([vec![0], odd(256)].concat(), &f4), "a leading zero");
+        assert!(sound(odd(256), &[3]) && sound(odd(256), &[0xff; 4]));
+        for e in [&[1][..], &[2], &[1, 0, 0], &[0, 1, 0, 1], &[1, 0, 0, 0, 1], &[]] {
+            assert!(!sound(odd(256), e), "{e:?}");
+        }
+    }
+
+    #[test]
+    fn powers_of_the_generator_are_told_apart() {
+        // 65537 modulo everything is itself, and its own power; so is 1, the zeroth. Zero is none.
+        assert!(is_roca(&[1, 0, 1]) && is_roca(&[1]));
+        assert!(!is_roca(&[0]) && !is_roca(&[0xc3; 256]) && !is_roca(&[3]));
+    }
+}

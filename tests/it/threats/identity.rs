@@ -40,7 +40,7 @@ fn c1_c2_c3_c4_c5_an_audience_is_us_alone() {
         json!(""),
     ];
     for token in [Token::cluster(), Token::github(), Token::svid()] {
-        for aud in wrong.iter().cloned() {
+        for aud in &wrong {
             let reply = broker.exchange(&token.clone().claim("aud", aud.clone()).sign(), &[]);
             assert_eq!((reply.status, broker.reason(&reply).as_str()), (400, "audience_mismatch"), "{aud}");
         }

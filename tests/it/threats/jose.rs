@@ -380,10 +380,10 @@ fn a20_numbers_of_an_ecdsa_signature_are_in_range_and_of_fixed_length() {
         if number[0] & 0x80 != 0 {
             number.insert(0, 0);
         }
-        [vec![2, number.len() as u8], number].concat()
+        [vec![2, u8::try_from(number.len()).unwrap()], number].concat()
     };
     let body = [der(&good[..32]), der(&good[32..])].concat();
-    let encoded = [vec![0x30, body.len() as u8], body].concat();
+    let encoded = [vec![0x30, u8::try_from(body.len()).unwrap()], body].concat();
     for wrong in [
         encoded,
         good[..63].to_vec(),

@@ -205,7 +205,7 @@ fn b8_what_is_judged_is_what_is_dialled() {
     };
     let private = Err(FetchError::PrivateAddress);
     assert_eq!(fetch(vec![vec![loopback]], false, 1), (vec![private.clone()], 1));
-    assert_eq!(fetch(vec![vec![public, loopback]], false, 1).0, [private.clone()], "one among others");
+    assert_eq!(fetch(vec![vec![public, loopback]], false, 1).0.first(), Some(&private), "one among others");
     assert_eq!(fetch(vec![vec![loopback], vec![loopback]], false, 2), (vec![private.clone(), private], 2));
     assert_eq!(upstream.connections(), 0, "nothing was dialled");
     // With leave, the same name leads to the same place: the judgement is in the connector, and is asked each time.
