@@ -4,7 +4,7 @@
 CARGO := cargo
 TESTS := tests/clients
 
-.PHONY: demo test lint logs deploy conformance clients fuzz mutants bench soak
+.PHONY: demo test lint logs deploy conformance clients interop fuzz mutants bench soak
 
 demo: ## a whole exchange on this machine
 	@$(CARGO) build --locked --quiet --package countersign
@@ -30,7 +30,7 @@ deploy: ## alert rules and the systemd unit, by the programs that read them
 	tests/unit
 
 clients: ## unmodified OAuth clients, over TLS
-	@.ci/needs node npm python3 openssl
+	@.ci/needs node npm python3 openssl openssl-dev curl go java mvn
 	$(CARGO) build --locked --package countersign
 	$(TESTS)/run
 
@@ -38,6 +38,10 @@ conformance: ## what the documents ask, clause by clause
 	@.ci/needs cc pkg-config openssl-dev
 	$(CARGO) build --locked --package countersign --package countersign-conformance
 	./target/debug/countersign-conformance local target/debug/countersign --results conformance/results
+
+interop: ## a SPIRE server, built once (ten minutes), for `make clients` to try as well
+	@.ci/needs go
+	tests/clients/build-spire target/interop
 
 fuzz: ## each reader of what strangers write, for a minute
 	fuzz/run 60

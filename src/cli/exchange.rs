@@ -4,10 +4,10 @@ use super::output::Output;
 use super::token_source::{TokenSource, variable};
 use super::wire::Client;
 use super::{Failure, output};
-use crate::domain::TokenType;
+use crate::domain::{Clock as _, SystemClock, TokenType};
 use crate::exchange::GRANT_TYPE;
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -51,6 +51,9 @@ pub(super) struct Exchange {
     /// Its secret is in this environment variable.
     #[arg(long, value_name = "NAME", requires = "client_id")]
     client_secret_env: Option<String>,
+    /// Print the token as kubectl and Kubernetes' clients read it from a credential plugin.
+    #[arg(long)]
+    exec_credential: bool,
     /// Trust the certificates in this PEM file instead of the machine's.
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
@@ -94,6 +97,16 @@ pub(super) fn run(arguments: &Exchange, output: Output) -> Result<ExitCode, Fail
     let answer = crate::http::block_on(client.post(&format!("{broker}/token"), &form, basic))?;
     let text = |name: &str| answer.body.get(name).and_then(Value::as_str).map(output::printable);
     match (answer.status, text("access_token")) {
+        (200, Some(token)) if arguments.exec_credential => {
+            let lives = answer.body.get("expires_in").and_then(Value::as_i64).unwrap_or_default();
+            let credential = json!({
+                "apiVersion": "client.authentication.k8s.io/v1",
+                "kind": "ExecCredential",
+                "status": {"token": token, "expirationTimestamp": SystemClock.now().plus(lives).to_string()},
+            });
+            output.print(&credential.to_string(), &credential);
+            Ok(ExitCode::SUCCESS)
+        }
         (200, Some(token)) => {
             output.print(&token, &answer.body);
             Ok(ExitCode::SUCCESS)
