@@ -53,6 +53,7 @@ bench: ## the broker against what one core can do at all
 	@.ci/needs taskset
 	$(CARGO) build --locked --release --package countersign --package countersign-loadtest
 	sync # what the build wrote is not to be measured
+	./target/release/countersign-loadtest hostile loadtest/results
 	./target/release/countersign-loadtest run loadtest/results
 
 soak: ## ten million exchanges, and what becomes of memory

@@ -12,6 +12,28 @@ use std::fs;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// Why an assertion is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    BadSignature,
+    Expired,
+    WrongAudience,
+    UnknownKid,
+}
+
+impl Refused {
+    pub(crate) const ALL: [Self; 4] = [Self::BadSignature, Self::Expired, Self::WrongAudience, Self::UnknownKid];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::BadSignature => "bad signature",
+            Self::Expired => "expired",
+            Self::WrongAudience => "wrong audience",
+            Self::UnknownKid => "unknown kid",
+        }
+    }
+}
+
 pub(crate) struct Assertions {
     key: KeyPair,
 }
@@ -52,9 +74,42 @@ impl Assertions {
         }))
     }
 
+    /// Assertions that are refused, each for its own reason, and are really signed where a reason comes after the signature.
+    pub(crate) fn refused(&self, kind: Refused, number: usize) -> Result<String, Fault> {
+        let mut claims = self.claims(number)?;
+        let mut change = |name: &str, value: serde_json::Value| {
+            claims.as_object_mut().map(|claims| claims.insert(name.to_owned(), value))
+        };
+        match kind {
+            Refused::Expired => {
+                change("exp", json!(1_700_000_000));
+                change("iat", json!(1_699_999_000));
+                change("nbf", json!(1_699_999_000))
+            }
+            Refused::WrongAudience => change("aud", json!("https://other.bench.example")),
+            Refused::BadSignature | Refused::UnknownKid => change("jti", json!(format!("forged-{number}"))),
+        };
+        let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        match kind {
+            Refused::Expired | Refused::WrongAudience => self.signed(&claims),
+            // Nothing is signed: 2048 bits that are below any modulus.
+            Refused::BadSignature | Refused::UnknownKid => {
+                let kid = if kind == Refused::UnknownKid { format!("k-{number}") } else { "k1".to_owned() };
+                let input = format!("{}.{}", part(&json!({"typ": "JWT", "alg": "RS256", "kid": kid})), part(&claims));
+                let mut forged = vec![0x11_u8; self.key.public_modulus_len()];
+                forged.iter_mut().zip(number.to_be_bytes()).for_each(|(byte, other)| *byte = other & 0x7f);
+                Ok(format!("{input}.{}", URL_SAFE_NO_PAD.encode(forged)))
+            }
+        }
+    }
+
     fn one(&self, number: usize) -> Result<String, Fault> {
+        self.signed(&self.claims(number)?)
+    }
+
+    fn claims(&self, number: usize) -> Result<serde_json::Value, Fault> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        let claims = json!({
+        Ok(json!({
             "iss": "https://token.actions.githubusercontent.com", "sub": "repo:acme/app:ref:refs/heads/main",
             "aud": "https://sts.bench.example", "jti": format!("5f0c2a7e-0000-4000-8000-{number:012}"),
             "nbf": now - 600, "iat": now, "exp": now + 3_600, "actor": "octocat", "actor_id": "1",
@@ -63,8 +118,7 @@ impl Assertions {
             "workflow": "deploy", "workflow_ref": "acme/app/.github/workflows/deploy.yml@refs/heads/main",
             "job_workflow_ref": "acme/app/.github/workflows/deploy.yml@refs/heads/main", "run_id": "1", "run_number": "1",
             "run_attempt": "1", "runner_environment": "github-hosted", "sha": "3c1e0f2b4d5a69788796a5b4c3d2e1f00112233f",
-        });
-        self.signed(&claims)
+        }))
     }
 
     fn signed(&self, claims: &serde_json::Value) -> Result<String, Fault> {
@@ -101,6 +155,12 @@ issuer = "https://sts.bench.example"
 listen = "127.0.0.1:18080"
 management = "127.0.0.1:18081"
 workers = 1
+
+# Counted as by default, and out of reach: one generator stands for a whole network.
+[server.limits]
+requests_per_network = 1000000
+requests_per_workload = 1000000
+requests_per_issuer = 1000000
 
 [store]
 kind = "embedded"

@@ -38,7 +38,8 @@ pub(crate) fn introspection(token: &str) -> Vec<u8> {
     post("/introspect", &format!("client_id=orders-api&client_secret=bench&token={token}"))
 }
 
-fn post(path: &str, body: &str) -> Vec<u8> {
+/// Any form to any path.
+pub(crate) fn post(path: &str, body: &str) -> Vec<u8> {
     format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
@@ -60,7 +61,23 @@ pub(crate) async fn saturate(
     time: Duration,
     seen: &mut dyn FnMut(&str),
 ) -> Result<Turn, Fault> {
-    let (requests, seen) = (RefCell::new(requests), RefCell::new(seen));
+    saturate_with(server, requests, connections, time, &mut |answer| {
+        expect_ok(answer)?;
+        seen(answer);
+        Ok(())
+    })
+    .await
+}
+
+/// As [`saturate`], where `judge` says which answers are right.
+pub(crate) async fn saturate_with(
+    server: &Process,
+    requests: Requests<'_>,
+    connections: usize,
+    time: Duration,
+    judge: &mut dyn FnMut(&str) -> Result<(), Fault>,
+) -> Result<Turn, Fault> {
+    let (requests, judge) = (RefCell::new(requests), RefCell::new(judge));
     let cpu = server.cpu()?;
     let started = Instant::now();
     let one = || async {
@@ -69,8 +86,7 @@ pub(crate) async fn saturate(
         while started.elapsed() < time {
             let Some(request) = (requests.borrow_mut())() else { break };
             let answer = connection.exchange(&request).await?;
-            expect_ok(&answer)?;
-            (seen.borrow_mut())(&answer);
+            (judge.borrow_mut())(&answer)?;
             done += 1;
         }
         Ok::<u64, Fault>(done)
@@ -83,6 +99,17 @@ pub(crate) async fn saturate(
 pub(crate) async fn paced(
     address: &'static str,
     tokens: &mut Vec<String>,
+    rate: f64,
+    time: Duration,
+) -> Result<Histogram<u64>, Fault> {
+    let mut next = || tokens.pop().map(|token| (exchange(&token, "orders"), true));
+    paced_with(address, &mut next, rate, time).await
+}
+
+/// As [`paced`], with requests that are to succeed, which are timed, and others that are not.
+pub(crate) async fn paced_with(
+    address: &'static str,
+    next: &mut dyn FnMut() -> Option<(Vec<u8>, bool)>,
     rate: f64,
     time: Duration,
 ) -> Result<Histogram<u64>, Fault> {
@@ -103,7 +130,7 @@ pub(crate) async fn paced(
                     tokio::task::yield_now().await;
                 }
                 number += 1;
-                let token = tokens.pop().ok_or("there are too few assertions")?;
+                let (request, good) = next().ok_or("there are too few assertions")?;
                 let (histogram, idle) = (Rc::clone(&histogram), Rc::clone(&idle));
                 running.push(tokio::task::spawn_local(async move {
                     let kept = idle.borrow_mut().pop();
@@ -111,9 +138,14 @@ pub(crate) async fn paced(
                         Some(connection) => connection,
                         None => Connection::open(address).await?,
                     };
-                    expect_ok(&connection.exchange(&exchange(&token, "orders")).await?)?;
-                    let micros = u64::try_from(due.elapsed().as_micros())?;
-                    histogram.borrow_mut().record(micros)?;
+                    let answer = connection.exchange(&request).await?;
+                    if good {
+                        expect_ok(&answer)?;
+                        let micros = u64::try_from(due.elapsed().as_micros())?;
+                        histogram.borrow_mut().record(micros)?;
+                    } else {
+                        expect_refusal(&answer)?;
+                    }
                     idle.borrow_mut().push(connection);
                     Ok::<(), Fault>(())
                 }));
@@ -132,19 +164,30 @@ fn expect_ok(answer: &str) -> Result<(), Fault> {
     if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(format!("an exchange failed: {answer}").into()) }
 }
 
+/// Refused, and not because the broker could not.
+pub(crate) fn expect_refusal(answer: &str) -> Result<(), Fault> {
+    if answer.starts_with("HTTP/1.1 4") { Ok(()) } else { Err(format!("not refused: {answer}").into()) }
+}
+
 struct Connection {
+    address: String,
     stream: TcpStream,
     buffer: Vec<u8>,
+    /// Whether the last answer was the last on this connection.
+    closed: bool,
 }
 
 impl Connection {
     async fn open(address: &str) -> Result<Self, Fault> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::with_capacity(4096) })
+        Ok(Self { address: address.to_owned(), stream, buffer: Vec::with_capacity(4096), closed: false })
     }
 
     async fn exchange(&mut self, request: &[u8]) -> Result<String, Fault> {
+        if self.closed {
+            *self = Self::open(&self.address).await?;
+        }
         self.stream.write_all(request).await?;
         self.buffer.clear();
         loop {
@@ -156,6 +199,7 @@ impl Connection {
                 let length =
                     head.lines().find_map(|line| line.strip_prefix("content-length: ")).ok_or("no content-length")?;
                 if body.len() >= length.trim().parse::<usize>()? {
+                    self.closed = head.contains("connection: close");
                     return Ok(text.to_owned());
                 }
             }

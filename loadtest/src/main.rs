@@ -5,6 +5,7 @@
 
 mod assertions;
 mod bound;
+mod hostile;
 mod load;
 mod process;
 mod report;
@@ -30,6 +31,7 @@ const HOT: usize = 256;
 type Fault = Box<dyn Error + Send + Sync>;
 
 const USAGE: &str = "usage: countersign-loadtest run RESULTS-DIRECTORY [SECONDS] | soak RESULTS-DIRECTORY [EXCHANGES] | \
+                     hostile RESULTS-DIRECTORY [REQUESTS] | \
                      bound JWKS-FILE";
 
 fn main() -> Result<(), Fault> {
@@ -44,6 +46,10 @@ fn main() -> Result<(), Fault> {
         (Some("soak"), Some(results)) => {
             let exchanges = arguments.next().map_or(Ok(10_000_000), |exchanges| exchanges.parse())?;
             runtime()?.block_on(soak::run(Path::new(&results), exchanges))
+        }
+        (Some("hostile"), Some(results)) => {
+            let requests = arguments.next().map_or(Ok(2_000_000), |requests| requests.parse())?;
+            runtime()?.block_on(hostile::run(Path::new(&results), requests))
         }
         _ => Err(USAGE.into()),
     }
