@@ -42,7 +42,7 @@ impl Buckets {
 pub struct RateLimits {
     /// By a network, whatever it sends.
     pub network: Option<NonZeroU32>,
-    /// By a workload whose assertion was verified.
+    /// By a workload whose assertion was verified, in one network.
     pub workload: Option<NonZeroU32>,
     /// By all workloads of an issuer together.
     pub issuer: Option<NonZeroU32>,
@@ -89,13 +89,19 @@ impl Rates {
         take(self.networks.as_ref(), network, Throttled::Network)
     }
 
-    /// Another verified assertion of `issuer` about `workload`.
+    /// Another verified assertion about `workload` from `network`: whoever got hold of one elsewhere has a bucket elsewhere.
     ///
     /// # Errors
-    /// [`Throttled::Workload`], [`Throttled::Issuer`]
-    pub fn of(&self, workload: &str, issuer: &str) -> Result<(), Throttled> {
-        // The workload first: what it may not ask is not counted against the others of its issuer.
-        take(self.workloads.as_ref(), workload, Throttled::Workload)?;
+    /// [`Throttled::Workload`]
+    pub fn of(&self, workload: &str, network: Network) -> Result<(), Throttled> {
+        take(self.workloads.as_ref(), (workload, network), Throttled::Workload)
+    }
+
+    /// Another exchange that policy permits to a workload of `issuer`.
+    ///
+    /// # Errors
+    /// [`Throttled::Issuer`]
+    pub fn vouched_by(&self, issuer: &str) -> Result<(), Throttled> {
         take(self.issuers.as_ref(), issuer, Throttled::Issuer)
     }
 }
@@ -116,19 +122,20 @@ mod tests {
         let address = |host: u64| Network::from(IpAddr::V6(Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(host))));
         assert_eq!([1, 2, 3].map(|host| rates.from(address(host)).is_ok()), [true, true, false]);
         for name in 0..200_000 {
-            let _ = rates.of(&format!("w{name}"), "i");
+            let _ = rates.of(&format!("w{name}"), address(1));
         }
         assert!(rates.workloads.unwrap().limiter.len() <= 1 << 16);
     }
 
     #[test]
-    fn what_one_workload_may_not_ask_is_not_counted_against_its_issuer() {
-        let one = NonZeroU32::MIN;
-        let rates = Rates::new(RateLimits { network: None, workload: Some(one), issuer: NonZeroU32::new(2) });
-        let mut asked = (0..6).map(|_| rates.of("greedy", "issuer"));
-        assert_eq!(asked.by_ref().take(2).collect::<Vec<_>>(), [Ok(()), Ok(())]);
-        assert!(asked.all(|answer| answer == Err(Throttled::Workload)));
-        assert_eq!([rates.of("a", "issuer"), rates.of("b", "issuer")], [Ok(()), Ok(())]);
-        assert_eq!(rates.of("c", "issuer"), Err(Throttled::Issuer));
+    fn l3_a_workload_is_slowed_down_where_it_asks_and_nowhere_else() {
+        let limits = RateLimits { network: None, workload: NonZeroU32::new(1), issuer: NonZeroU32::new(1) };
+        let rates = Rates::new(limits);
+        let network = |last: u8| Network::from(IpAddr::from([192, 0, 2, last]));
+        assert_eq!([rates.of("w", network(1)), rates.of("w", network(1))], [Ok(()), Ok(())]);
+        assert_eq!(rates.of("w", network(1)), Err(Throttled::Workload));
+        assert_eq!([rates.of("w", network(2)), rates.of("v", network(1))], [Ok(()), Ok(())]);
+        assert_eq!([rates.vouched_by("i"), rates.vouched_by("i")], [Ok(()), Ok(())]);
+        assert_eq!([rates.vouched_by("i"), rates.vouched_by("j")], [Err(Throttled::Issuer), Ok(())]);
     }
 }

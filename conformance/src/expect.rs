@@ -148,7 +148,7 @@ fn inside(
                     .then_some(())
                     .is_none()
             }
-            "token ends no later than the assertion" => number("exp") > now() + 301,
+            "token ends no later than the assertion" => number("exp") > now() + 61,
             "token times are whole seconds in order" => {
                 !(number("iat") > 0
                     && number("iat") <= now() + 1
@@ -160,6 +160,9 @@ fn inside(
                 jti.len() < 16 || !world.seen.lock().is_ok_and(|mut seen| seen.insert(jti))
             }
             "token verifies" => false,
+            "token client_id is not {client}" => {
+                claims.get("client_id").and_then(Value::as_str) == Some(values.fill("{client}").as_str())
+            }
             other => {
                 wrong.push(format!("no check is named `{other}`"));
                 false
@@ -208,12 +211,19 @@ fn special(check: &str, answer: &Answer) -> Option<String> {
     let text = |name: &str| answer.json.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let holds = match check {
         "every kid is the key's thumbprint" => {
-            keys().iter().all(|key| key.get("kid").and_then(Value::as_str) == thumbprint(key).as_deref())
+            !keys().is_empty()
+                && keys().iter().all(|key| key.get("kid").and_then(Value::as_str) == thumbprint(key).as_deref())
         }
         "every key has kty, kid, use and alg" => {
             !keys().is_empty()
                 && keys().iter().all(|key| ["kty", "kid", "use", "alg"].iter().all(|name| key.get(*name).is_some()))
         }
+        "token exchange is told" => answer
+            .json
+            .get("grant_types_supported")
+            .map(ToString::to_string)
+            .unwrap_or_default()
+            .contains("grant-type:token-exchange"),
         "kids are unique" => {
             let all = keys();
             all.iter().filter_map(|key| key.get("kid")).map(ToString::to_string).collect::<BTreeSet<_>>().len()

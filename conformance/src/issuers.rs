@@ -82,7 +82,9 @@ impl Issuers {
         let symmetric = json!({"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA", "kid": "key-rs256", "alg": "HS256"});
         let unknown = json!({"kty": "XYZ", "kid": "strange", "x": 1});
         let doubled = public(&other, "key-rs256", Some("RS256"), "sig")?;
-        let mut unmarked = public(&rsa, "key-rs256", None, "sig")?;
+        // A key of its own, so that what it signs is no other issuer's.
+        let own = Jwk::generate_rsa_key(2048)?;
+        let mut unmarked = public(&own, "key-rs256", None, "sig")?;
         if let Some(members) = unmarked.as_object_mut() {
             members.insert("x-unknown".to_owned(), json!({"a": 1}));
         }
@@ -105,7 +107,12 @@ impl Issuers {
                 ),
             ),
             ("mixed", issuer(only(&rsa), json!({"keys": [unknown, 1, of_rsa()?], "more": true}), "RS256")),
-            ("single", issuer(only(&rsa), json!({"keys": [unmarked]}), "RS256")),
+            ("single", issuer(only(&own), json!({"keys": [unmarked]}), "RS256")),
+            // Trusted by nobody: what a header leads to.
+            (
+                "other",
+                issuer(only(&other), json!({"keys": [public(&other, "key-rs256", Some("RS256"), "sig")?]}), "RS256"),
+            ),
             ("spiffe", issuer(all(), bundle, "ES256")),
             // A client that signs its own assertions.
             ("client", issuer(all(), set("sig")?, "RS256")),

@@ -45,8 +45,9 @@ pub(crate) struct Targets {
     pub(crate) audience: String,
     pub(crate) scope: String,
     pub(crate) resource: Option<String>,
-    /// Another target.
+    /// Another target, and a scope of the first one, which policy denies.
     pub(crate) other: Option<String>,
+    pub(crate) denied_scope: Option<String>,
 }
 
 /// A client: `first` serves the target, `second` another one.

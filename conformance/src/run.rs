@@ -62,7 +62,7 @@ pub(crate) async fn with(
         http = http.tls_certs_only(reqwest::Certificate::from_pem_bundle(&std::fs::read(path)?)?);
     }
     let http = http.build()?;
-    let endpoints = endpoints(profile, &http).await?;
+    let endpoints = waited(profile, &http).await?;
     let jwks = endpoints.get("jwks").ok_or("the metadata has no jwks_uri, and the profile names none")?;
     let keys = http.get(jwks).send().await?.json_value().await?;
     let world = World { profile, issuers, http, endpoints, keys, seen: Mutex::default() };
@@ -79,6 +79,8 @@ pub(crate) async fn with(
         ("client_second", clients.get("second").map(|client| &client.id)),
         ("client_jwt", clients.get("jwt").map(|client| &client.id)),
         ("token_endpoint", world.endpoints.get("token")),
+        ("denied_scope", targets.denied_scope.as_ref()),
+        ("first_secret", clients.get("first").and_then(|client| client.secret.as_ref())),
     ] {
         if let Some(value) = value {
             values.set(name, value);
@@ -86,6 +88,17 @@ pub(crate) async fn with(
     }
     for name in issuers.by_name.keys() {
         values.set(&format!("issuer:{name}"), issuers.issuer(name));
+    }
+    let audience = profile.exchange.assertion_audience.as_ref().unwrap_or(&profile.issuer);
+    values.set("assertion_audience", audience);
+    values.set("ASSERTION_AUDIENCE", audience.to_uppercase());
+    values.set("SCOPE", targets.scope.to_uppercase());
+    values.set("TRUST_DOMAIN", profile.trust_domain.clone().unwrap_or_default().to_uppercase());
+    values.set("ISSUER", issuers.issuer("good").to_uppercase());
+    values.set("run", crate::assertion::fresh());
+    values.set("other_url", format!("{}/jwks", issuers.issuer("other")));
+    if let Some(key) = issuers.by_name.get("other").and_then(|issuer| issuer.set.pointer("/keys/0")) {
+        values.set("other_jwk", key.to_string());
     }
     let mut report = Report::of(&profile.name);
     for case in cases.iter().filter(|case| only.is_none_or(|only| case.id.contains(only))) {
@@ -127,6 +140,19 @@ async fn one(case: &Case, world: &World<'_>, mut values: Values) -> Row {
         }
     }
     row
+}
+
+/// The endpoints of a server that may still have to start.
+async fn waited(profile: &Profile, http: &reqwest::Client) -> Result<BTreeMap<String, String>, Fault> {
+    for second in 0..60 {
+        match endpoints(profile, http).await {
+            Err(fault) if second == 0 => eprintln!("{fault}; waiting a minute for {}", profile.issuer),
+            Err(_) => {}
+            found => return found,
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    endpoints(profile, http).await
 }
 
 async fn endpoints(profile: &Profile, http: &reqwest::Client) -> Result<BTreeMap<String, String>, Fault> {

@@ -30,6 +30,8 @@ impl Values {
         match value {
             Value::String(text) => match date(text) {
                 Some(date) => date.into(),
+                // A key is an object, and not its text.
+                None if text == "{other_jwk}" => serde_json::from_str(&self.fill(text)).unwrap_or_default(),
                 None => self.fill(text).into(),
             },
             Value::Array(items) => items.iter().map(|item| self.fill_json(item)).collect(),

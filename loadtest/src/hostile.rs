@@ -6,6 +6,7 @@ use crate::load::{self, Turn};
 use crate::process::{self, Process};
 use crate::{CONNECTIONS, Fault, Place};
 use serde_json::json;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -51,14 +52,20 @@ pub(crate) async fn run(results: &Path, requests: usize) -> Result<(), Fault> {
         refusals.push((kind.name(), turn));
     }
     eprintln!("one half of each");
-    let mut mixed = bad.iter().map(|(_, tokens)| tokens).cycle().zip((0..EACH).cycle());
-    let mut refused =
-        || mixed.next().and_then(|(tokens, at)| tokens.get(at)).map(|token| load::exchange(token, "orders"));
+    // Of each kind in turn, and of each kind every one.
+    let mut number = 0;
+    let mut refused = || {
+        number += 1;
+        let (_, tokens) = bad.get(number % bad.len())?;
+        tokens.get(number / bad.len() % EACH).map(|token| load::exchange(token, "orders"))
+    };
     let mut counted = 0_u64;
     let mut odd = false;
+    let mut sent_good = 0_u64;
     let both = {
         let mut next = || {
             odd = !odd;
+            sent_good += u64::from(odd);
             if odd { good.pop().map(|token| load::exchange(&token, "orders")) } else { refused() }
         };
         let mut judge = |answer: &str| {
@@ -67,7 +74,10 @@ pub(crate) async fn run(results: &Path, requests: usize) -> Result<(), Fault> {
         };
         load::saturate_with(&broker, &mut next, CONNECTIONS, TURN, &mut judge).await?
     };
-    eprintln!("at half of the full load: good ones alone, then as many refusals beside them");
+    if counted + u64::try_from(CONNECTIONS)? < sent_good {
+        return Err(format!("{sent_good} good exchanges, and {counted} granted").into());
+    }
+    eprintln!("a quarter of the full load, good ones alone; then as many refusals beside them");
     let pace = count(clean.exchanges) / clean.seconds / 4.0;
     let alone = load::paced(broker.address(), &mut good, pace, TURN).await?;
     let beside = {
@@ -87,11 +97,12 @@ pub(crate) async fn run(results: &Path, requests: usize) -> Result<(), Fault> {
     let kept = 100.0 * (count(counted) / left) * cost(clean);
     let tail = count(beside.value_at_quantile(0.99)) / count(alone.value_at_quantile(0.99).max(1));
 
-    eprintln!("{requests} hostile requests, no two alike");
-    let samples = flood(&broker, &assertions, requests).await?;
-    let settled: Vec<f64> = samples.iter().skip(SAMPLES / 5).map(|(_, mib)| *mib).collect();
-    let most = settled.iter().copied().fold(f64::MIN, f64::max);
-    let least = settled.iter().copied().fold(f64::MAX, f64::min);
+    eprintln!("a fifth of as many to warm up, then {requests} hostile requests, no two alike, from as many addresses");
+    let warm = requests / 5;
+    flood(&broker, &assertions, 0..warm).await?;
+    let samples = flood(&broker, &assertions, warm..warm + requests).await?;
+    let most = samples.iter().map(|(_, mb)| *mb).fold(f64::MIN, f64::max);
+    let least = samples.iter().map(|(_, mb)| *mb).fold(f64::MAX, f64::min);
     let apart = (most - least) / 2.0;
 
     let bars = [
@@ -110,9 +121,9 @@ pub(crate) async fn run(results: &Path, requests: usize) -> Result<(), Fault> {
             holds: tail <= 3.0,
         },
         Bar {
-            what: "resident memory over the hostile requests, from its middle",
+            what: "resident memory over the hostile requests, to both sides of its middle",
             measured: apart,
-            unit: "MiB",
+            unit: "MB",
             bar: 5.0,
             holds: apart <= 5.0,
         },
@@ -121,7 +132,7 @@ pub(crate) async fn run(results: &Path, requests: usize) -> Result<(), Fault> {
     for (name, turn) in &refusals {
         println!("{name:20} {:6.1} µs CPU  {:6.0} a second", 1e6 * cost(*turn), count(turn.exchanges) / turn.seconds);
     }
-    println!("memory between {least:.1} and {most:.1} MiB");
+    println!("memory between {least:.1} and {most:.1} MB");
     for bar in &bars {
         println!(
             "{}  {}: {:.1} {} (bar {} {})",
@@ -138,20 +149,22 @@ pub(crate) async fn run(results: &Path, requests: usize) -> Result<(), Fault> {
         "refusals_cpu_us": refusals.iter().map(|(name, turn)| ((*name).to_owned(), json!(round(1e6 * cost(*turn))))).collect::<serde_json::Map<_, _>>(),
         "bars": bars.iter().map(|bar| json!({"what": bar.what, "measured": round(bar.measured), "unit": bar.unit, "bar": bar.bar, "holds": bar.holds})).collect::<Vec<_>>(),
         "requests": requests,
-        "memory": samples.iter().map(|(done, mib)| json!({"requests": done, "resident_mib": round(*mib)})).collect::<Vec<_>>(),
+        "memory": samples.iter().map(|(done, mb)| json!({"requests": done, "resident_mb": round(*mb)})).collect::<Vec<_>>(),
     });
     std::fs::create_dir_all(results)?;
     std::fs::write(results.join("hostile.json"), serde_json::to_string_pretty(&report)? + "\n")?;
     if bars.iter().all(|bar| bar.holds) { Ok(()) } else { Err("a bar is not held".into()) }
 }
 
-/// Memory after every part of `requests` that have distinct kids, subjects, issuers, clients and paths.
-async fn flood(broker: &Process, assertions: &Assertions, requests: usize) -> Result<Vec<(usize, f64)>, Fault> {
+/// Memory in MB after every part of `numbers`, whose requests have distinct kids, subjects, issuers, clients and paths.
+async fn flood(broker: &Process, assertions: &Assertions, numbers: Range<usize>) -> Result<Vec<(usize, f64)>, Fault> {
     let template = assertions.refused(Refused::BadSignature, 0)?;
     let signature = template.rsplit('.').next().unwrap_or_default().to_owned();
-    let (mut samples, mut done) = (Vec::new(), 0);
-    while done < requests {
-        let end = done + requests.div_ceil(SAMPLES);
+    let (mut samples, mut done) = (Vec::new(), numbers.start);
+    let part = numbers.len().div_ceil(SAMPLES);
+    load::from_many_addresses(true);
+    while done < numbers.end {
+        let end = done + part;
         let mut next = || {
             done += 1;
             (done <= end).then(|| one(done, &signature))
@@ -159,8 +172,9 @@ async fn flood(broker: &Process, assertions: &Assertions, requests: usize) -> Re
         load::saturate_with(broker, &mut next, CONNECTIONS, Duration::from_secs(3_600), &mut load::expect_refusal)
             .await?;
         done = end;
-        samples.push((done, broker.resident_mib()?));
+        samples.push((done - numbers.start, broker.resident_mib()? * 1.048_576));
     }
+    load::from_many_addresses(false);
     Ok(samples)
 }
 

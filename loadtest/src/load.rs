@@ -6,10 +6,19 @@ use crate::process::Process;
 use hdrhistogram::Histogram;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::LocalSet;
+
+/// The last address that a connection came from; 0 where all come from one.
+static SOURCE: AtomicU32 = AtomicU32::new(0);
+
+/// Whether each connection comes from an address of its own.
+pub(crate) fn from_many_addresses(many: bool) {
+    SOURCE.store(u32::from(many), Ordering::Relaxed);
+}
 
 /// What one turn of full load took.
 #[derive(Debug, Clone, Copy)]
@@ -179,7 +188,16 @@ struct Connection {
 
 impl Connection {
     async fn open(address: &str) -> Result<Self, Fault> {
-        let stream = TcpStream::connect(address).await?;
+        let stream = match SOURCE.load(Ordering::Relaxed) {
+            0 => TcpStream::connect(address).await?,
+            _ => {
+                // Loopback has sixteen million addresses.
+                let [_, a, b, c] = SOURCE.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+                let socket = TcpSocket::new_v4()?;
+                socket.bind(([127, a, b, c.max(2)], 0).into())?;
+                socket.connect(address.parse()?).await?
+            }
+        };
         stream.set_nodelay(true)?;
         Ok(Self { address: address.to_owned(), stream, buffer: Vec::with_capacity(4096), closed: false })
     }

@@ -127,6 +127,7 @@ impl Installation {
             in_flight: limits.in_flight,
             in_flight_per_network: limits.in_flight_per_network,
             connections: limits.connections,
+            connections_per_network: limits.connections_per_network,
         }
     }
 

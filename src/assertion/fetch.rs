@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_public_addresses_are_dialled() {
+    fn b7_only_public_addresses_are_dialled() {
         for address in ["1.1.1.1", "140.82.112.3", "100.128.0.1", "2606:4700::1111", "2a00:1450::1"] {
             assert!(is_public(address.parse().unwrap()), "{address}");
         }
@@ -266,6 +266,23 @@ mod tests {
         for address in refused {
             assert!(!is_public(address.parse().unwrap()), "{address}");
         }
+    }
+
+    #[test]
+    fn b8_one_private_address_among_public_ones_refuses_them_all() {
+        struct Both;
+        impl Names for Both {
+            fn addresses(&self, _: String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
+                Box::pin(async { Ok(vec![[1, 1, 1, 1].into(), [127, 0, 0, 1].into()]) })
+            }
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let resolve = |allow_private| {
+            let guard = Guard { names: Arc::new(Both), allow_private };
+            runtime.block_on(guard.resolve("idp.test".parse().unwrap())).is_ok()
+        };
+        // Nothing is dialled: what a connection would be made to is looked at.
+        assert_eq!([resolve(false), resolve(true)], [false, true]);
     }
 
     #[test]

@@ -96,6 +96,12 @@ impl Issuers {
         }
     }
 
+    /// Whether an issuer is configured that signs as `iss`.
+    #[must_use]
+    pub fn vouches_as(&self, iss: &str) -> bool {
+        self.signing_as(iss).is_some()
+    }
+
     fn signing_as(&self, iss: &str) -> Option<&Arc<Issuer>> {
         let trust_domain = || self.by_trust_domain.get(iss.strip_prefix("spiffe://")?);
         self.by_iss.get(iss).or_else(trust_domain)

@@ -3,11 +3,10 @@
 
 use crate::domain::Network;
 use crate::rates::Buckets;
-use std::collections::HashMap;
+use quick_cache::sync::Cache;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Wrong secrets that an address may send at once, and then in a second.
@@ -24,13 +23,19 @@ const fn nonzero(number: u32) -> NonZeroU32 {
     }
 }
 
+/// How many networks and clients are remembered as slowed down, and how many pairs of both as trusted. What was not asked for
+/// longest goes first.
+const REMEMBERED: usize = 65_536;
+
 /// What was guessed lately. Keys are digests under a random key of this process, so that nobody can choose two that meet.
 pub struct Attempts {
     hasher: RandomState,
     by_address: Buckets,
     by_client: Buckets,
-    /// Until when a key is refused, or trusted.
-    until: Mutex<HashMap<u16, Instant>>,
+    /// Until when a network or a client is slowed down.
+    slowed: Cache<u64, Instant>,
+    /// Until when a client is trusted in a network.
+    trusted: Cache<u64, Instant>,
 }
 
 impl Default for Attempts {
@@ -40,7 +45,8 @@ impl Default for Attempts {
             hasher: RandomState::new(),
             by_address: buckets(BY_ADDRESS),
             by_client: buckets(BY_CLIENT),
-            until: Mutex::default(),
+            slowed: Cache::new(REMEMBERED),
+            trusted: Cache::new(REMEMBERED),
         }
     }
 }
@@ -49,47 +55,44 @@ impl Attempts {
     /// Whether a secret for `client` from `peer` is looked at now.
     #[must_use]
     pub fn may_try(&self, client: &str, peer: IpAddr) -> bool {
-        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        if until.is_empty() {
+        if self.slowed.is_empty() {
             return true;
         }
         let now = now();
-        let lasts = |key: u16| until.get(&key).is_some_and(|until| *until > now);
-        let trusted = lasts(self.key(("trusted", client, Network::from(peer))));
-        trusted || !(lasts(self.key(("address", Network::from(peer)))) || lasts(self.key(("client", client))))
+        let lasts = |until: Option<Instant>| until.is_some_and(|until| until > now);
+        let slowed = |key| lasts(self.slowed.get(&key));
+        lasts(self.trusted.get(&self.pair(client, peer)))
+            || !(slowed(self.address(peer)) || slowed(self.client(client)))
     }
 
     /// A secret for `client` from `peer` was wrong.
     pub fn failed(&self, client: &str, peer: IpAddr) {
-        for (buckets, key) in [
-            (&self.by_address, self.key(("address", Network::from(peer)))),
-            (&self.by_client, self.key(("client", client))),
-        ] {
+        for (buckets, key) in [(&self.by_address, self.address(peer)), (&self.by_client, self.client(client))] {
             if let Err(wait) = buckets.take(key) {
-                self.remember(key, wait);
+                self.slowed.insert(key, now() + wait);
             }
         }
     }
 
     /// A secret for `client` from `peer` was right.
     pub fn proved(&self, client: &str, peer: IpAddr) {
-        let key = self.key(("trusted", client, Network::from(peer)));
-        let lasts = |until: &Instant| until.saturating_duration_since(now()) > TRUSTED_FOR / 2;
-        let known = self.until.lock().unwrap_or_else(PoisonError::into_inner).get(&key).is_some_and(lasts);
-        if !known {
-            self.remember(key, TRUSTED_FOR);
+        let (key, now) = (self.pair(client, peer), now());
+        let fresh = |until: Instant| until.saturating_duration_since(now) > TRUSTED_FOR / 2;
+        if !self.trusted.get(&key).is_some_and(fresh) {
+            self.trusted.insert(key, now + TRUSTED_FOR);
         }
     }
 
-    fn remember(&self, key: u16, wait: Duration) {
-        let now = now();
-        self.until.lock().unwrap_or_else(PoisonError::into_inner).insert(key, now + wait);
+    fn address(&self, peer: IpAddr) -> u64 {
+        self.hasher.hash_one(("address", Network::from(peer)))
     }
 
-    /// One of 65 536 places: those that are remembered are never more, and nobody chooses whom he meets there.
-    fn key(&self, of: impl std::hash::Hash) -> u16 {
-        let [low, high, ..] = self.hasher.hash_one(of).to_le_bytes();
-        u16::from_le_bytes([low, high])
+    fn client(&self, client: &str) -> u64 {
+        self.hasher.hash_one(("client", client))
+    }
+
+    fn pair(&self, client: &str, peer: IpAddr) -> u64 {
+        self.hasher.hash_one((client, Network::from(peer)))
     }
 }
 

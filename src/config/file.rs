@@ -130,8 +130,10 @@ section!(Limits {
     requests_per_workload: Field<u32>,
     /// Exchanges of all workloads of one issuer in a second, as above. By default 5000.
     requests_per_issuer: Field<u32>,
-    /// Connections at once for each worker; more wait. By default 10000.
+    /// Connections at once for each worker; more wait. By default 4096.
     connections: Field<usize>,
+    /// Connections at once of one network, but for trusted proxies; more are closed at once. By default 512.
+    connections_per_network: Field<usize>,
 });
 section!(
     #[schemars(extend("required" = ["kind", "path"]))]

@@ -146,6 +146,8 @@ pub struct Limits {
     pub per_issuer: Option<NonZeroU32>,
     /// Connections at once, for each worker; more wait.
     pub connections: usize,
+    /// Connections at once of one network; more are closed.
+    pub connections_per_network: usize,
 }
 
 /// How issuers' keys are kept.

@@ -37,6 +37,7 @@ pub(super) fn show(config: &Config) -> Value {
                 "requests_per_workload": limits.per_workload.map_or(0, NonZeroU32::get),
                 "requests_per_issuer": limits.per_issuer.map_or(0, NonZeroU32::get),
                 "connections": limits.connections,
+                "connections_per_network": limits.connections_per_network,
             },
         },
         "store": {"kind": "embedded", "path": store},

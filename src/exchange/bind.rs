@@ -61,6 +61,10 @@ impl BoundExchange {
             let serves = client.as_ref().is_some_and(|client| client.serves(aud));
             trail.check("presenter", serves, || format!("a client that serves {aud}"), || name_of(client.as_deref()));
             if !serves {
+                if client.is_none() {
+                    // Whoever saw the token can send it as often as he likes.
+                    trail.counted();
+                }
                 return Err(Error::NotItsAudience);
             }
             let known = snapshot.knows(parent.claims());

@@ -67,9 +67,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether every target and client that one of our tokens names is still configured: what is taken out takes its tokens
-    /// with it.
+    /// Whether the issuer, and every target and client, that one of our tokens names is still configured: what is taken out
+    /// takes its tokens with it.
     fn knows(&self, token: &AccessClaims) -> bool {
+        if !self.issuers.vouches_as(&token.origin.iss) {
+            return false;
+        }
         let above = token.lineage.iter().map(|above| (&above.aud, &above.client_id));
         above.chain([(&token.aud, &token.client_id)]).all(|(aud, client)| {
             self.targets.find(aud).is_some() && (*client == token.sub || self.clients.find(client).is_some())
@@ -193,11 +196,12 @@ impl Broker {
             None => caller.take_subject(trail)?,
         };
         trail.lap(Stage::Verify);
-        let asking = subject.workload();
-        self.rates.of(&asking.name, &asking.issuer).inspect_err(|_| trail.counted())?;
         let bound = BoundExchange::bind(asked, subject, caller, &snapshot, &self.issuer, trail)?;
+        let asking = Arc::clone(bound.subject.workload());
+        self.rates.of(&asking.name, peer.into()).inspect_err(|_| trail.counted())?;
         trail.lap(Stage::Bind);
         let authorized = AuthorizedExchange::ask(bound, &snapshot.policy, peer, now, trail)?;
+        self.rates.vouched_by(&asking.issuer).inspect_err(|_| trail.counted())?;
         trail.lap(Stage::Decide);
         let minted = MintedToken::mint(authorized, &self.issuer, &keys, &*self.entropy, position, now)?;
         trail.lap(Stage::Mint);

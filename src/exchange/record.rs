@@ -63,6 +63,8 @@ impl Issued {
             );
             if !first {
                 release(&claimed, first_uses).await;
+                // So can whoever saw the assertion: what is used up says nothing new.
+                trail.counted();
                 return Err(if name == "first use" { Error::Replayed } else { ClientError::Replayed.into() });
             }
             claimed.push(mark);

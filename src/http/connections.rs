@@ -1,11 +1,14 @@
 //! How long a connection may have nothing to answer. The server's own timers watch the first request and an idle
 //! connection; whoever has had an answer and then drips the next request is watched by neither.
 
+use super::peer::Proxies;
+use crate::domain::Network;
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
 use rustix::net::Shutdown;
 use std::any::Any;
+use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -36,34 +39,60 @@ impl Connection {
     pub(super) fn answered(&self, last: bool) {
         self.ending.store(last, Ordering::Relaxed);
         *self.since.lock().unwrap_or_else(PoisonError::into_inner) = now();
-        self.answering.store(false, Ordering::Relaxed);
+        self.answering.store(false, Ordering::Release);
     }
 
     fn stays(&self, now: Instant, bound: Duration) -> bool {
+        // First: what is answered after this look has a later `since`.
+        let answering = self.answering.load(Ordering::Acquire);
         let bound = if self.ending.load(Ordering::Relaxed) { LINGER } else { bound };
         let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        self.answering.load(Ordering::Relaxed) || now.saturating_duration_since(since) <= bound
+        answering || now.saturating_duration_since(since) <= bound
     }
 }
 
 /// Every connection that is open.
-#[derive(Default)]
-pub(super) struct Connections(Mutex<Vec<Weak<Connection>>>);
+pub(super) struct Connections {
+    open: Mutex<HashMap<Network, Vec<Weak<Connection>>>>,
+    /// How many of one network, but for those of the proxies in front of us.
+    most_of_one: usize,
+    proxies: Arc<Proxies>,
+}
 
 impl Connections {
-    /// Watches the connection of `stream`, which is TCP or TLS, from now on.
+    pub(super) fn new(most_of_one: usize, proxies: Arc<Proxies>) -> Self {
+        Self { open: Mutex::default(), most_of_one, proxies }
+    }
+
+    /// Watches the connection of `stream`, which is TCP or TLS, from now on; one too many of its network is closed at once.
     pub(super) fn accepted(&self, stream: &dyn Any, data: &mut Extensions) {
         let tls = || stream.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
         let Some(tcp) = stream.downcast_ref::<TcpStream>().or_else(tls) else { return };
-        let Ok(socket) = tcp.as_fd().try_clone_to_owned() else { return };
-        let connection = Connection {
+        let peer = tcp.peer_addr().map(|peer| peer.ip().to_canonical());
+        let socket = tcp.as_fd().try_clone_to_owned();
+        let (Ok(peer), Ok(socket)) = (peer, socket) else {
+            // What cannot be watched is not served: descriptors run out when somebody floods us.
+            let _ = rustix::net::shutdown(tcp, Shutdown::Both);
+            return;
+        };
+        let network = Network::from(peer);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = open.entry(network).or_default();
+        let is_proxy = self.proxies.trusts(peer);
+        if !is_proxy && own.len() >= self.most_of_one {
+            own.retain(|connection| connection.strong_count() > 0);
+        }
+        if !is_proxy && own.len() >= self.most_of_one {
+            let _ = rustix::net::shutdown(&socket, Shutdown::Both);
+            return;
+        }
+        let connection = Arc::new(Connection {
             socket,
             answering: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             since: Mutex::new(now()),
-        };
-        let connection = Arc::new(connection);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&connection));
+        });
+        own.push(Arc::downgrade(&connection));
         data.insert(connection);
     }
 
@@ -72,13 +101,16 @@ impl Connections {
         loop {
             tokio::time::sleep(LOOK).await;
             let now = now();
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|connection| {
-                let Some(connection) = connection.upgrade() else { return false };
-                let stays = connection.stays(now, bound);
-                if !stays {
-                    let _ = rustix::net::shutdown(&connection.socket, Shutdown::Both);
-                }
-                stays
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, own| {
+                own.retain(|connection| {
+                    let Some(connection) = connection.upgrade() else { return false };
+                    let stays = connection.stays(now, bound);
+                    if !stays {
+                        let _ = rustix::net::shutdown(&connection.socket, Shutdown::Both);
+                    }
+                    stays
+                });
+                !own.is_empty()
             });
         }
     }

@@ -35,6 +35,8 @@ pub struct Limits {
     pub in_flight_per_network: usize,
     /// Connections at once for each worker.
     pub connections: usize,
+    /// Connections at once of one network.
+    pub connections_per_network: usize,
 }
 
 /// Counts requests that are being worked on, so that no network takes the places of all.

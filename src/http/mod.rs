@@ -25,9 +25,10 @@ use crate::telemetry::Laps;
 use actix_web::dev::{Server, ServerHandle, Service, ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::guard;
-use actix_web::http::ConnectionType;
+use actix_web::http::header::TRANSFER_ENCODING;
+use actix_web::http::{ConnectionType, Method};
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{App, HttpResponse, HttpServer, Route};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Route};
 use connections::{Connection, Connections};
 use futures_util::FutureExt as _;
 use ipnet::IpNet;
@@ -49,7 +50,7 @@ struct Edge {
     limits: Limits,
     metadata: Metadata,
     in_flight: limits::InFlight,
-    proxies: Proxies,
+    proxies: Arc<Proxies>,
     /// Where the pages about reasons are.
     reasons: String,
 }
@@ -104,15 +105,16 @@ pub struct Serving<'a> {
 pub fn public(broker: &Arc<Broker>, listener: TcpListener, serving: Serving<'_>) -> io::Result<Server> {
     let Serving { limits, trusted_proxies, workers, drain, tenant, certificate } = serving;
     let (metadata, base) = Metadata::of(broker.issuer(), tenant.as_deref());
+    let proxies = Arc::new(Proxies::new(trusted_proxies));
     let edge = Data::new(Edge {
         broker: Arc::clone(broker),
         limits,
         metadata,
         in_flight: limits::InFlight::new(limits),
-        proxies: Proxies::new(trusted_proxies),
+        proxies: Arc::clone(&proxies),
         reasons: format!("{}/reasons", broker.issuer().trim_end_matches('/')),
     });
-    let connections = Arc::new(Connections::default());
+    let connections = Arc::new(Connections::new(limits.connections_per_network, proxies));
     // Beyond what an idle connection may take, and a head after it.
     tokio::spawn(Arc::clone(&connections).close_idle(limits.idle + limits.head_timeout));
     let accepted = connections;
@@ -125,6 +127,8 @@ pub fn public(broker: &Arc<Broker>, listener: TcpListener, serving: Serving<'_>)
     })
     .workers(workers)
     .max_connections(limits.connections)
+    // Handshakes that nobody finishes must not keep others from theirs.
+    .max_connection_rate(limits.connections)
     .client_request_timeout(limits.head_timeout)
     .tls_handshake_timeout(HANDSHAKE)
     .keep_alive(limits.idle)
@@ -202,19 +206,43 @@ where
     if let Some(connection) = &connection {
         connection.asked();
     }
-    let answer = AssertUnwindSafe(service.call(request)).catch_unwind();
+    // Nobody reads the body of a GET, and it may have no end.
+    let has_unread = request.method() != Method::POST && request.headers().contains_key(TRANSFER_ENCODING);
+    let refused = if request.method() == Method::POST { None } else { refused_unread(request.request()) };
+    let answer = refused.is_none().then(|| AssertUnwindSafe(service.call(request)).catch_unwind());
     async move {
-        let answer = answer.await;
+        let answer = match (answer, refused) {
+            (Some(answer), _) => answer.await,
+            (None, refused) => {
+                Ok(Err(InternalError::from_response("refused", refused.unwrap_or_else(respond::fault)).into()))
+            }
+        };
         if let Some(connection) = &connection {
             let goes_on =
                 |answer: &ServiceResponse| answer.response().head().connection_type() != ConnectionType::Close;
-            connection.answered(!matches!(&answer, Ok(Ok(answer)) if goes_on(answer)));
+            connection.answered(has_unread || !matches!(&answer, Ok(Ok(answer)) if goes_on(answer)));
         }
         answer.unwrap_or_else(|_| Err(InternalError::from_response("a fault of the broker", respond::fault()).into()))
     }
 }
 
-async fn not_found(edge: Data<Edge>) -> HttpResponse {
+/// What is refused before anybody looks at it. What is posted is refused by its endpoint, which leaves an event of it.
+fn refused_unread(request: &HttpRequest) -> Option<HttpResponse> {
+    let edge = request.app_data::<Data<Edge>>()?;
+    let throttled = edge.broker.rates().from(edge.proxies.caller(request).into()).map_err(Error::from);
+    let fault = throttled.and_then(|()| Ok(limits::head(request, edge.limits)?)).err()?;
+    Some(edge.watch("other").answered(respond::unread(&fault.wire(), &edge.reasons)))
+}
+
+/// As [`refused_unread`], for what is posted where nothing is.
+fn posted_nowhere(request: &HttpRequest) -> Option<HttpResponse> {
+    if request.method() == Method::POST { refused_unread(request) } else { None }
+}
+
+async fn not_found(request: HttpRequest, edge: Data<Edge>) -> HttpResponse {
+    if let Some(refused) = posted_nowhere(&request) {
+        return refused;
+    }
     edge.watch("other").answered(respond::not_found(&edge.reasons))
 }
 
@@ -222,6 +250,9 @@ async fn post_only(edge: Data<Edge>) -> HttpResponse {
     edge.watch("other").answered(respond::method_not_allowed("POST", &edge.reasons))
 }
 
-async fn get_only(edge: Data<Edge>) -> HttpResponse {
+async fn get_only(request: HttpRequest, edge: Data<Edge>) -> HttpResponse {
+    if let Some(refused) = posted_nowhere(&request) {
+        return refused;
+    }
     edge.watch("other").answered(respond::method_not_allowed("GET", &edge.reasons))
 }

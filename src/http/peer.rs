@@ -1,6 +1,7 @@
 //! Whose address a request has: the peer's, or what the proxies in front of us say of it, where they are trusted.
 
 use actix_web::HttpRequest;
+use actix_web::http::header::HeaderValue;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,32 +24,34 @@ impl Proxies {
     /// The rightmost hop that is no trusted proxy: what is left of it, the caller can write as it likes.
     pub(super) fn caller(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
-        let lines = request.headers().get_all(FORWARDED_FOR).map(|line| line.to_str().unwrap_or_default());
-        let lines: Vec<&str> = lines.collect();
+        let lines: Vec<&[u8]> = request.headers().get_all(FORWARDED_FOR).map(HeaderValue::as_bytes).collect();
         if !lines.is_empty() && !self.trusts(peer) && !self.told.swap(true, Ordering::Relaxed) {
             tracing::warn!(%peer, "X-Forwarded-For is ignored, because this peer is none of `server.trusted_proxies`");
         }
         self.rightmost(peer, &lines)
     }
 
-    fn rightmost(&self, peer: IpAddr, lines: &[&str]) -> IpAddr {
+    fn rightmost(&self, peer: IpAddr, lines: &[&[u8]]) -> IpAddr {
         let mut caller = peer;
-        let mut hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
+        // Hop by hop, as bytes: what a caller wrote into the line must not spoil what a proxy added to it.
+        let mut hops = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
         while self.trusts(caller) {
             // What no proxy of ours would write is from beyond it: the nearest one that we know answers for it.
-            let Some(next) = hops.next().and_then(|hop| address(hop.trim())) else { break };
+            let Some(next) = hops.next().and_then(address) else { break };
             caller = next;
         }
         caller
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether `address` is one of them.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 }
 
 /// An address, as proxies write it: with a port or without.
-fn address(hop: &str) -> Option<IpAddr> {
+fn address(hop: &[u8]) -> Option<IpAddr> {
+    let hop = std::str::from_utf8(hop).ok()?.trim();
     let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
     let address = bare.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()));
     address.map(|address: IpAddr| address.to_canonical())
@@ -61,7 +64,12 @@ mod tests {
     #[test]
     fn l1_the_rightmost_hop_that_is_no_proxy_of_ours_is_the_caller() {
         let proxies = Proxies::new(vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);
-        let caller = |peer: &str, lines: &[&str]| proxies.rightmost(peer.parse().unwrap(), lines).to_string();
+        let caller = |peer: &str, lines: &[&str]| {
+            let lines: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
+            proxies.rightmost(peer.parse().unwrap(), &lines).to_string()
+        };
+        let spoiled = proxies.rightmost("10.0.0.1".parse().unwrap(), &[b"\xc3\xff\x80, 1.2.3.4"]);
+        assert_eq!(spoiled.to_string(), "1.2.3.4", "bytes that are no text hide nothing right of them");
         assert_eq!(caller("192.0.2.9", &["1.2.3.4"]), "192.0.2.9", "a stranger's header is ignored");
         assert_eq!(caller("10.0.0.1", &["1.2.3.4"]), "1.2.3.4");
         assert_eq!(

@@ -58,6 +58,9 @@ fn render(wire: &Wire, decision: Option<&DecisionId>, reasons: &str) -> HttpResp
         StatusCode::TOO_MANY_REQUESTS => {
             answer.insert_header((RETRY_AFTER, AGAIN)).force_close();
         }
+        StatusCode::BAD_REQUEST if wire.reason == "host_ambiguous" => {
+            answer.force_close();
+        }
         // The body was not read, or not whole, so the connection cannot be used again.
         StatusCode::NOT_FOUND
         | StatusCode::METHOD_NOT_ALLOWED
@@ -94,6 +97,11 @@ fn sealed(status: StatusCode, decision: Option<&DecisionId>) -> HttpResponseBuil
 /// What is answered where no endpoint is.
 pub(super) const NOT_FOUND: Wire =
     Wire { status: 404, error: "not_found", reason: "not_found", description: "there is nothing at this path" };
+
+/// A refusal of what was not looked at: it has no decision.
+pub(super) fn unread(wire: &Wire, reasons: &str) -> HttpResponse {
+    render(wire, None, reasons)
+}
 
 /// What is answered where our own code failed.
 pub(super) fn fault() -> HttpResponse {

@@ -1,25 +1,60 @@
-//! Whether a permit's patterns stop where names do. `like "repo:acme*"` permits `acme-evil` too: a name that somebody else can
-//! register must never be the prefix of one that is trusted.
+//! Whether patterns stop where names do. `like "repo:acme*"` permits `acme-evil` too: a name that somebody else can register must
+//! never begin with one that is trusted.
 
 use serde_json::Value;
 
 /// Where one name ends and the next begins.
 const DELIMITERS: [char; 3] = ['/', ':', '@'];
+/// What nobody outside chooses: names within a repository, events, and scopes of the configuration.
+const OURS: [&str; 5] = ["ref", "base_ref", "head_ref", "event_name", "scope"];
 
-/// The first `like` of a permit, in Cedar's JSON, with a `*` that does not stand between delimiters or at an end of the text.
-pub(super) fn open(policy: &Value) -> Option<String> {
-    if policy.get("effect").and_then(Value::as_str) == Some("permit") { search(policy) } else { None }
+/// What a match of a pattern does.
+#[derive(Clone, Copy, PartialEq)]
+enum Match {
+    /// It helps to permit, or may.
+    Opens,
+    /// It narrows.
+    Narrows,
 }
 
-fn search(value: &Value) -> Option<String> {
-    match value {
-        Value::Object(members) => members.iter().find_map(|(name, value)| {
-            let own = if name == "like" { value.get("pattern").and_then(Value::as_array) } else { None };
-            own.and_then(|pattern| judge(pattern)).or_else(|| search(value))
-        }),
-        Value::Array(items) => items.iter().find_map(search),
-        _ => None,
+impl Match {
+    fn flipped(self) -> Self {
+        if self == Self::Opens { Self::Narrows } else { Self::Opens }
     }
+}
+
+/// The first `like` of a policy, in Cedar's JSON, whose match helps to permit, with a `*` that does not stand between delimiters
+/// or at an end of the text.
+pub(super) fn open(policy: &Value) -> Option<String> {
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let permits = if text(policy, "effect") == "permit" { Match::Opens } else { Match::Narrows };
+    policy.get("conditions")?.as_array()?.iter().find_map(|condition| {
+        let here = if text(condition, "kind") == "unless" { permits.flipped() } else { permits };
+        search(condition.get("body")?, here)
+    })
+}
+
+fn search(expression: &Value, here: Match) -> Option<String> {
+    let Value::Object(members) = expression else {
+        return expression.as_array()?.iter().find_map(|one| search(one, here));
+    };
+    members.iter().find_map(|(name, value)| match name.as_str() {
+        "!" => search(value, here.flipped()),
+        "&&" | "||" | "left" | "right" | "arg" | "then" | "else" => search(value, here),
+        "if-then-else" => {
+            let parts = value.as_object()?;
+            parts.iter().find_map(|(part, value)| search(value, if part == "if" { Match::Opens } else { here }))
+        }
+        "like" if here == Match::Opens && !is_ours(value.get("left")) => judge(value.get("pattern")?.as_array()?),
+        "like" => None,
+        // Within a comparison, a match may mean either.
+        _ => search(value, Match::Opens),
+    })
+}
+
+fn is_ours(left: Option<&Value>) -> bool {
+    let attribute = left.and_then(|left| left.get(".")).and_then(|access| access.get("attr")).and_then(Value::as_str);
+    attribute.is_some_and(|attribute| OURS.contains(&attribute))
 }
 
 fn judge(pattern: &[Value]) -> Option<String> {
@@ -27,10 +62,11 @@ fn judge(pattern: &[Value]) -> Option<String> {
     let ends = |at: usize| pattern.get(at).is_none_or(|item| literal(item).ends_with(DELIMITERS));
     let begins = |at: usize| pattern.get(at).is_none_or(|item| literal(item).starts_with(DELIMITERS));
     let is_wildcard = |item: &Value| item.as_str() == Some("Wildcard");
-    let open = pattern.iter().enumerate().filter(|(_, item)| is_wildcard(item)).any(|(at, _)| {
-        let before = at.checked_sub(1).is_none_or(ends);
-        !before || !begins(at + 1)
-    });
+    let open = pattern
+        .iter()
+        .enumerate()
+        .filter(|(_, item)| is_wildcard(item))
+        .any(|(at, _)| !at.checked_sub(1).is_none_or(ends) || !begins(at + 1));
     let written = pattern.iter().map(|item| if is_wildcard(item) { "*".to_owned() } else { literal(item) });
     open.then(|| written.collect())
 }

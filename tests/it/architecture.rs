@@ -103,7 +103,7 @@ const HOMES: [(&str, &[&str]); 38] = [
     ("opentelemetry_sdk", &["telemetry/traces.rs"]),
     ("p256", &["signing"]),
     ("prometheus_client", &["telemetry/metrics.rs"]),
-    ("quick_cache", &["assertion/own.rs"]),
+    ("quick_cache", &["assertion/own.rs", "client/attempts.rs"]),
     ("redb", &["store/embedded.rs"]),
     ("reqwest", &["assertion/fetch.rs", "cli/wire.rs", "telemetry/traces.rs"]),
     (

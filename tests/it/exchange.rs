@@ -378,7 +378,7 @@ impl Clock for Leaping {
 }
 
 #[test]
-fn nothing_that_expired_on_the_way_leaves() {
+fn e11_nothing_that_expired_on_the_way_leaves() {
     let root = Setup::new().write();
     let clock = Arc::new(Leaping(AtomicI64::new(0)));
     let exchange = assembled(root.path(), Arc::clone(&clock) as _, Arc::new(SystemEntropy));

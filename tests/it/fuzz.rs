@@ -32,6 +32,7 @@ fn vectors(reader: &str) -> Vec<Vec<u8>> {
             let tests = group["tests"].as_array().unwrap();
             match reader {
                 "envelope" => found.extend(tests.iter().map(|test| test["jws"].as_str().unwrap().as_bytes().to_vec())),
+                "keys" if keys.get("keys").is_some() => found.push(keys.to_string().into_bytes()),
                 "keys" => found.push(serde_json::json!({"keys": [keys]}).to_string().into_bytes()),
                 _ => {}
             }

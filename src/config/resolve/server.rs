@@ -89,7 +89,13 @@ impl Reader<'_> {
         let mut networks = Vec::new();
         for text in field.optional("server.trusted_proxies", self.problems)?.clone() {
             let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+            let mapped = |network: &IpNet| matches!(network, IpNet::V6(v6) if v6.network().to_ipv4_mapped().is_some());
             match network {
+                Some(network) if mapped(&network) => {
+                    let message =
+                        format!("`server.trusted_proxies`: `{text}` is IPv4 in the clothes of IPv6; write it as IPv4");
+                    self.problem(place.clone(), message);
+                }
                 Some(network) if network.prefix_len() >= 8 => networks.push(network),
                 Some(_) => {
                     let message = format!(
@@ -132,7 +138,16 @@ impl Reader<'_> {
         let per_network = rate(&keys.requests_per_network, "server.limits.requests_per_network", 2_000);
         let per_workload = rate(&keys.requests_per_workload, "server.limits.requests_per_workload", 500);
         let per_issuer = rate(&keys.requests_per_issuer, "server.limits.requests_per_issuer", 5_000);
-        let connections = self.number(&keys.connections, "server.limits.connections", 10_000, 1..=1_000_000);
+        let connections = self.number(&keys.connections, "server.limits.connections", 4_096, 1..=1_000_000);
+        let of_one_connected =
+            self.number(&keys.connections_per_network, "server.limits.connections_per_network", 512, 1..=1_000_000);
+        if let (Some(token), Some(body)) = (token, body)
+            && token > body
+            && keys.token_bytes.place().is_some()
+        {
+            let message = "`server.limits.token_bytes` is more than `server.limits.body_bytes`, so no such assertion could arrive";
+            self.problem(keys.token_bytes.place().unwrap_or(0..0), message);
+        }
         Some(Limits {
             body: body?,
             head: head?,
@@ -150,6 +165,7 @@ impl Reader<'_> {
             per_workload: per_workload?,
             per_issuer: per_issuer?,
             connections: connections?,
+            connections_per_network: of_one_connected?,
         })
     }
 

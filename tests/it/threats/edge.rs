@@ -459,7 +459,7 @@ fn l7_names_that_collide_in_a_fast_hash_cost_nothing() {
     let broker = Setup::new()
         .change("workers = 2", "workers = 2\n[server.limits]\ntoken_bytes = 65536\nbody_bytes = 131072")
         .start();
-    // Equal under FNV and djb2 by parts: "Aa" and "BB" have one hash of the kind that multiplies by 31.
+    // "Aa" and "BB" have one hash where a hash multiplies by 31; maps here are trees or have random keys.
     let names: Vec<String> =
         (0..1_024_u32).map(|bits| (0..10).map(|at| if bits >> at & 1 == 1 { "Aa" } else { "BB" }).collect()).collect();
     let mut token = Token::cluster();

@@ -357,7 +357,17 @@ fn e31_i15_an_answer_says_what_the_token_says_and_the_log_allowed() {
 
 #[test]
 fn i1_without_policies_nothing_starts_and_a_reload_that_cannot_be_read_changes_nothing() {
-    use std::os::unix::fs::PermissionsExt as _;
+    let broker = TestBroker::new();
+    broker.write("policies/all.cedar", "permit (principal, action, resource)");
+    assert_eq!(broker.exchange(&Token::cluster().sign(), &[]).status, 200, "what is in force stays");
+    drop(broker);
+    let root = Setup::new().write();
+    std::fs::remove_file(root.path().join("policies/all.cedar")).unwrap();
+    let installation = countersign::app::Installation::read(&root.path().join("countersign.toml")).unwrap();
+    let clock: std::sync::Arc<dyn countersign::domain::Clock> = std::sync::Arc::new(TestClock::new());
+    let entropy = std::sync::Arc::new(countersign::domain::SystemEntropy);
+    let started = countersign::http::block_on(installation.assemble(clock, entropy));
+    assert!(started.is_err_and(|fault| fault.to_string().contains("polic")), "no broker without policies");
     let folder = tempfile::tempdir().unwrap();
     assert!(Policy::load(folder.path()).is_err(), "an empty folder");
     assert!(Policy::load(&folder.path().join("missing")).is_err());
@@ -367,7 +377,6 @@ fn i1_without_policies_nothing_starts_and_a_reload_that_cannot_be_read_changes_n
     assert!(Policy::load(folder.path()).is_err(), "no policy");
     let inside = folder.path().join("b.cedar");
     std::fs::create_dir(&inside).unwrap();
-    std::fs::set_permissions(&inside, std::fs::Permissions::from_mode(0o700)).unwrap();
     assert!(Policy::load(folder.path()).is_err(), "a folder where a file should be");
 }
 

@@ -229,6 +229,29 @@ fn d2_d25_a_pattern_of_a_permit_stops_where_a_name_stops() {
     for other in ["spiffe://td.test/ns/pay-evil/sa/x", "spiffe://td.test/ns/payments", "spiffe://td.test/ns/pay"] {
         assert!(!permitted(&of(other)), "{other}");
     }
+    // Whatever way round it is written: what opens is judged; what narrows is not, nor is what nobody outside chooses.
+    let whole = |policy: &str| {
+        Policy::from_texts([("p.cedar".to_owned(), format!("@id(\"q\") {policy}").as_str())])
+            .map_err(|fault| fault.to_string())
+    };
+    let named = "principal has github && principal.github has repository && principal.github.repository";
+    for evading in [
+        format!("forbid (principal, action, resource) unless {{ {named} like \"acme/app*\" }};"),
+        format!("forbid (principal, action, resource) when {{ !({named} like \"acme/app*\") }};"),
+        format!("permit (principal, action, resource) when {{ if {named} like \"acme/app*\" then true else false }};"),
+        format!("permit (principal, action, resource) when {{ ({named} like \"acme/app*\") == true }};"),
+        format!("permit (principal, action, resource) unless {{ !({named} like \"acme/app*\") }};"),
+    ] {
+        assert!(whole(&evading).is_err_and(|fault| fault.contains("permits longer names")), "{evading}");
+    }
+    for narrowing in [
+        format!("permit (principal, action, resource) unless {{ {named} like \"acme/secret*\" }};"),
+        format!("forbid (principal, action, resource) when {{ {named} like \"acme/secret*\" }};"),
+        "permit (principal, action, resource) when { principal has github && principal.github has ref && principal.github.ref like \"refs/tags/v*\" };".to_owned(),
+        "permit (principal, action, resource) when { context.scope like \"orders:re*\" };".to_owned(),
+    ] {
+        assert_eq!(whole(&narrowing).err(), None, "{narrowing}");
+    }
     // A forbid may be as wide as it likes.
     let forbid = "@id(\"f\") forbid (principal, action, resource) when { principal has github && principal.github has event_name && principal.github.event_name like \"pull_request*\" };";
     assert!(Policy::from_texts([("p.cedar".to_owned(), forbid)]).is_ok());

@@ -76,6 +76,7 @@ fn the_page_of_threats_is_what_the_tests_show() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let cases: Cases = toml::from_str(include_str!("cases.toml")).unwrap();
     let tests = tests();
+    assert!(cases.mutants.contains(|letter: char| letter.is_ascii_digit()), "the figure is missing");
     let mut by_place: Vec<_> = cases.cases.iter().map(|(id, case)| (place(id), id, case)).collect();
     by_place.sort_by(|a, b| a.0.cmp(&b.0));
     let tested = by_place.iter().filter(|(_, _, case)| !case.absent).count();
