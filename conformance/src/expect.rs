@@ -218,7 +218,7 @@ fn special(check: &str, answer: &Answer) -> Option<String> {
             !keys().is_empty()
                 && keys().iter().all(|key| ["kty", "kid", "use", "alg"].iter().all(|name| key.get(*name).is_some()))
         }
-        "token exchange is told" => answer
+        "the grant of RFC 8693 is told" => answer
             .json
             .get("grant_types_supported")
             .map(ToString::to_string)

@@ -4,7 +4,7 @@
 use crate::assertions::{Assertions, Refused};
 use crate::load::{self, Turn};
 use crate::process::{self, Process};
-use crate::{CONNECTIONS, Fault, Place};
+use crate::{CONNECTIONS, Fault, Place, ROUNDS};
 use serde_json::json;
 use std::ops::Range;
 use std::path::Path;
@@ -79,8 +79,10 @@ pub(crate) async fn run(results: &Path, requests: usize) -> Result<(), Fault> {
     }
     eprintln!("a quarter of the full load, good ones alone; then as many refusals beside them");
     let pace = count(clean.exchanges) / clean.seconds / 4.0;
-    let alone = load::paced(broker.address(), &mut good, pace, TURN).await?;
-    let beside = {
+    // In turns, so that what the machine does meanwhile falls on both.
+    let (mut alone, mut beside) = (load::histogram()?, load::histogram()?);
+    for _ in 0..ROUNDS {
+        alone.add(load::paced(broker.address(), &mut good, pace, TURN).await?)?;
         let mut odd = false;
         let mut next = || {
             odd = !odd;
@@ -90,8 +92,8 @@ pub(crate) async fn run(results: &Path, requests: usize) -> Result<(), Fault> {
                 refused().map(|request| (request, false))
             }
         };
-        load::paced_with(broker.address(), &mut next, pace * 2.0, TURN).await?
-    };
+        beside.add(load::paced_with(broker.address(), &mut next, pace * 2.0, TURN).await?)?;
+    }
     let spent: f64 = refusals.iter().map(|(_, turn)| cost(*turn)).sum::<f64>() / count(u64::try_from(refusals.len())?);
     let left = both.cpu - spent * count(both.exchanges - counted);
     let kept = 100.0 * (count(counted) / left) * cost(clean);

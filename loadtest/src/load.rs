@@ -104,6 +104,11 @@ pub(crate) async fn saturate_with(
     Ok(Turn { exchanges, seconds: started.elapsed().as_secs_f64(), cpu: server.cpu()? - cpu })
 }
 
+/// Times of up to a minute, in microseconds.
+pub(crate) fn histogram() -> Result<Histogram<u64>, Fault> {
+    Ok(Histogram::new_with_max(60_000_000, 3)?)
+}
+
 /// `rate` requests a second for `time`. Times are in microseconds.
 pub(crate) async fn paced(
     address: &'static str,
@@ -122,7 +127,7 @@ pub(crate) async fn paced_with(
     rate: f64,
     time: Duration,
 ) -> Result<Histogram<u64>, Fault> {
-    let histogram = Rc::new(RefCell::new(Histogram::<u64>::new_with_max(60_000_000, 3)?));
+    let histogram = Rc::new(RefCell::new(histogram()?));
     let idle = Rc::new(RefCell::new(Vec::<Connection>::new()));
     let local = LocalSet::new();
     local
