@@ -82,7 +82,8 @@ fn b4_no_redirect_is_followed_wherever_it_leads() {
             let stated = format!("jwks_uri = \"{}/jwks\"\nallow_private_addresses = true", upstream.url());
             let stated = Setup::new().change("jwks_file = \"cluster.jwks\"", &stated).start();
             assert_eq!(stated.refresh("cluster"), Err(KeyFault::Fetch(FetchError::Status(status))));
-            assert!(upstream.connections() <= 4, "nothing is asked again and again");
+            // Two by hand, two for the token, and what the background tries again meanwhile; a loop would be hundreds.
+            assert!(upstream.connections() < 20, "nothing is asked again and again");
         }
     }
     assert_eq!(canary.connections(), 0);
