@@ -17,6 +17,7 @@ Introspection decides nothing and leaves no event."
 )]
 pub(super) struct Explain {
     /// The decision's id; or a reason, e.g. `target_refused`.
+    #[arg(allow_hyphen_values = true)]
     decision: String,
 }
 

@@ -33,6 +33,7 @@ pub(super) enum Keys {
     )]
     Revoke {
         /// The key's id, as `countersign keys list` shows it.
+        #[arg(allow_hyphen_values = true)]
         kid: String,
     },
 }

@@ -18,7 +18,8 @@ use std::sync::Arc;
 #[derive(Debug, Args)]
 #[command(after_help = "Name the token by its id, which the audit log has, or give the token itself.")]
 pub(super) struct Revoke {
-    /// The token's id (`jti`).
+    /// The token's id (`jti`), which may begin with a `-`.
+    #[arg(allow_hyphen_values = true)]
     jti: Option<String>,
     #[command(flatten)]
     token: TokenSource,

@@ -172,6 +172,15 @@ fn a_revocation_survives_kill_9_and_needs_no_running_broker() {
     assert_eq!(introspect(&broker.url, &third)["active"], false);
     let report = countersign::audit::verify(&root.path().join("data/audit"), None, None).unwrap();
     assert_eq!((report.torn, report.events), (0, 6));
+    // One id in sixty-four begins with a dash.
+    let dashed = "-AAAAAAAAAAAAAAAAAAAAA";
+    for arguments in [["revoke", dashed, "--json"], ["revoke", "--json", dashed]] {
+        let revoked = run(root.path(), &arguments, "");
+        assert_eq!(serde_json::from_str::<Value>(&out(&revoked)).unwrap()["revoked"], dashed, "{}", err(&revoked));
+    }
+    for arguments in [["keys", "revoke", "-no-such-key"], ["explain", "-no.such", "--json"]] {
+        assert!(!err(&run(root.path(), &arguments, "")).contains("unexpected argument"));
+    }
 }
 
 #[test]

@@ -340,7 +340,8 @@ fn b17_a_key_set_without_end_is_cut_off_and_holds_up_nobody() {
                 let broker = Setup::new().change("jwks_file = \"cluster.jwks\"", &keys).start();
                 let began = Instant::now();
                 assert!(broker.refresh("cluster").is_err(), "{name}");
-                assert!(began.elapsed() < Duration::from_secs(8), "{name}: {:?}", began.elapsed());
+                // Five seconds for the fetch of the background that was under way, and five for this one.
+                assert!(began.elapsed() < Duration::from_secs(15), "{name}: {:?}", began.elapsed());
                 assert_eq!(broker.exchange(&Token::github().sign(), &[]).status, 200, "{name}");
                 let deadline = Instant::now() + Duration::from_secs(30);
                 while name != "what would inflate" && !cut.load(Ordering::SeqCst) && Instant::now() < deadline {
