@@ -20,6 +20,8 @@ pub struct Trail {
     laps: Option<Laps>,
     /// Whether somebody is vouched for: what a stranger sends is written only so often.
     vouched: bool,
+    /// Whether it is counted instead where there are too many, whoever it is about.
+    counted: bool,
 }
 
 impl Trail {
@@ -81,7 +83,7 @@ impl Trail {
             token: None,
             change: None,
         };
-        Self { event, log: None, laps: None, vouched: false }
+        Self { event, log: None, laps: None, vouched: false, counted: false }
     }
 
     /// Notes that `name` was checked. What was expected is only put into words where it was not met.
@@ -117,8 +119,7 @@ impl Trail {
 
     /// Lets the event be counted instead of written where there are too many: whoever asks too often may not fill the log.
     pub fn counted(&mut self) {
-        self.vouched = false;
-        self.event.client = None;
+        self.counted = true;
     }
 
     /// Notes what the caller asked for. It is kept where policy was not reached; a question of policy says more.
@@ -197,7 +198,7 @@ impl Trail {
 
     /// Whether it is about somebody whom we have to do with, or an operator.
     fn is_known(&self) -> bool {
-        self.vouched || self.event.client.is_some() || self.event.peer.is_none()
+        !self.counted && (self.vouched || self.event.client.is_some() || self.event.peer.is_none())
     }
 
     /// What is about somebody who proved who he is, and what an operator did, is written whole; of the rest, so much.

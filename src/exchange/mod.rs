@@ -196,9 +196,9 @@ impl Broker {
             None => caller.take_subject(trail)?,
         };
         trail.lap(Stage::Verify);
-        let bound = BoundExchange::bind(asked, subject, caller, &snapshot, &self.issuer, trail)?;
-        let asking = Arc::clone(bound.subject.workload());
+        let asking = Arc::clone(subject.workload());
         self.rates.of(&asking.name, peer.into()).inspect_err(|_| trail.counted())?;
+        let bound = BoundExchange::bind(asked, subject, caller, &snapshot, &self.issuer, trail)?;
         trail.lap(Stage::Bind);
         let authorized = AuthorizedExchange::ask(bound, &snapshot.policy, peer, now, trail)?;
         self.rates.vouched_by(&asking.issuer).inspect_err(|_| trail.counted())?;

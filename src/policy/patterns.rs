@@ -5,8 +5,9 @@ use serde_json::Value;
 
 /// Where one name ends and the next begins.
 const DELIMITERS: [char; 3] = ['/', ':', '@'];
-/// What nobody outside chooses: names within a repository, events, and scopes of the configuration.
-const OURS: [&str; 5] = ["ref", "base_ref", "head_ref", "event_name", "scope"];
+/// What nobody outside chooses: names within a repository, events, and scopes of the configuration. Not `head_ref`: of a pull
+/// request from a fork it is the stranger's.
+const OURS: [&str; 4] = ["ref", "base_ref", "event_name", "scope"];
 
 /// What a match of a pattern does.
 #[derive(Clone, Copy, PartialEq)]

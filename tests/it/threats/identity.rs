@@ -241,6 +241,7 @@ fn d2_d25_a_pattern_of_a_permit_stops_where_a_name_stops() {
         format!("permit (principal, action, resource) when {{ if {named} like \"acme/app*\" then true else false }};"),
         format!("permit (principal, action, resource) when {{ ({named} like \"acme/app*\") == true }};"),
         format!("permit (principal, action, resource) unless {{ !({named} like \"acme/app*\") }};"),
+        "permit (principal, action, resource) when { principal has github && principal.github has head_ref && principal.github.head_ref like \"release*\" };".to_owned(),
     ] {
         assert!(whole(&evading).is_err_and(|fault| fault.contains("permits longer names")), "{evading}");
     }
