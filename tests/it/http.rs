@@ -284,7 +284,7 @@ impl TlsUpstream {
     }
 }
 
-fn tls_post(address: SocketAddr, ca: &str, path: &str, form: &[(&str, &str)]) -> Result<Reply, String> {
+pub fn tls_post(address: SocketAddr, ca: &str, path: &str, form: &[(&str, &str)]) -> Result<Reply, String> {
     countersign::app::install_crypto();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// The cluster's keys come from `upstream`, by discovery.
-fn discovered(upstream: &Upstream) -> Setup {
+pub fn discovered(upstream: &Upstream) -> Setup {
     let keys = format!("issuer = \"{}\"\nallow_private_addresses = true", upstream.url());
     Setup::new().change("jwks_file = \"cluster.jwks\"\n", "").change("issuer = \"https://cluster.test\"", &keys)
 }
 
-fn token(upstream: &Upstream) -> Token {
+pub fn token(upstream: &Upstream) -> Token {
     Token::cluster().claim("iss", json!(upstream.url()))
 }
 

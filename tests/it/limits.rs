@@ -259,6 +259,27 @@ fn documents_are_bounded_and_counted_like_endpoints() {
 }
 
 #[test]
+fn a_bound_that_another_one_hides_is_no_bound() {
+    let config = limited("token_bytes = 20000\nbody_bytes = 10000").config;
+    let parsed = countersign::config::Config::parse(&config, "c.toml".as_ref(), "".as_ref());
+    assert!(parsed.unwrap_err().to_string().contains("no such assertion could arrive"));
+}
+
+#[test]
+fn l3_what_is_sent_again_and_again_is_counted_and_does_not_fill_the_log() {
+    let broker = Setup::new().change("path = \"data/audit\"", "path = \"data/audit\"\nrefusals_per_second = 0").start();
+    let used = Token::github().sign();
+    let minted = broker.exchange(&used, &[]).token();
+    let written = |reply: &Reply| countersign::audit::find(&broker.audit(), &reply.decision()).unwrap().is_some();
+    let replayed = broker.exchange(&used, &[]);
+    assert!(replayed.text("reason") == "subject_token_replayed" && !written(&replayed));
+    let presented = broker.exchange(&minted, &[("subject_token_type", ACCESS_TOKEN)]);
+    assert!(presented.text("reason") == "presenter_not_audience" && !written(&presented));
+    let denied = broker.exchange(&Token::github().sign(), &[("audience", LEDGER)]);
+    assert!(denied.status == 400 && written(&denied), "what somebody who is vouched for is denied is written");
+}
+
+#[test]
 fn whom_to_trust_is_written_as_networks_and_never_as_everybody() {
     for (written, wrong) in
         [("[\"0.0.0.0/0\"]", "half the world"), ("[\"::/0\"]", "half the world"), ("[\"proxy\"]", "no network")]

@@ -145,7 +145,7 @@ fn k6_l10_who_had_an_answer_and_drips_the_next_request_is_cut_off() {
 #[test]
 fn k6_a_tls_handshake_that_drips_is_cut_off() {
     let root = Setup::new()
-        .change("workers = 2", "workers = 2\n[server.tls]\ncertificate = \"tls.pem\"\nkey = \"tls.key\"")
+        .change("workers = 2", "workers = 1\n[server.tls]\ncertificate = \"tls.pem\"\nkey = \"tls.key\"")
         .write();
     let ca = crate::http::TestCa::new();
     std::fs::write(root.path().join("tls.pem"), &ca.chain).unwrap();
@@ -158,6 +158,13 @@ fn k6_a_tls_handshake_that_drips_is_cut_off() {
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    // Handshakes that nobody finishes keep nobody from his own.
+    let silent: Vec<TcpStream> = (0..400).map(|_| TcpStream::connect(broker.address).unwrap()).collect();
+    let began = Instant::now();
+    let reply = crate::http::tls_post(broker.address, &ca.ca, "/token", &[("grant_type", "x")]);
+    assert_eq!(reply.map(|reply| reply.status), Ok(400));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    drop(silent);
 }
 
 #[test]

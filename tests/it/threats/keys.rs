@@ -1,6 +1,7 @@
 //! Section B: issuers' keys, discovery, and where a fetch may go.
 
 use super::refused;
+use crate::issuer_keys::{discovered, token};
 use crate::support::*;
 use countersign::assertion::{FetchError, Fetcher, KeyFault, Names};
 use serde_json::{Value, json};
@@ -11,15 +12,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-fn discovered(upstream: &Upstream) -> Setup {
-    let keys = format!("issuer = \"{}\"\nallow_private_addresses = true", upstream.url());
-    Setup::new().change("jwks_file = \"cluster.jwks\"\n", "").change("issuer = \"https://cluster.test\"", &keys)
-}
-
-fn token(upstream: &Upstream) -> Token {
-    Token::cluster().claim("iss", json!(upstream.url()))
-}
 
 #[test]
 fn b1_an_issuer_that_nobody_configured_is_not_asked_for() {
