@@ -281,9 +281,12 @@ fn l3_what_is_sent_again_and_again_is_counted_and_does_not_fill_the_log() {
 
 #[test]
 fn whom_to_trust_is_written_as_networks_and_never_as_everybody() {
-    for (written, wrong) in
-        [("[\"0.0.0.0/0\"]", "half the world"), ("[\"::/0\"]", "half the world"), ("[\"proxy\"]", "no network")]
-    {
+    for (written, wrong) in [
+        ("[\"0.0.0.0/0\"]", "half the world"),
+        ("[\"::/0\"]", "half the world"),
+        ("[\"proxy\"]", "no network"),
+        ("[\"::ffff:10.0.0.0/104\"]", "write it as IPv4"),
+    ] {
         let config = Setup::new().change("workers = 2", &format!("workers = 2\ntrusted_proxies = {written}")).config;
         let parsed = countersign::config::Config::parse(&config, "c.toml".as_ref(), "".as_ref());
         assert!(parsed.unwrap_err().to_string().contains(wrong), "{written}");
