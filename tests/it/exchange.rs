@@ -299,11 +299,11 @@ fn m1_no_answer_and_no_file_holds_a_token() {
         [broker.exchange(&bad, &[]), broker.exchange("eyJ.eyJ.x", &[]), broker.exchange(&good, &[("scope", "x")])]
     {
         assert_eq!(reply.status, 400);
-        assert!(!reply.text.contains("eyJ"), "{}", reply.text);
+        assert!(!holds_a_token(&reply.text), "{}", reply.text);
     }
     let signature = |token: &str| token.rsplit('.').next().unwrap().to_owned();
     let kept = everything(&broker.path("data"));
-    assert!(!kept.contains(&signature(&good)) && !kept.contains(&signature(&issued.token())) && !kept.contains("eyJ"));
+    assert!(!kept.contains(&signature(&good)) && !kept.contains(&signature(&issued.token())) && !holds_a_token(&kept));
 }
 
 /// A broker without listeners, on a clock and an entropy of its own.

@@ -1,5 +1,7 @@
 //! HTTP by hand, so that a test can send what no client would.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -92,4 +94,20 @@ pub fn read(stream: &mut impl std::io::Read) -> Reply {
             Ok(count) => bytes.extend_from_slice(&chunk[..count]),
         }
     }
+}
+
+/// Whether the beginning of a JWT is in it: `eyJ` (`{"`) that reads on as JSON. Random ids have the three letters too, now and then.
+pub fn holds_a_token(text: &str) -> bool {
+    text.match_indices("eyJ").any(|(at, _)| {
+        let run = text[at..].bytes().take(12).take_while(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte));
+        let whole = run.count() / 4 * 4;
+        whole >= 8
+            && URL_SAFE_NO_PAD.decode(&text[at..at + whole]).unwrap().iter().all(|byte| (b' '..=b'~').contains(byte))
+    })
+}
+
+#[test]
+fn a_token_is_told_from_a_random_id() {
+    assert!(holds_a_token("\"eyJhbGciOiJub25lIn0.secret\"") && holds_a_token("x eyJzdWIiOiJhIn0"));
+    assert!(!holds_a_token("Rio5wz.U44v0YmZzmZkeyJV") && !holds_a_token("eyJ.eyJ.x") && !holds_a_token("eyJ_____x"));
 }

@@ -7,7 +7,7 @@ mod traced;
 mod upstream;
 
 pub use broker::{Setup, TestBroker, basic, everything, secret};
-pub use client::{Reply, read, send, send_to};
+pub use client::{Reply, holds_a_token, read, send, send_to};
 pub use issuer::{Key, Token, keys};
 pub use traced::traces;
 pub use upstream::{Answer, Upstream};
