@@ -4,6 +4,7 @@
 use super::AssertionError;
 use crate::audit::Trail;
 use crate::domain::{Lifetime, Timestamp};
+use countersign_verify::dpop;
 use serde_json::{Map, Value};
 
 /// How far an issuer's clock may be ahead of ours, in seconds. `exp` gets no leeway: nothing is minted past it.
@@ -19,6 +20,11 @@ pub(super) fn text<'a>(claims: &'a Map<String, Value>, name: &'static str) -> Re
         Some(Value::String(text)) if !text.is_empty() && text.len() <= MAX_TEXT => Ok(Some(text)),
         Some(_) => Err(AssertionError::Claim(name)),
     }
+}
+
+/// The thumbprint of the key that `cnf` binds a token to (RFC 7800 §3.1): one that is bound in another way cannot be proved here.
+pub(super) fn bound_to(cnf: &Value) -> Result<String, AssertionError> {
+    dpop::jkt(cnf).map(str::to_owned).ok_or(AssertionError::Bound)
 }
 
 /// A subject: required, at most `most` bytes of printable text without spaces at its ends.

@@ -74,8 +74,18 @@ impl Verified<ClientAssertion> {
     /// The workload that the assertion is about, as the subject of an exchange: it asks for itself.
     #[must_use]
     pub fn into_subject(self, trail: &mut Trail) -> Verified<SubjectToken> {
-        let Self { workload, origin, expires, first_use, jti, client_required, .. } = self;
+        let Self { workload, origin, expires, first_use, jti, client_required, bound_to, .. } = self;
         trail.subject(&origin.iss, &origin.sub, jti.as_deref());
-        Verified { workload, origin, expires, first_use, jti, parent: None, client_required, role: PhantomData }
+        Verified {
+            workload,
+            origin,
+            expires,
+            first_use,
+            jti,
+            parent: None,
+            client_required,
+            bound_to,
+            role: PhantomData,
+        }
     }
 }

@@ -9,6 +9,7 @@ mod issuer;
 mod keys;
 mod oidc;
 mod own;
+mod proof;
 mod refusal;
 mod spiffe;
 mod verify;
@@ -17,6 +18,7 @@ pub use fetch::{FetchError, Fetcher, Names};
 pub use issuer::{Accept, Issuer, Kind};
 pub use keys::{IssuerKeys, KeyFault, KeySource, Refresh};
 pub use own::OwnTokens;
+pub use proof::{Confirmation, ProofFault, Proofs};
 pub use refusal::AssertionError;
 pub use verify::{Issuers, LEEWAY};
 
@@ -81,6 +83,8 @@ pub struct Verified<R> {
     jti: Option<String>,
     parent: Option<Arc<AccessToken>>,
     client_required: bool,
+    /// The key that whoever presents it has to prove, by its thumbprint.
+    bound_to: Option<String>,
     role: PhantomData<R>,
 }
 
@@ -122,6 +126,12 @@ impl<R> Verified<R> {
     #[must_use]
     pub fn client_required(&self) -> bool {
         self.client_required
+    }
+
+    /// The key that whoever presents it has to prove to hold, by its RFC 7638 thumbprint (`cnf.jkt`, RFC 9449 §6.1).
+    #[must_use]
+    pub fn bound_to(&self) -> Option<&str> {
+        self.bound_to.as_deref()
     }
 
     /// Our own token that was presented, if it was one.

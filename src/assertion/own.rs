@@ -1,5 +1,6 @@
 //! Our own access tokens as subject tokens. Verified by our own keys alone, whoever else claims our name.
 
+use super::claims::bound_to;
 use super::{AssertionError, Issuer, SubjectToken, Verified};
 use crate::audit::Trail;
 use crate::domain::{Attributes, Timestamp, Workload, sha256};
@@ -80,7 +81,7 @@ impl OwnTokens {
         let claims = token.claims();
         trail.vouched();
         trail.subject(&claims.iss, &claims.sub, Some(&claims.jti));
-        if claims.cnf.is_some() { Err(AssertionError::Bound) } else { Ok(token) }
+        Ok(token)
     }
 }
 
@@ -102,6 +103,7 @@ impl Verified<SubjectToken> {
             first_use: None,
             jti: None,
             client_required: issuer.client_required,
+            bound_to: claims.cnf.as_ref().map(bound_to).transpose()?,
             parent: Some(token),
             role: PhantomData,
         })

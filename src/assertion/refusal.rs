@@ -59,8 +59,8 @@ pub enum AssertionError {
     /// One of our own tokens that names a target or a client that is configured no more.
     #[error("the token, or one above it, names a target or a client that is configured no more")]
     Withdrawn,
-    /// One of our own tokens that is bound to a key.
-    #[error("the token is bound to a key, and exchanging bound tokens is not supported by this version")]
+    /// Its `cnf` binds it in another way than to a key by thumbprint.
+    #[error("the token's `cnf` is not a `jkt` alone, so nobody can prove here that it is theirs")]
     Bound,
     /// The issuer's keys are not to be had.
     #[error(transparent)]
@@ -89,7 +89,7 @@ impl AssertionError {
             Self::OwnToken(_) => "own_token_invalid",
             Self::Revoked => "token_revoked",
             Self::Withdrawn => "token_withdrawn",
-            Self::Bound => "bound_token_unsupported",
+            Self::Bound => "confirmation_unsupported",
             Self::Keys(_) => "keys_unavailable",
         }
     }

@@ -267,6 +267,7 @@ impl Issuer {
             jti: jti.filter(|_| !R::IS_SUBJECT).map(str::to_owned),
             parent: None,
             client_required: self.client_required,
+            bound_to: claims.get("cnf").map(claims::bound_to).transpose()?,
             role: PhantomData,
         })
     }

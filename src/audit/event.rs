@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 
 /// The version of this shape that is written. A reader refuses a version that it does not know.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 /// The oldest version that is read: the one without notes, token digests and changes.
 pub(super) const OLDEST_VERSION: u32 = 1;
 
@@ -189,6 +189,9 @@ pub struct Granted {
     pub scope: String,
     /// When it ends.
     pub exp: i64,
+    /// The key that it is bound to, by its thumbprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jkt: Option<String>,
     /// The task that it belongs to.
     pub task: String,
     /// The tokens above it, oldest first.

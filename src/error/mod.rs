@@ -5,11 +5,12 @@ mod reasons;
 
 pub use reasons::{page, reasons};
 
-use crate::assertion::AssertionError;
+use crate::assertion::{AssertionError, ProofFault};
 use crate::client::ClientError;
 use crate::exchange::RequestError;
 use crate::rates::Throttled;
 use crate::store::StoreError;
+use countersign_verify::dpop::ProofError;
 
 /// Why an exchange, a revocation or an introspection was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +24,9 @@ pub enum Error {
     /// The subject token is refused, or cannot be judged.
     #[error(transparent)]
     Assertion(#[from] AssertionError),
+    /// The caller does not prove the key that it should, or not for this request.
+    #[error(transparent)]
+    Proof(#[from] ProofFault),
     /// Our own access token is presented by someone whom its `aud` does not name.
     #[error("the token is for another audience than those of the client that presents it")]
     NotItsAudience,
@@ -116,6 +120,7 @@ impl Error {
             Self::Request(fault) => fault.wire(),
             Self::Client(fault) => client(fault),
             Self::Assertion(fault) => assertion(fault),
+            Self::Proof(fault) => proof(fault),
             Self::NotItsAudience => wire(
                 400,
                 "invalid_request",
@@ -158,6 +163,7 @@ impl Error {
             Self::Client(ClientError::Assertion(fault)) => fault.reason(),
             Self::Request(_)
             | Self::Client(_)
+            | Self::Proof(_)
             | Self::NotItsAudience
             | Self::LineageTooLong
             | Self::ScopeDenied
@@ -259,7 +265,7 @@ fn assertion(fault: &AssertionError) -> Wire {
         AssertionError::Revoked => told("subject_token_revoked", "the subject token was revoked"),
         AssertionError::Bound => told(
             "subject_token_bound",
-            "the subject token is bound to a key, and exchanging bound tokens is not supported",
+            "the subject token is bound by another member of cnf than jkt, which cannot be proved here",
         ),
         AssertionError::Keys(_) => wire(
             503,
@@ -267,6 +273,42 @@ fn assertion(fault: &AssertionError) -> Wire {
             "issuer_keys_unavailable",
             "the keys of the issuer are not available; try again",
         ),
+    }
+}
+
+/// RFC 9449 §5: a proof is the caller's own work, so it is told what is wrong with it.
+fn proof(fault: &ProofFault) -> Wire {
+    let told = |reason, description| wire(400, "invalid_dpop_proof", reason, description);
+    match fault {
+        ProofFault::Several => told("dpop_proof_repeated", "send one DPoP header field with one proof"),
+        ProofFault::Invalid(ProofError::Method | ProofError::Uri) => told(
+            "dpop_proof_mismatch",
+            "htm of the DPoP proof must be POST, and htu the URL of this endpoint as the metadata names it",
+        ),
+        ProofFault::Invalid(ProofError::Time) => told(
+            "dpop_proof_stale",
+            "the DPoP proof was not made just now; make one for each request, and compare the clocks",
+        ),
+        ProofFault::Invalid(
+            ProofError::Envelope(_)
+            | ProofError::Type
+            | ProofError::Key(_)
+            | ProofError::Signature
+            | ProofError::Claim(_)
+            | ProofError::Token,
+        ) => told(
+            "dpop_proof_invalid",
+            "the DPoP proof is not a dpop+jwt with jti, htm, htu and iat, signed by the public key in its jwk",
+        ),
+        ProofFault::Required => {
+            told("dpop_proof_required", "the token is bound to a key; send a DPoP proof by that key")
+        }
+        ProofFault::OtherKey => {
+            told("dpop_key_mismatch", "the token is bound to another key than the one of the DPoP proof")
+        }
+        ProofFault::Replayed => {
+            told("dpop_proof_replayed", "the DPoP proof was used before; make one for each request")
+        }
     }
 }
 

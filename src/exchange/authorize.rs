@@ -81,6 +81,7 @@ fn question(bound: &BoundExchange, scopes: Vec<String>, peer: IpAddr, now: Times
         resource: Facts::from(&*bound.target),
         scopes,
         client: bound.client.as_ref().map(|client| client.id.to_string()),
+        confirmation: bound.confirmation.as_ref().map(|confirmation| confirmation.jkt().to_owned()),
         lifetime: bound.lifetime.map(Lifetime::seconds),
         now: now.seconds(),
         network: peer.to_canonical().to_string(),

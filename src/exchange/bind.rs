@@ -3,7 +3,7 @@
 use super::caller::Caller;
 use super::request::Asked;
 use super::{RequestError, Snapshot};
-use crate::assertion::{AssertionError, FirstUse, SubjectToken, Verified};
+use crate::assertion::{AssertionError, Confirmation, FirstUse, SubjectToken, Verified};
 use crate::audit::Trail;
 use crate::client::{Client, ClientError};
 use crate::domain::{Lifetime, Scopes, Target, Targets};
@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub struct BoundExchange {
     pub(super) subject: Verified<SubjectToken>,
     pub(super) client: Option<Arc<Client>>,
+    /// The key that what is minted is bound to.
+    pub(super) confirmation: Option<Confirmation>,
     pub(super) target: Arc<Target>,
     pub(super) action: Action,
     pub(super) asked: Scopes,
@@ -35,18 +37,23 @@ impl BoundExchange {
     /// Binds `subject` to the client that calls and to the one target that was asked for.
     ///
     /// # Errors
-    /// [`ClientError::Required`] where the issuer's entry asks for a client, [`Error::NotItsAudience`] when our own token is presented by anyone but a client that its `aud` names,
+    /// [`Error::Proof`] where what is presented is bound to a key that was not proved, [`ClientError::Required`] where the issuer's entry asks for a client, [`Error::NotItsAudience`] when our own token is presented by anyone but a client that its `aud` names,
     /// [`Error::UnknownTarget`] or [`RequestError`] when no one target was asked for.
     pub(super) fn bind(
         asked: Asked,
         subject: Verified<SubjectToken>,
         caller: Caller,
+        confirmation: Option<Confirmation>,
         snapshot: &Snapshot,
         issuer: &str,
         trail: &mut Trail,
     ) -> Result<Self, Error> {
         let Asked { targets: names, scopes, lifetime, claimed_client, every_scope } = asked;
         let client_first_use = caller.first_use();
+        // What was handed to the holder of a key is of no use to another one, and nothing below it loses that.
+        for needed in [subject.bound_to(), caller.bound_to()] {
+            Confirmation::fits(confirmation.as_ref(), needed, trail)?;
+        }
         // The client is the subject itself, where one issuer vouched for both.
         let is_subject = caller.is(subject.workload());
         let client = caller.client;
@@ -96,6 +103,7 @@ impl BoundExchange {
         Ok(Self {
             subject,
             client,
+            confirmation,
             target,
             action,
             asked: scopes,

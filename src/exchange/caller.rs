@@ -89,6 +89,11 @@ impl Caller {
         self.first_use.or(self.assertion.as_ref().and_then(Verified::first_use))
     }
 
+    /// The key that whoever presents the client's assertion has to prove.
+    pub(super) fn bound_to(&self) -> Option<&str> {
+        self.assertion.as_ref().and_then(Verified::bound_to)
+    }
+
     /// The caller as the subject of an exchange: what the client_credentials grant asks for (RFC 6749 §4.4).
     pub(super) fn take_subject(&mut self, trail: &mut Trail) -> Result<Verified<SubjectToken>, ClientError> {
         if self.client.is_none() {

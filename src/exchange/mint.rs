@@ -1,7 +1,7 @@
 //! Fixes the claims and signs them.
 
 use super::AuthorizedExchange;
-use crate::assertion::FirstUse;
+use crate::assertion::{Confirmation, FirstUse};
 use crate::audit::Granted;
 use crate::domain::{Entropy, Timestamp, TokenId};
 use crate::error::{Error, Unavailable};
@@ -19,8 +19,8 @@ pub struct MintedToken {
     pub(super) scope: String,
     pub(super) granted: Granted,
     pub(super) algorithm: Algorithm,
-    /// What has to be claimed: the subject token, and the client's assertion.
-    pub(super) first_uses: [Option<FirstUse>; 2],
+    /// What has to be claimed: the subject token, the client's assertion, and the proof of possession.
+    pub(super) first_uses: [Option<FirstUse>; 3],
     /// Private to this file, so that nothing else makes one.
     _seal: (),
 }
@@ -50,6 +50,7 @@ impl MintedToken {
             scopes: &scopes,
             origin: bound.subject.origin(),
             parent: bound.subject.parent(),
+            confirmation: bound.confirmation.as_ref().map(Confirmation::jkt),
             now,
             expires,
             position,
@@ -64,10 +65,12 @@ impl MintedToken {
             aud: claims.aud,
             scope: claims.scope,
             exp: claims.exp,
+            jkt: bound.confirmation.as_ref().map(|confirmation| confirmation.jkt().to_owned()),
             task: claims.task.id,
             lineage: claims.lineage.into_iter().map(|ancestor| ancestor.jti).collect(),
         };
-        let first_uses = [bound.subject.first_use(), bound.client_first_use];
+        let proof = bound.confirmation.as_ref().map(Confirmation::first_use);
+        let first_uses = [bound.subject.first_use(), bound.client_first_use, proof];
         // A client that asks by one name for all finds its token again by that name alone (MSAL keeps them so).
         let scope = bound.every_scope.unwrap_or_else(|| scopes.to_string());
         Ok(Self { token, expires, scope, granted, algorithm, first_uses, _seal: () })

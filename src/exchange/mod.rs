@@ -16,11 +16,13 @@ pub use bind::BoundExchange;
 pub use form::{Form, FormBounds};
 pub use mint::MintedToken;
 pub use operate::{Operator, revoke_by_id, revoke_key, rotate_key};
-pub use record::Issued;
+pub use record::{Issued, token_type};
 pub use request::{CLIENT_CREDENTIALS, ExchangeRequest, GRANT_TYPE, RequestError};
 pub use tokens::Introspection;
 
-use crate::assertion::{Issuers, OwnTokens};
+pub use crate::assertion::Proofs;
+
+use crate::assertion::{Confirmation, Issuers, OwnTokens};
 use crate::audit::{AuditLog, Kind, Outcome, Refused, Trail};
 use crate::client::{Attempts, Clients, Credentials};
 use crate::domain::{Clock, DecisionId, Entropy, Targets, Timestamp};
@@ -48,6 +50,8 @@ pub struct Presented {
     pub credentials: Option<Credentials>,
     /// Something in the head of the request that this version does not do.
     pub unsupported: Option<RequestError>,
+    /// Proofs that the caller holds a key, if it sent any.
+    pub proofs: Option<Proofs>,
     /// The address that asked.
     pub peer: IpAddr,
     /// The caller's span, where it names one.
@@ -183,7 +187,7 @@ impl Broker {
     async fn stages(&self, presented: Presented, now: Timestamp, trail: &mut Trail) -> Result<Issued, Error> {
         let (snapshot, keys) = (self.snapshot(), self.keys.ring());
         let position = self.revocations.position();
-        let Presented { form, credentials, unsupported, peer, .. } = presented;
+        let Presented { form, credentials, unsupported, proofs, peer, .. } = presented;
 
         let form = form?;
         let request = ExchangeRequest::read(&form, unsupported)?;
@@ -195,10 +199,11 @@ impl Broker {
             Some(token) => snapshot.issuers.verify(token, &self.own, now, trail).await?,
             None => caller.take_subject(trail)?,
         };
+        let confirmation = proofs.map(|proofs| Confirmation::prove(&proofs, now, trail)).transpose()?;
         trail.lap(Stage::Verify);
         let asking = Arc::clone(subject.workload());
         self.rates.of(&asking.name, peer.into()).inspect_err(|_| trail.counted())?;
-        let bound = BoundExchange::bind(asked, subject, caller, &snapshot, &self.issuer, trail)?;
+        let bound = BoundExchange::bind(asked, subject, caller, confirmation, &snapshot, &self.issuer, trail)?;
         trail.lap(Stage::Bind);
         let authorized = AuthorizedExchange::ask(bound, &snapshot.policy, peer, now, trail)?;
         self.rates.vouched_by(&asking.issuer).inspect_err(|_| trail.counted())?;

@@ -1,7 +1,7 @@
 //! The last stage before a token leaves: first use is claimed and the grant is on the audit log.
 
 use super::MintedToken;
-use crate::assertion::{AssertionError, FirstUse};
+use crate::assertion::{AssertionError, FirstUse, ProofFault};
 use crate::audit::Trail;
 use crate::client::ClientError;
 use crate::domain::Clock;
@@ -16,6 +16,7 @@ pub struct Issued {
     expires_in: i64,
     scope: String,
     algorithm: Algorithm,
+    is_bound: bool,
 }
 
 impl fmt::Debug for Issued {
@@ -37,16 +38,17 @@ impl Issued {
         trail: &mut Trail,
     ) -> Result<Self, Error> {
         let MintedToken { token, expires, scope, granted, algorithm, first_uses: marks, .. } = minted;
+        let is_bound = granted.jkt.is_some();
         let now = clock.now();
         let expires_in = expires.since(now);
         if expires_in <= 0 {
             return Err(AssertionError::Expired.into());
         }
-        let [subject, client] = marks;
+        let [subject, client, proof] = marks;
         // One assertion can be both: then it is used once.
         let client = client.filter(|client| subject.is_none_or(|subject| subject.key != client.key));
         let mut claimed = Vec::new();
-        for (mark, name) in [(subject, "first use"), (client, "client first use")] {
+        for (mark, name) in [(subject, "first use"), (client, "client first use"), (proof, "proof's first use")] {
             let Some(mark) = mark else { continue };
             let first = match first_uses.claim(mark.key, mark.until, now).await {
                 Ok(first) => first,
@@ -65,7 +67,11 @@ impl Issued {
                 release(&claimed, first_uses).await;
                 // So can whoever saw the assertion: what is used up says nothing new.
                 trail.counted();
-                return Err(if name == "first use" { Error::Replayed } else { ClientError::Replayed.into() });
+                return Err(match name {
+                    "first use" => Error::Replayed,
+                    "client first use" => ClientError::Replayed.into(),
+                    _ => ProofFault::Replayed.into(),
+                });
             }
             claimed.push(mark);
         }
@@ -74,13 +80,19 @@ impl Issued {
             release(&claimed, first_uses).await;
             return Err(Unavailable::Audit.into());
         }
-        Ok(Self { access_token: token, expires_in, scope, algorithm })
+        Ok(Self { access_token: token, expires_in, scope, algorithm, is_bound })
     }
 
     /// What it is signed with.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
+    }
+
+    /// How it is presented: `DPoP` where it is bound to a key, and else `Bearer` (RFC 9449 §5).
+    #[must_use]
+    pub fn token_type(&self) -> &'static str {
+        token_type(self.is_bound)
     }
 
     /// The token.
@@ -100,6 +112,12 @@ impl Issued {
     pub fn scope(&self) -> &str {
         &self.scope
     }
+}
+
+/// `token_type` of a token of ours.
+#[must_use]
+pub fn token_type(is_bound: bool) -> &'static str {
+    if is_bound { "DPoP" } else { "Bearer" }
 }
 
 /// Takes marks back for which nothing was given. One that stays counts as used.

@@ -104,8 +104,8 @@ pub enum RequestError {
     /// `authorization_details`.
     #[error("`authorization_details` was sent, and it is not supported by this version")]
     AuthorizationDetails,
-    /// A DPoP proof.
-    #[error("a DPoP proof was sent, and sender-constrained tokens are not supported by this version")]
+    /// A DPoP proof where none is of use.
+    #[error("a DPoP proof was sent where none is of use")]
     Dpop,
     /// `Authorization` of another scheme than Basic.
     #[error("the client used another scheme than Basic in `Authorization`")]
@@ -323,7 +323,7 @@ impl RequestError {
                 "authorization_details is not supported by this version; use scope",
             ),
             Self::Dpop => {
-                invalid("dpop_unsupported", "DPoP is not supported by this version; leave the DPoP header out")
+                invalid("dpop_unsupported", "a DPoP proof is of no use at this endpoint; leave the DPoP header out")
             }
             Self::ClientScheme => told(
                 401,

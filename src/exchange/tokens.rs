@@ -1,12 +1,14 @@
 //! What becomes of a token after it was issued: who may look at it (RFC 7662), and who may end it (RFC 7009). A token is
 //! verified before anything is looked up by what it says.
 
-use super::{Answer, Broker, Presented, RequestError};
+use super::{Answer, Broker, Presented, RequestError, token_type};
+use crate::assertion::{Confirmation, ProofFault};
 use crate::audit::{Kind, Outcome, Trail};
 use crate::client::{Client, ClientError};
 use crate::domain::{Purpose, Timestamp, TokenId};
 use crate::error::{Error, Unavailable};
 use countersign_verify::AccessToken;
+use countersign_verify::dpop::jkt;
 use countersign_verify::revocation::Kind as Named;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -55,9 +57,9 @@ impl Broker {
     }
 
     async fn looked_up(&self, presented: Presented, signed: bool, trail: &mut Trail) -> Result<Introspection, Error> {
-        let Presented { form, credentials, unsupported, peer, .. } = presented;
+        let Presented { form, credentials, unsupported, proofs, peer, .. } = presented;
         let (form, snapshot, now) = (form?, self.snapshot(), self.clock.now());
-        unsupported.map_or(Ok(()), Err)?;
+        unsupported.or(proofs.is_some().then_some(RequestError::Dpop)).map_or(Ok(()), Err)?;
         let client = self.caller_at_once(&form, credentials, peer, &snapshot, trail).await?;
         let client = client.ok_or(ClientError::Required)?;
         let token = form.single("token")?.ok_or(RequestError::Missing("token"))?;
@@ -81,7 +83,7 @@ impl Broker {
             && let Ok(Value::Object(claims)) = serde_json::to_value(token.claims())
         {
             said.extend(claims);
-            said.insert("token_type".to_owned(), "Bearer".into());
+            said.insert("token_type".to_owned(), token_type(token.claims().cnf.is_some()).into());
         }
         let answer =
             SignedAnswer { iss: &self.issuer, aud: client.id.as_str(), iat: now.seconds(), token_introspection: said };
@@ -103,13 +105,13 @@ impl Broker {
     }
 
     async fn ended(&self, presented: Presented, trail: &mut Trail) -> Result<(), Error> {
-        let Presented { form, credentials, unsupported, peer, .. } = presented;
-        let (form, snapshot) = (form?, self.snapshot());
+        let Presented { form, credentials, unsupported, proofs, peer, .. } = presented;
+        let (form, snapshot, now) = (form?, self.snapshot(), self.clock.now());
         unsupported.map_or(Ok(()), Err)?;
         let client = self.caller_at_once(&form, credentials, peer, &snapshot, trail).await?;
         let token = form.single("token")?.ok_or(RequestError::Missing("token"))?;
         form.single("token_type_hint")?;
-        let verified = self.own.verify(token, self.clock.now()).map(|(token, _)| token);
+        let verified = self.own.verify(token, now).map(|(token, _)| token);
         trail.check(
             "token",
             verified.is_ok(),
@@ -138,9 +140,20 @@ impl Broker {
         if !owns {
             return trail.done(Outcome::NoEffect).map_err(|_| Unavailable::Audit.into());
         }
+        if !by_client {
+            // Who stole a bound token can do nothing with it, and not this either.
+            let confirmation = proofs.map(|proofs| Confirmation::prove(&proofs, now, trail)).transpose()?;
+            let needed = claims.cnf.as_ref().map(|cnf| jkt(cnf).unwrap_or_default());
+            Confirmation::fits(confirmation.as_ref(), needed, trail)?;
+            if let Some(mark) = confirmation.map(|confirmation| confirmation.first_use())
+                && !self.first_uses.claim(mark.key, mark.until, now).await.map_err(Unavailable::Store)?
+            {
+                return Err(ProofFault::Replayed.into());
+            }
+        }
         let jti: TokenId = claims.jti.parse().map_err(|_| RequestError::Missing("token"))?;
         let until = Timestamp::new(claims.exp).unwrap_or(Timestamp::MAX).plus(RECORD_MARGIN);
-        let revoked = self.revocations.revoke(Named::Token, jti.as_str(), until, self.clock.now()).await;
+        let revoked = self.revocations.revoke(Named::Token, jti.as_str(), until, now).await;
         revoked.map_err(Unavailable::Store)?;
         trail.revoked(jti.as_str());
         trail.done(Outcome::Granted).map_err(|_| Unavailable::Audit.into())

@@ -1,7 +1,7 @@
 //! `POST /introspect` (RFC 7662).
 
 use super::{Edge, presented, respond};
-use crate::exchange::Introspection;
+use crate::exchange::{Introspection, token_type};
 use actix_web::http::header::ACCEPT;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -33,7 +33,8 @@ pub(super) async fn introspect(request: HttpRequest, payload: Payload, edge: Dat
     let answer = edge.broker.introspect(presented, signed).await;
     watch.answered(match &answer.result {
         Ok(Introspection::Active(token)) => {
-            let active = Active { active: true, token_type: "Bearer", claims: token.claims() };
+            let token_type = token_type(token.claims().cnf.is_some());
+            let active = Active { active: true, token_type, claims: token.claims() };
             respond::success(&answer.decision, &active)
         }
         Ok(Introspection::Inactive) => respond::success(&answer.decision, &Inactive { active: false }),

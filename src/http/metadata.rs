@@ -7,8 +7,8 @@ use crate::domain::JWKS_MAX_AGE;
 use crate::exchange::{CLIENT_CREDENTIALS, GRANT_TYPE};
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path};
-use countersign_verify::SIGNING_ALGORITHMS;
 use countersign_verify::key::Algorithm;
+use countersign_verify::{SIGNING_ALGORITHMS, dpop};
 use serde_json::json;
 use url::Url;
 
@@ -46,6 +46,8 @@ impl Metadata {
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
             "introspection_endpoint_auth_methods_supported": METHODS,
             "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
+            // RFC 9449 §5.1.
+            "dpop_signing_alg_values_supported": dpop::ALGORITHMS.map(Algorithm::name),
             // RFC 9701 §7.
             "introspection_signing_alg_values_supported": ["ES256"],
             // Clouds that read the OpenID Connect document ask for these two.
@@ -65,6 +67,11 @@ impl Metadata {
         });
         (Self { document: document.to_string(), tenant: of_tenant }, base)
     }
+}
+
+/// The scheme, host and port of `issuer`.
+pub(super) fn origin(issuer: &str) -> String {
+    Url::parse(issuer).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
 }
 
 pub(super) async fn document(edge: Data<Edge>) -> HttpResponse {

@@ -51,6 +51,8 @@ struct Edge {
     metadata: Metadata,
     in_flight: limits::InFlight,
     proxies: Arc<Proxies>,
+    /// Scheme, host and port that callers know us by: what a proof of possession has to name.
+    origin: String,
     /// Where the pages about reasons are.
     reasons: String,
 }
@@ -112,6 +114,7 @@ pub fn public(broker: &Arc<Broker>, listener: TcpListener, serving: Serving<'_>)
         metadata,
         in_flight: limits::InFlight::new(limits),
         proxies: Arc::clone(&proxies),
+        origin: metadata::origin(broker.issuer()),
         reasons: format!("{}/reasons", broker.issuer().trim_end_matches('/')),
     });
     let connections = Arc::new(Connections::new(limits.connections_per_network, proxies));

@@ -5,7 +5,7 @@ use super::limits::{self, Limits, Place};
 use crate::client::Credentials;
 use crate::domain::Network;
 use crate::error::Error;
-use crate::exchange::{Form, FormBounds, Presented, RequestError};
+use crate::exchange::{Form, FormBounds, Presented, Proofs, RequestError};
 use actix_web::HttpRequest;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::web::Payload;
@@ -42,20 +42,21 @@ pub(super) async fn read<'a>(
     let (credentials, known_scheme) = credentials(request);
     let unsupported = if !is_harmless(request.query_string()) {
         Some(RequestError::Query)
-    } else if request.headers().contains_key("dpop") {
-        Some(RequestError::Dpop)
     } else if !known_scheme {
         Some(RequestError::ClientScheme)
     } else {
         None
     };
+    let fields: Vec<String> =
+        request.headers().get_all("dpop").map(|field| field.to_str().unwrap_or_default().to_owned()).collect();
+    let proofs = (!fields.is_empty()).then(|| Proofs { fields, uri: format!("{}{}", edge.origin, request.path()) });
     // More than one, or one that cannot be read, is as good as none.
     let mut parents = request.headers().get_all("traceparent");
     let trace = match (parents.next(), parents.next()) {
         (Some(parent), None) => parent.to_str().ok().and_then(|parent| parent.parse().ok()),
         _ => None,
     };
-    (Presented { form, credentials, unsupported, peer, trace }, place)
+    (Presented { form, credentials, unsupported, proofs, peer, trace }, place)
 }
 
 async fn form(request: &HttpRequest, payload: Payload, limits: Limits) -> Result<Form, RequestError> {

@@ -28,7 +28,7 @@ pub(super) async fn exchange(request: HttpRequest, payload: Payload, edge: Data<
             let body = Success {
                 access_token: issued.access_token(),
                 issued_token_type: TokenType::AccessToken.urn(),
-                token_type: "Bearer",
+                token_type: issued.token_type(),
                 expires_in: issued.expires_in(),
                 scope: issued.scope(),
             };

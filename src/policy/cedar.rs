@@ -142,6 +142,10 @@ impl Asker {
         if let Some(client) = &question.client {
             context.push(("client".to_owned(), Value::new_entity_uid(uid(&self.client, client))));
         }
+        if let Some(jkt) = &question.confirmation {
+            let key = [("jkt".to_owned(), text(jkt))];
+            context.push(("confirmation".to_owned(), Value::new_record(key).map_err(said)?));
+        }
         if let Some(lifetime) = question.lifetime {
             context.push(("lifetime".to_owned(), Value::new_long(lifetime)));
         }
@@ -222,6 +226,7 @@ mod tests {
                 resource: Facts { audience: "t".to_owned(), owner: text(), environment: text(), sensitivity: text() },
                 scopes: vec![String::new()],
                 client: text(),
+                confirmation: text(),
                 lifetime: Some(1),
                 now: 1_795_304_539,
                 network: "::1".to_owned(),

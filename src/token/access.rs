@@ -4,6 +4,7 @@
 use crate::domain::{Audience, Scopes, Timestamp, TokenId};
 use countersign_verify::AccessToken;
 use countersign_verify::claims::{AccessClaims, Ancestor, Origin, Task};
+use serde_json::json;
 
 /// What an access token is minted from.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Grant<'a> {
     pub origin: &'a Origin,
     /// The token that was exchanged, if it was one of ours.
     pub parent: Option<&'a AccessToken>,
+    /// The key that its presenter must prove, by its RFC 7638 thumbprint.
+    pub confirmation: Option<&'a str>,
     /// When it is minted.
     pub now: Timestamp,
     /// When it ends.
@@ -55,7 +58,7 @@ pub fn claims(grant: &Grant<'_>, jti: &TokenId) -> AccessClaims {
         exp: grant.expires.seconds(),
         jti: jti.to_string(),
         act: None,
-        cnf: None,
+        cnf: grant.confirmation.map(|jkt| json!({"jkt": jkt})),
         task,
         origin: grant.origin.clone(),
         pos: grant.position,

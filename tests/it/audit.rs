@@ -193,8 +193,8 @@ fn an_edit_a_deletion_and_a_reordering_are_found_and_named() {
     }
     assert!(matches!(after(&directory, |lines| lines[2] = "{}".to_owned()), Err(Broken::NotAnEvent(_, 3))));
     assert!(matches!(
-        after(&directory, |lines| lines[2] = lines[2].replace("\"v\":2", "\"v\":3")),
-        Err(Broken::Version(_, 3, 3))
+        after(&directory, |lines| lines[2] = lines[2].replace("\"v\":3", "\"v\":4")),
+        Err(Broken::Version(_, 3, 4))
     ));
 }
 
@@ -332,8 +332,8 @@ fn m8_a_chain_that_is_written_anew_has_no_checkpoints() {
         let (mut previous, mut text) = ("0".repeat(64), String::new());
         let lines = chain(&broker.audit());
         for (index, line) in lines.lines().filter(|line| keep(line)).enumerate() {
-            let event = change(index, line.split(",\"v\":2").next().unwrap());
-            let covered = format!("{event},\"v\":2,\"seq\":{index},\"prev\":\"{previous}\"");
+            let event = change(index, line.split(",\"v\":3").next().unwrap());
+            let covered = format!("{event},\"v\":3,\"seq\":{index},\"prev\":\"{previous}\"");
             let digest = countersign::domain::sha256(&[covered.as_bytes()]);
             previous = digest.iter().map(|byte| format!("{byte:02x}")).collect();
             text += &format!("{covered},\"hash\":\"{previous}\"}}\n");
@@ -356,7 +356,7 @@ fn m8_a_chain_that_is_written_anew_has_no_checkpoints() {
     let own = own.restart();
     let foreign = chain(&own.audit()).lines().find(|line| line.contains("\"note\"")).unwrap().to_owned();
     let found = forge(&|_| true, &|index, line| {
-        if index == 3 { foreign.split(",\"v\":2").next().unwrap().to_owned() } else { edited(index, line) }
+        if index == 3 { foreign.split(",\"v\":3").next().unwrap().to_owned() } else { edited(index, line) }
     });
     assert!(
         matches!(found, Err(Broken::Checkpoint(_, 4, what)) if what.contains("no key of this broker")),
@@ -632,7 +632,7 @@ fn a_log_of_the_version_before_is_read_and_gone_on_with() {
     let broker = broker.restart_after(|root| {
         let path = root.join("data/audit/00000001.jsonl");
         let text = fs::read_to_string(&path).unwrap();
-        let event = text.lines().next().unwrap().split(",\"v\":2").next().unwrap().to_owned();
+        let event = text.lines().next().unwrap().split(",\"v\":3").next().unwrap().to_owned();
         let covered = format!("{event},\"v\":1,\"seq\":0,\"prev\":\"{}\"", "0".repeat(64));
         let hash: String =
             countersign::domain::sha256(&[covered.as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect();

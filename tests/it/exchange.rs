@@ -260,7 +260,6 @@ fn reserved_claims_come_from_the_broker_alone() {
     let mut token = Token::github();
     for (name, value) in [
         ("act", json!({"sub": "root"})),
-        ("cnf", json!({"jkt": "x"})),
         ("client_id", json!("admin")),
         ("scope", json!("admin")),
         ("task", json!({"id": "t"})),
@@ -324,8 +323,14 @@ fn assembled(
             ])
             .finish();
         let form = Form::decode(body.as_bytes(), FormBounds::default()).map_err(Error::from);
-        let presented =
-            Presented { form, credentials: None, unsupported: None, peer: [127, 0, 0, 1].into(), trace: None };
+        let presented = Presented {
+            form,
+            credentials: None,
+            unsupported: None,
+            proofs: None,
+            peer: [127, 0, 0, 1].into(),
+            trace: None,
+        };
         countersign::http::block_on(broker.exchange(presented)).result.map(|issued| issued.expires_in())
     }
 }

@@ -87,7 +87,7 @@ fn what_is_no_form_is_refused() {
         "content_type_unsupported",
     );
     oauth(&send_to(broker.address, "/token?client_secret=x", &[], &form), 400, "query_not_allowed");
-    oauth(&send_to(broker.address, "/token", &[("dpop", "eyJ".to_owned())], &form), 400, "dpop_unsupported");
+    oauth(&send_to(broker.address, "/token", &[("dpop", "eyJ".to_owned())], &form), 400, "dpop_proof_invalid");
     oauth(
         &send_to(broker.address, "/token", &[("authorization", "Bearer x".to_owned())], &form),
         401,

@@ -28,6 +28,7 @@ mod kinds;
 mod limits;
 mod operate;
 mod policy;
+mod proofs;
 mod properties;
 mod signing;
 mod snapshots;

@@ -28,6 +28,7 @@ fn question(scopes: &[&str]) -> Question {
         },
         scopes: scopes.iter().map(ToString::to_string).collect(),
         client: None,
+        confirmation: None,
         lifetime: Some(60),
         now: NOW,
         network: "10.1.2.3".to_owned(),

@@ -1,13 +1,14 @@
 //! What others build on, kept as it is: the table of errors, the metadata, the claims of a token. A change shows here.
 
 use crate::support::*;
-use countersign::assertion::{AssertionError, KeyFault};
+use countersign::assertion::{AssertionError, KeyFault, ProofFault};
 use countersign::client::ClientError;
 use countersign::error::{Error, Unavailable};
 use countersign::exchange::RequestError;
 use countersign::rates::Throttled;
 use countersign::store::StoreError;
 use countersign_verify::Refusal;
+use countersign_verify::dpop::ProofError;
 use countersign_verify::jws::EnvelopeError;
 use countersign_verify::key::NoKey;
 use serde_json::Value;
@@ -71,6 +72,13 @@ fn every_error() -> Vec<Error> {
         AssertionError::Keys(KeyFault::NoneFresh),
     ];
     let rest = [
+        Error::Proof(ProofFault::Several),
+        Error::Proof(ProofFault::Invalid(ProofError::Type)),
+        Error::Proof(ProofFault::Invalid(ProofError::Uri)),
+        Error::Proof(ProofFault::Invalid(ProofError::Time)),
+        Error::Proof(ProofFault::Required),
+        Error::Proof(ProofFault::OtherKey),
+        Error::Proof(ProofFault::Replayed),
         Error::SeveralTargets,
         Error::Client(ClientError::Required),
         Error::Client(ClientError::Refused),

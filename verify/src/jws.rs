@@ -70,12 +70,19 @@ pub struct Compact<'a> {
 pub(crate) struct Parts<'a> {
     pub(crate) signing_input: &'a str,
     pub(crate) header: Header,
+    /// The header's `jwk`, where such a token may bring one.
+    own_key: Option<Value>,
     payload: Vec<u8>,
     pub(crate) signature: Vec<u8>,
 }
 
 impl<'a> Parts<'a> {
     pub(crate) fn split(token: &'a str, bounds: Bounds) -> Result<Self, EnvelopeError> {
+        Self::split_keyed(token, bounds, false)
+    }
+
+    /// `keyed`: whether the header may bring a key of its own.
+    fn split_keyed(token: &'a str, bounds: Bounds, keyed: bool) -> Result<Self, EnvelopeError> {
         if token.len() > bounds.token_bytes {
             return Err(EnvelopeError::TooLong);
         }
@@ -89,10 +96,17 @@ impl<'a> Parts<'a> {
             return Err(EnvelopeError::NotCompact);
         }
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| EnvelopeError::NotCompact);
-        let header = json::object_within(&decode(head)?, bounds.json_depth).map_err(EnvelopeError::Header)?;
+        let mut header = json::object_within(&decode(head)?, bounds.json_depth).map_err(EnvelopeError::Header)?;
+        let own_key = if keyed { header.remove("jwk") } else { None };
         let (header, payload, signature) = (Header::read(&header)?, decode(body)?, decode(tail)?);
         let signing_input = token.get(..head.len() + 1 + body.len()).ok_or(EnvelopeError::NotCompact)?;
-        Ok(Self { signing_input, header, payload, signature })
+        Ok(Self { signing_input, header, own_key, payload, signature })
+    }
+
+    fn read(self, bounds: Bounds) -> Result<Compact<'a>, EnvelopeError> {
+        let Self { signing_input, header, payload, signature, .. } = self;
+        let payload = json::object_within(&payload, bounds.json_depth).map_err(EnvelopeError::Payload)?;
+        Ok(Compact { signing_input, header, payload, signature })
     }
 }
 
@@ -147,9 +161,14 @@ impl<'a> Compact<'a> {
     /// # Errors
     /// [`EnvelopeError`] for anything but a compact JWS with a strict JSON header and payload.
     pub fn parse_within(token: &'a str, bounds: Bounds) -> Result<Self, EnvelopeError> {
-        let Parts { signing_input, header, payload, signature } = Parts::split(token, bounds)?;
-        let payload = json::object_within(&payload, bounds.json_depth).map_err(EnvelopeError::Payload)?;
-        Ok(Self { signing_input, header, payload, signature })
+        Parts::split(token, bounds)?.read(bounds)
+    }
+
+    /// Reads a token whose header brings its own key (`jwk`): only a proof of possession may (RFC 9449 §4.2).
+    pub(crate) fn parse_keyed(token: &'a str, bounds: Bounds) -> Result<(Self, Option<Value>), EnvelopeError> {
+        let mut parts = Parts::split_keyed(token, bounds, true)?;
+        let own_key = parts.own_key.take();
+        Ok((parts.read(bounds)?, own_key))
     }
 
     /// The header, unverified.

@@ -14,6 +14,7 @@
 //! ```
 
 pub mod claims;
+pub mod dpop;
 pub mod json;
 pub mod jws;
 pub mod key;
@@ -23,6 +24,7 @@ mod rsa;
 mod wycheproof;
 
 use claims::{AccessClaims, MAX_LINEAGE};
+use dpop::{Proof, ProofError, Request, jkt};
 use jws::{Compact, EnvelopeError};
 use key::{Algorithm, KeySet, KeySetError, KeyUse, NoKey};
 use serde_json::Value;
@@ -63,9 +65,12 @@ pub enum Refusal {
     /// `nbf` lies ahead.
     #[error("the token is not valid yet")]
     NotYetValid,
-    /// The token is bound to a key (`cnf`) whose proof this verifier cannot check; it is no bearer token.
-    #[error("the token is bound to a key, and no proof of that key was checked")]
+    /// The token is bound to a key (`cnf`), and no proof of that key was shown: it is no bearer token.
+    #[error("the token is bound to a key, and no proof of that key was shown")]
     Bound,
+    /// The proof proves nothing for this request.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
 }
 
 /// An access token whose signature, type, issuer and times hold.
@@ -149,13 +154,34 @@ impl Verifier {
     /// # Errors
     /// [`Refusal`] names the first check that fails; answer 401 `invalid_token`.
     pub fn verify(&self, token: &str, now: i64) -> Result<AccessToken, Refusal> {
+        let token = self.verify_unproved(token, now)?;
+        if token.claims.cnf.is_some() { Err(Refusal::Bound) } else { Ok(token) }
+    }
+
+    /// Verifies a token that came with a proof, in `Authorization: DPoP` (RFC 9449 §7.1), for the request by this `method`
+    /// to this `uri`. The proof's id may come once: remember it until [`Proof::until`].
+    ///
+    /// # Errors
+    /// [`Refusal`] names the first check that fails; answer 401 `invalid_token`, or `invalid_dpop_proof` for
+    /// [`Refusal::Proof`].
+    pub fn verify_bound(
+        &self,
+        token: &str,
+        proof: &str,
+        method: &str,
+        uri: &str,
+        now: i64,
+    ) -> Result<(AccessToken, Proof), Refusal> {
+        let verified = self.verify_unproved(token, now)?;
+        let proof = Proof::verify(proof, Request { method, uri, token: Some(token) }, now)?;
+        match verified.claims.cnf.as_ref().and_then(jkt) {
+            Some(jkt) if jkt == proof.thumbprint() => Ok((verified, proof)),
+            _ => Err(Refusal::Bound),
+        }
+    }
+
+    fn verify_unproved(&self, token: &str, now: i64) -> Result<AccessToken, Refusal> {
         let token = verify_any_audience(token, &self.issuer, &self.keys, now, LEEWAY)?;
-        if token.claims.aud != self.audience {
-            return Err(Refusal::Audience);
-        }
-        if token.claims.cnf.is_some() {
-            return Err(Refusal::Bound);
-        }
-        Ok(token)
+        if token.claims.aud == self.audience { Ok(token) } else { Err(Refusal::Audience) }
     }
 }

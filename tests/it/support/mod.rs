@@ -3,12 +3,14 @@
 mod broker;
 mod client;
 mod issuer;
+mod prover;
 mod traced;
 mod upstream;
 
 pub use broker::{Setup, TestBroker, basic, everything, secret};
 pub use client::{Reply, holds_a_token, read, send, send_to};
 pub use issuer::{Key, Token, keys};
+pub use prover::proof;
 pub use traced::traces;
 pub use upstream::{Answer, Upstream};
 

@@ -202,7 +202,6 @@ fn e15_claims_that_only_we_may_set_are_dropped_or_refused() {
     for (name, value) in [
         ("act", json!({"sub": "admin"})),
         ("may_act", json!({"sub": "x"})),
-        ("cnf", json!({"jkt": "x"})),
         ("client_id", json!("orders-api")),
         ("scope", json!("orders:admin")),
         ("task", json!({"id": "t"})),

@@ -1,0 +1,101 @@
+//! Proof that the caller holds a key (DPoP, RFC 9449): what a token is bound to, and what presents a bound one.
+
+use super::FirstUse;
+use super::verify::MARK_MARGIN;
+use crate::audit::Trail;
+use crate::domain::{Digest, Timestamp};
+use countersign_verify::dpop::{self, Proof, Request};
+
+/// The header fields by which a caller proves that it holds a key, as they came, and the URI that it asked, by our own name
+/// for it.
+#[derive(Debug)]
+pub struct Proofs {
+    /// Each `DPoP` header field.
+    pub fields: Vec<String>,
+    /// What `htu` has to be.
+    pub uri: String,
+}
+
+/// A key that the caller proved to hold, for this very request. Only this file makes one.
+#[derive(Debug)]
+pub struct Confirmation {
+    jkt: String,
+    first_use: FirstUse,
+}
+
+/// Why the caller's proof, or that there is none, refuses a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProofFault {
+    /// More than one header field (RFC 9449 §4.3, check 1).
+    #[error("more than one DPoP proof was sent")]
+    Several,
+    /// It proves nothing.
+    #[error(transparent)]
+    Invalid(#[from] dpop::ProofError),
+    /// What was presented is bound to a key, and no proof came with it.
+    #[error("what was presented is bound to a key, and no proof of that key was sent")]
+    Required,
+    /// What was presented is bound to another key.
+    #[error("what was presented is bound to another key than the one that was proved")]
+    OtherKey,
+    /// The proof came before.
+    #[error("the DPoP proof was used before")]
+    Replayed,
+}
+
+impl Confirmation {
+    /// Verifies the one proof of `proofs` for a POST to its URI. What comes back has to be claimed before it counts.
+    ///
+    /// # Errors
+    /// [`ProofFault`] names the first check that failed.
+    pub fn prove(proofs: &Proofs, now: Timestamp, trail: &mut Trail) -> Result<Self, ProofFault> {
+        let [proof] = proofs.fields.as_slice() else { return Err(ProofFault::Several) };
+        let request = Request { method: "POST", uri: &proofs.uri, token: None };
+        let proof = Proof::verify(proof, request, now.seconds());
+        trail.check(
+            "proof of possession",
+            proof.is_ok(),
+            || format!("a DPoP proof for POST {}", proofs.uri),
+            || match &proof {
+                Ok(proof) => format!("by the key {}", proof.thumbprint()),
+                Err(fault) => fault.to_string(),
+            },
+        );
+        let proof = proof?;
+        let until = Timestamp::new(proof.until()).unwrap_or(Timestamp::MAX).plus(MARK_MARGIN);
+        let key = Digest::of("dpop", &[proof.thumbprint(), proof.id()]);
+        Ok(Self { jkt: proof.thumbprint().to_owned(), first_use: FirstUse { key, until } })
+    }
+
+    /// The key, by its RFC 7638 thumbprint.
+    #[must_use]
+    pub fn jkt(&self) -> &str {
+        &self.jkt
+    }
+
+    /// What has to be claimed before the proof counts: it is made for one request.
+    #[must_use]
+    pub fn first_use(&self) -> FirstUse {
+        self.first_use
+    }
+
+    /// Whether what is bound to `needed` may be presented with what was `proved`.
+    ///
+    /// # Errors
+    /// [`ProofFault::Required`] and [`ProofFault::OtherKey`].
+    pub fn fits(proved: Option<&Self>, needed: Option<&str>, trail: &mut Trail) -> Result<(), ProofFault> {
+        let Some(needed) = needed else { return Ok(()) };
+        let shown = proved.map(Self::jkt);
+        trail.check(
+            "confirmation key",
+            shown == Some(needed),
+            || format!("a proof by the key {needed}"),
+            || shown.unwrap_or("no proof").to_owned(),
+        );
+        match shown {
+            Some(shown) if shown == needed => Ok(()),
+            Some(_) => Err(ProofFault::OtherKey),
+            None => Err(ProofFault::Required),
+        }
+    }
+}
