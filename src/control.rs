@@ -16,6 +16,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 /// The longest line that is read, in bytes.
 const MAX_LINE: u64 = 64 * 1024;
+/// The longest answer, in bytes: every task that can be open.
+const MAX_ANSWER: u64 = 128 * 1024 * 1024;
 /// How long a peer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -28,6 +30,8 @@ pub enum Command {
         /// The token's id.
         jti: String,
     },
+    /// Every task that is open.
+    Tasks {},
     /// Every signing key.
     Keys {},
     /// Make a successor for the key of a purpose and an algorithm.
@@ -177,6 +181,6 @@ pub fn ask(path: &Path, command: &Command) -> Result<Reply, ControlError> {
     line.push(b'\n');
     stream.write_all(&line).map_err(fault)?;
     let mut answer = String::new();
-    BufReader::new(stream.take(MAX_LINE)).read_line(&mut answer).map_err(fault)?;
+    BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut answer).map_err(fault)?;
     serde_json::from_str(&answer).map_err(|error| fault(error.into()))
 }

@@ -17,7 +17,7 @@ use crate::http::{Certificate, TlsError};
 use crate::policy::{LoadError, Policy};
 use crate::revocation::Revocations;
 use crate::signing::{KeyError, Keys};
-use crate::store::{AuditHeads, Embedded, FirstUses, KeyRecords, RevocationLog, StoreError};
+use crate::store::{AuditHeads, Embedded, FirstUses, KeyRecords, RevocationLog, StoreError, TaskRecords};
 use crate::telemetry::{Metrics, Traces};
 use parts::replica;
 use serde_json::Value;
@@ -182,6 +182,7 @@ impl Installation {
         let audit = Arc::new(self.audit_log(&keys, heads, &*entropy, now)?);
         let log: Arc<dyn RevocationLog> = Arc::clone(&store) as _;
         let revocations = Arc::new(Revocations::load(log, now).await.map_err(store_fault)?);
+        let tasks: Arc<dyn TaskRecords> = Arc::clone(&store) as _;
         let first_uses: Arc<dyn FirstUses> = store;
         Ok(Broker::new(Parts {
             issuer: self.config.server.issuer.clone(),
@@ -190,6 +191,7 @@ impl Installation {
             keys,
             revocations,
             first_uses,
+            tasks,
             audit,
             clock,
             entropy,

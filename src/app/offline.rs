@@ -2,14 +2,14 @@
 //! wrong with them never stands in the way.
 
 use super::parts::{digest_key, replica};
-use super::running::describe_key;
+use super::running::{describe_key, describe_task};
 use super::{Installation, StartError};
 use crate::audit::{AuditLog, Keeping, Opening, Seal};
 use crate::domain::{ChainHead, Clock, DecisionId, Entropy, Purpose, Timestamp, TokenId};
 use crate::exchange::{self, Answer};
 use crate::revocation::Revocations;
 use crate::signing::{KeyError, Keys, SealingKeys};
-use crate::store::{AuditHeads, Embedded, KeyRecords, RevocationLog};
+use crate::store::{AuditHeads, Embedded, KeyRecords, RevocationLog, TaskRecords};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::key::Algorithm;
@@ -20,6 +20,7 @@ use std::sync::Arc;
 struct Opened {
     keys: Arc<Keys>,
     revocations: Arc<Revocations>,
+    tasks: Arc<dyn TaskRecords>,
     audit: Arc<AuditLog>,
     decision: DecisionId,
     now: Timestamp,
@@ -36,13 +37,14 @@ impl Installation {
         let keys = Arc::new(Keys::read(directory, records, Arc::clone(entropy), rotation, now).await?);
         let heads: Arc<dyn AuditHeads> = Arc::clone(&store) as _;
         let audit = Arc::new(self.audit_log(&keys, heads, &**entropy, now)?);
+        let tasks: Arc<dyn TaskRecords> = Arc::clone(&store) as _;
         let log: Arc<dyn RevocationLog> = store;
         let revocations = Arc::new(Revocations::load(log, now).await.map_err(store_fault)?);
         let mut random = [0; 12];
         entropy.fill(&mut random)?;
         let name = replica(&self.config.store, &**entropy)?;
         let decision = DecisionId::new(&name, &URL_SAFE_NO_PAD.encode(random));
-        Ok(Opened { keys, revocations, audit, decision, now })
+        Ok(Opened { keys, revocations, tasks, audit, decision, now })
     }
 
     pub(super) fn audit_log(
@@ -95,6 +97,17 @@ impl Installation {
         Ok(keys.list().await.iter().map(|key| describe_key(key, key.state(now))).collect())
     }
 
+    /// Every task whose deadline lies ahead.
+    ///
+    /// # Errors
+    /// As [`Installation::revoke`].
+    pub async fn list_tasks(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
+        let Opened { tasks, revocations, now, .. } = self.open(clock, entropy).await?;
+        let tasks = exchange::list_tasks(&*tasks, &revocations, self.config.tasks.idle, now).await;
+        let tasks = tasks.map_err(|fault| StartError::Store(self.config.store.clone(), fault))?;
+        Ok(tasks.iter().map(|(task, end)| describe_task(task, *end)).collect())
+    }
+
     /// Makes a successor for the key that signs `purpose` with `algorithm`.
     ///
     /// # Errors
@@ -121,7 +134,7 @@ impl Installation {
         clock: &dyn Clock,
         entropy: &Arc<dyn Entropy>,
     ) -> Result<Value, StartError> {
-        let Opened { keys, revocations, audit, decision, now } = self.open(clock, entropy).await?;
+        let Opened { keys, revocations, audit, decision, now, .. } = self.open(clock, entropy).await?;
         let revoked = exchange::revoke_key(kid, &decision, &keys, &revocations, &audit, now).await?;
         Ok(describe_key(&revoked, revoked.state(now)))
     }

@@ -4,7 +4,7 @@ use super::{Installation, StartError, install_crypto};
 use crate::assertion::{Accept, FetchError, Fetcher, Issuer, IssuerKeys, Issuers, KeySource, Kind, Refresh};
 use crate::client::{CLIENT_ALGORITHMS, Client, Clients, Method};
 use crate::config::{self, ClientMethod, IssuerKind, KeyPlace};
-use crate::domain::{Clock, DigestKey, Entropy, Lifetime, NoEntropy, Target, Targets};
+use crate::domain::{Clock, DigestKey, Entropy, Lifetime, NoEntropy, Scopes, Target, Targets};
 use crate::exchange::{FormBounds, Snapshot};
 use crate::http::Limits;
 use crate::policy::Policy;
@@ -42,7 +42,20 @@ impl Installation {
             // The configuration has refused a name that is taken.
             let _ = targets.register(target, &resources);
         }
-        targets
+        match self.config.server.issuer.parse() {
+            Ok(audience) => targets.with_own(Target {
+                audience,
+                scopes: Scopes::default(),
+                max_lifetime: self.config.tasks.max_deadline,
+                algorithm: self.config.signing.algorithm,
+                client_required: false,
+                owner: None,
+                environment: None,
+                sensitivity: None,
+            }),
+            // The configuration has refused an issuer that is no name.
+            Err(_) => targets,
+        }
     }
 
     /// The configured clients. Keys of those that sign are not read yet, but for those that `before` had already.
@@ -145,6 +158,7 @@ impl Installation {
             }
         }
         let longest = self.config.targets.iter().map(|target| target.max_lifetime).max();
+        let longest = longest.max(Some(self.config.tasks.max_deadline));
         let every = Some(self.config.signing.rotate_every);
         Rotation { every, algorithms, longest: longest.unwrap_or(Lifetime::SECOND) }
     }
@@ -169,7 +183,8 @@ impl Installation {
             let wrong = |fault| StartError::ClientKeys(keys.source().describe(), fault);
             keys.refresh().await.map_err(wrong)?;
         }
-        Ok(Snapshot { issuers, targets: self.targets(), clients, policy })
+        let task_idle = self.config.tasks.idle;
+        Ok(Snapshot { issuers, targets: self.targets(), clients, policy, task_idle })
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::{Installation, StartError};
 use crate::control::{self, Command, Commands, Control, Reply};
-use crate::domain::{Clock, KeyRecord, KeyState, Purpose, TokenId};
-use crate::exchange::{Broker, Operator, Snapshot};
+use crate::domain::{Clock, KeyRecord, KeyState, Purpose, TaskState, Timestamp, TokenId};
+use crate::exchange::{Broker, Operator, Snapshot, TaskEnd};
 use crate::http::{self, Certificate, Limits, Serving};
 use crate::signing::KeyError;
 use serde_json::{Value, json};
@@ -173,6 +173,10 @@ impl Commands for Running {
                     }
                     Err(fault) => Reply::Failed { message: fault.to_string() },
                 },
+                Command::Tasks {} => match operator.tasks().await {
+                    Ok(tasks) => Reply::Told(tasks.iter().map(|(task, end)| describe_task(task, *end)).collect()),
+                    Err(fault) => Reply::Failed { message: fault.to_string() },
+                },
                 Command::Keys {} => {
                     let keys = operator.keys().await;
                     Reply::Told(keys.iter().map(|(key, state)| describe_key(key, *state)).collect())
@@ -198,6 +202,27 @@ impl Running {
             Err(fault) => Reply::Failed { message: fault.to_string() },
         }
     }
+}
+
+/// A task for people and programs.
+pub(super) fn describe_task(task: &TaskState, end: TaskEnd) -> Value {
+    let time = |seconds| Timestamp::new(seconds).map(|time| time.to_string());
+    let record = &task.record;
+    json!({
+        "id": record.id,
+        "state": end.name(),
+        "workload": record.workload,
+        "client": record.client,
+        "purpose": record.purpose,
+        "targets": record.targets,
+        "budget": record.budget,
+        "used": task.used,
+        "opened": time(record.opened),
+        "deadline": time(record.deadline),
+        "last_used": task.last_used.to_string(),
+        "key": record.jkt,
+        "decision": record.decision,
+    })
 }
 
 /// A key for people and programs: no secret.

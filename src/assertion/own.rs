@@ -89,12 +89,16 @@ impl Verified<SubjectToken> {
     /// A token of ours, whose workload `issuer` vouched for in the first place.
     pub(super) fn of_own(token: Arc<AccessToken>, issuer: &Issuer) -> Result<Self, AssertionError> {
         let claims = token.claims();
+        // A task's own token, which is for us, stands for the assertion that opened the task.
+        let facts = claims.task.facts.clone().filter(|_| claims.aud == claims.iss);
+        let attributes = facts.map_or(Ok(Attributes::OwnToken), serde_json::from_value);
+        let attributes = attributes.map_err(|_| AssertionError::OwnToken(Refusal::Claims))?;
         let workload = Workload {
             name: claims.sub.clone(),
             issuer: issuer.name.to_string(),
             owner: issuer.owner.clone(),
             environment: issuer.environment.clone(),
-            attributes: Attributes::OwnToken,
+            attributes,
         };
         Ok(Self {
             workload: Arc::new(workload),

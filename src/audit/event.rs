@@ -1,6 +1,7 @@
 //! One event: what was asked, every check with what was compared, what was decided, what was given. The policy question
 //! is kept whole, so that the decision can be made again.
 
+use crate::domain::TaskRecord;
 use crate::policy::{Decision, Question};
 use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Serialize, Serializer};
@@ -194,6 +195,9 @@ pub struct Granted {
     pub jkt: Option<String>,
     /// The task that it belongs to.
     pub task: String,
+    /// The task that it opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened: Option<TaskRecord>,
     /// The tokens above it, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lineage: Vec<String>,

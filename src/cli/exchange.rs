@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use super::token_source::{TokenSource, variable};
-use super::wire::Client;
+use super::wire::{Client, refusal};
 use super::{Failure, output};
 use crate::domain::{Clock as _, SystemClock, TokenType};
 use crate::exchange::GRANT_TYPE;
@@ -111,21 +111,10 @@ pub(super) fn run(arguments: &Exchange, output: Output) -> Result<ExitCode, Fail
             output.print(&token, &answer.body);
             Ok(ExitCode::SUCCESS)
         }
-        (status, _) => {
-            if output.json {
-                output.print("", &answer.body);
-                return Ok(ExitCode::FAILURE);
-            }
-            let mut message = format!("the broker refused (HTTP status {status})");
-            for name in ["error", "error_description", "reason", "decision"] {
-                if let Some(value) = text(name) {
-                    message.push_str(&format!("\n  {name}: {value}"));
-                }
-            }
-            if let Some(decision) = text("decision") {
-                message.push_str(&format!("\n  the operator can say why: countersign explain {decision}"));
-            }
-            Err(Failure(message))
+        _ if output.json => {
+            output.print("", &answer.body);
+            Ok(ExitCode::FAILURE)
         }
+        _ => Err(refusal(&answer)),
     }
 }

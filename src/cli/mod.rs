@@ -11,9 +11,11 @@ mod inspect;
 mod keys;
 mod manual;
 mod output;
+mod prover;
 mod reload;
 mod revoke;
 mod serve;
+mod task;
 mod token_source;
 mod wire;
 
@@ -76,6 +78,9 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Revoke a token and everything below it.
     Revoke(revoke::Revoke),
+    /// Look after tasks, or run a command in one.
+    #[command(subcommand)]
+    Task(task::Task),
     /// Print each check of a decision, and the first that failed.
     Explain(explain::Explain),
     /// Look after the audit log.
@@ -135,6 +140,7 @@ pub fn run() -> ExitCode {
         Command::Exchange(exchange) => exchange::run(&exchange, output),
         Command::Inspect(inspect) => inspect::run(&inspect, config, output),
         Command::Revoke(revoke) => revoke::run(&revoke, config, output),
+        Command::Task(task) => task::run(&task, config, output),
         Command::Explain(explain) => explain::run(&explain, config, output),
         Command::Audit(audit) => audit::run(&audit, config, output),
         Command::Keys(keys) => keys::run(&keys, config, output),

@@ -30,6 +30,12 @@ impl Output {
         let _ = writeln!(anstream::stdout(), "{text}");
     }
 
+    /// Prints what somebody should know, on standard error.
+    #[expect(clippy::unused_self, reason = "printing goes through the one value that knows how")]
+    pub(super) fn warning(self, message: &str) {
+        let _ = writeln!(anstream::stderr(), "{BOLD}warning:{BOLD:#} {message}");
+    }
+
     /// Prints why a command failed, on standard error; as JSON on standard output where that was asked for.
     pub(super) fn failure(self, message: &str) {
         if self.json {

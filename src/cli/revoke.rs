@@ -31,9 +31,14 @@ pub(super) fn run(arguments: &Revoke, config: &Path, output: Output) -> Result<E
         Some(jti) => jti.parse()?,
         None => id_of(&arguments.token.read("")?, &installation)?,
     };
+    by_id(&jti, &installation, output)
+}
+
+/// Ends the token `jti`, and everything below it.
+pub(super) fn by_id(jti: &TokenId, installation: &Installation, output: Output) -> Result<ExitCode, Failure> {
     let command = Command::Revoke { jti: jti.to_string() };
     let reply = match control::ask(installation.control(), &command) {
-        Err(ControlError::NotRunning(_)) => offline(&installation, &jti)?,
+        Err(ControlError::NotRunning(_)) => offline(installation, jti)?,
         other => other?,
     };
     match reply {

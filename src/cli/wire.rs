@@ -1,6 +1,7 @@
 //! What the command line says to a broker, over HTTP.
 
 use super::Failure;
+use super::output::printable;
 use reqwest::RequestBuilder;
 use serde_json::Value;
 use std::path::Path;
@@ -49,6 +50,26 @@ impl Client {
         .await
     }
 
+    /// Posts a form, with a DPoP proof where there is one.
+    pub(super) async fn post_proved(
+        &self,
+        url: &str,
+        form: &[(&str, &str)],
+        proof: Option<&str>,
+    ) -> Result<Answer, Failure> {
+        let request = self.form(url, form)?;
+        send(match proof {
+            Some(proof) => request.header("dpop", proof),
+            None => request,
+        })
+        .await
+    }
+
+    fn form(&self, url: &str, form: &[(&str, &str)]) -> Result<RequestBuilder, Failure> {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        Ok(self.0.post(safe(url)?).header("content-type", "application/x-www-form-urlencoded").body(body))
+    }
+
     /// Posts a form, with HTTP Basic credentials where there are some (RFC 6749 §2.3.1).
     pub(super) async fn post(
         &self,
@@ -56,8 +77,7 @@ impl Client {
         form: &[(&str, &str)],
         basic: Option<(&str, &str)>,
     ) -> Result<Answer, Failure> {
-        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = self.0.post(safe(url)?).header("content-type", "application/x-www-form-urlencoded").body(body);
+        let request = self.form(url, form)?;
         let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         send(match basic {
             Some((id, secret)) => request.basic_auth(encoded(id), Some(encoded(secret))),
@@ -65,6 +85,21 @@ impl Client {
         })
         .await
     }
+}
+
+/// Why a broker refused, for people.
+pub(super) fn refusal(answer: &Answer) -> Failure {
+    let text = |name: &str| answer.body.get(name).and_then(Value::as_str).map(printable);
+    let mut message = format!("the broker refused (HTTP status {})", answer.status);
+    for name in ["error", "error_description", "reason", "decision"] {
+        if let Some(value) = text(name) {
+            message.push_str(&format!("\n  {name}: {value}"));
+        }
+    }
+    if let Some(decision) = text("decision") {
+        message.push_str(&format!("\n  the operator can say why: countersign explain {decision}"));
+    }
+    Failure(message)
 }
 
 async fn send(request: RequestBuilder) -> Result<Answer, Failure> {

@@ -47,6 +47,9 @@ File {
     /// What is permitted.
     #[schemars(with = "Policy")]
     policy: Section<Policy>,
+    /// Tasks that outlive the assertion that opens them.
+    #[schemars(with = "Tasks")]
+    tasks: Section<Tasks>,
     /// How issuers' keys are kept.
     #[schemars(with = "Refresh")]
     keys: Section<Refresh>,
@@ -178,6 +181,12 @@ section!(
         directory: Text,
     }
 );
+section!(Tasks {
+    /// How long a task may last at most. By default `6h`.
+    max_deadline: Text,
+    /// How long a task may ask for no token before it is over. By default `1h`.
+    idle: Text,
+});
 section!(Refresh {
     /// The time between two refreshes of an issuer's keys. By default `5m`.
     refresh_every: Text,
@@ -295,6 +304,7 @@ pub(super) fn keys_of_section(name: &str) -> Option<&'static [&'static str]> {
         "audit" => Audit::KEYS,
         "policy" => Policy::KEYS,
         "keys" => Refresh::KEYS,
+        "tasks" => Tasks::KEYS,
         "telemetry" => Telemetry::KEYS,
         "issuers" => Issuer::KEYS,
         "targets" => Target::KEYS,

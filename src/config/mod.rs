@@ -32,6 +32,8 @@ pub struct Config {
     pub audit: Audit,
     /// `[policy] directory`
     pub policies: PathBuf,
+    /// `[tasks]`
+    pub tasks: Tasks,
     /// `[keys]`
     pub refresh: Refresh,
     /// `[telemetry]`, where traces go somewhere
@@ -148,6 +150,15 @@ pub struct Limits {
     pub connections: usize,
     /// Connections at once of one network; more are closed.
     pub connections_per_network: usize,
+}
+
+/// Tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tasks {
+    /// How long one may last.
+    pub max_deadline: Lifetime,
+    /// How long one may ask for no token.
+    pub idle: Lifetime,
 }
 
 /// How issuers' keys are kept.

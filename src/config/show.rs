@@ -6,8 +6,20 @@ use serde_json::{Map, Value, json};
 use std::num::NonZeroU32;
 
 pub(super) fn show(config: &Config) -> Value {
-    let Config { server, limits, store, signing, audit, policies, refresh, telemetry, issuers, targets, clients } =
-        config;
+    let Config {
+        server,
+        limits,
+        store,
+        signing,
+        audit,
+        policies,
+        tasks,
+        refresh,
+        telemetry,
+        issuers,
+        targets,
+        clients,
+    } = config;
     let tls = server.tls.as_ref().map(|tls| json!({"certificate": tls.certificate, "key": tls.key}));
     without_nulls(json!({
         "server": {
@@ -54,6 +66,7 @@ pub(super) fn show(config: &Config) -> Value {
             "reserve_bytes": audit.reserve,
         },
         "policy": {"directory": policies},
+        "tasks": {"max_deadline": tasks.max_deadline.to_string(), "idle": tasks.idle.to_string()},
         "keys": {
             "refresh_every": refresh.every.to_string(),
             "max_stale": refresh.max_stale.to_string(),

@@ -30,6 +30,8 @@ pub struct Target {
 #[derive(Debug, Default)]
 pub struct Targets {
     by_name: HashMap<String, Arc<Target>>,
+    /// The broker itself, for which a task is opened.
+    own: Option<Arc<Target>>,
 }
 
 impl Targets {
@@ -48,13 +50,20 @@ impl Targets {
         Ok(())
     }
 
+    /// Adds the broker itself, by its issuer identifier: an exchange for it opens a task.
+    #[must_use]
+    pub fn with_own(mut self, target: Target) -> Self {
+        self.own = Some(Arc::new(target));
+        self
+    }
+
     /// The target that `name` stands for, byte for byte.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Arc<Target>> {
-        self.by_name.get(name)
+        self.by_name.get(name).or(self.own.as_ref().filter(|own| own.audience.as_str() == name))
     }
 
-    /// Every target once.
+    /// Every registered target once.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Target>> {
         self.by_name.iter().filter(|(name, target)| name.as_str() == target.audience.as_str()).map(|(_, target)| target)
     }

@@ -2,6 +2,7 @@
 //! a generic reason; after it, how its own token compares with public values; never what policy says.
 
 mod reasons;
+mod table;
 
 pub use reasons::{page, reasons};
 
@@ -10,7 +11,6 @@ use crate::client::ClientError;
 use crate::exchange::RequestError;
 use crate::rates::Throttled;
 use crate::store::StoreError;
-use countersign_verify::dpop::ProofError;
 
 /// Why an exchange, a revocation or an introspection was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +48,26 @@ pub enum Error {
     /// The target gives tokens to authenticated clients alone.
     #[error("the target's entry asks for an authenticated client")]
     TargetNeedsClient,
+    /// A task that its token does not name a key for, and policy does not say that this is right.
+    #[error(
+        "a task is opened by who proves a key, unless a permit says something of `context.confirmation` and holds without"
+    )]
+    ConfirmationRequired,
+    /// A token of ours would open a task.
+    #[error("a task is opened by an assertion, and a token of this broker was presented")]
+    TaskInTask,
+    /// The task was opened for other targets.
+    #[error("the task was opened for other targets")]
+    OutsideTask,
+    /// The task's budget is used up.
+    #[error("the task's budget is used up")]
+    TaskSpent,
+    /// The task was idle for too long.
+    #[error("the task asked for no token for too long, so it is over")]
+    TaskIdle,
+    /// The store does not know the task.
+    #[error("the store knows no such task, so what it used is not known")]
+    TaskUnknown,
     /// The assertion was exchanged before.
     #[error("the assertion was exchanged before, and its issuer's entry allows that once")]
     Replayed,
@@ -118,9 +138,9 @@ impl Error {
     pub fn wire(&self) -> Wire {
         match self {
             Self::Request(fault) => fault.wire(),
-            Self::Client(fault) => client(fault),
-            Self::Assertion(fault) => assertion(fault),
-            Self::Proof(fault) => proof(fault),
+            Self::Client(fault) => table::client(fault),
+            Self::Assertion(fault) => table::assertion(fault),
+            Self::Proof(fault) => table::proof(fault),
             Self::NotItsAudience => wire(
                 400,
                 "invalid_request",
@@ -133,7 +153,36 @@ impl Error {
                 "lineage_too_long",
                 "the subject token has as many tokens above it as one may have; exchange an earlier one",
             ),
-            Self::UnknownTarget | Self::SeveralTargets | Self::TargetNeedsClient | Self::TargetDenied => NO_TARGET,
+            Self::UnknownTarget
+            | Self::SeveralTargets
+            | Self::TargetNeedsClient
+            | Self::TargetDenied
+            | Self::OutsideTask => NO_TARGET,
+            Self::ConfirmationRequired => wire(
+                400,
+                "invalid_request",
+                "confirmation_required",
+                "a task is opened by who proves a key; send a DPoP proof",
+            ),
+            Self::TaskInTask => wire(
+                400,
+                "invalid_request",
+                "task_subject_refused",
+                "a task is opened by an assertion of the platform; a token of this broker opens none",
+            ),
+            Self::TaskSpent => wire(
+                400,
+                "invalid_request",
+                "task_budget_spent",
+                "the task has got as many tokens as it was opened for; open another one",
+            ),
+            Self::TaskIdle => wire(
+                400,
+                "invalid_request",
+                "task_idle",
+                "the task asked for no token for too long and is over; open another one",
+            ),
+            Self::TaskUnknown => REFUSED,
             Self::ScopeDenied => wire(
                 400,
                 "invalid_scope",
@@ -146,8 +195,8 @@ impl Error {
                 "subject_token_replayed",
                 "the subject token was exchanged before and can be exchanged once; get a new one",
             ),
-            Self::Throttled(fault) => throttled(*fault),
-            Self::Unavailable(fault) => unavailable(fault),
+            Self::Throttled(fault) => table::throttled(*fault),
+            Self::Unavailable(fault) => table::unavailable(fault),
         }
     }
 
@@ -160,6 +209,8 @@ impl Error {
             Self::SeveralTargets => "several_targets",
             Self::TargetNeedsClient => "client_required_by_target",
             Self::TargetDenied => "target_denied",
+            Self::OutsideTask => "target_outside_task",
+            Self::TaskUnknown => "task_unknown",
             Self::Client(ClientError::Assertion(fault)) => fault.reason(),
             Self::Request(_)
             | Self::Client(_)
@@ -167,6 +218,10 @@ impl Error {
             | Self::NotItsAudience
             | Self::LineageTooLong
             | Self::ScopeDenied
+            | Self::ConfirmationRequired
+            | Self::TaskInTask
+            | Self::TaskSpent
+            | Self::TaskIdle
             | Self::Replayed
             | Self::Throttled(_)
             | Self::Unavailable(_) => self.wire().reason,
@@ -177,174 +232,5 @@ impl Error {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Assertion(AssertionError::Keys(_)))
-    }
-}
-
-fn client(fault: &ClientError) -> Wire {
-    let told = |reason, description| wire(401, "invalid_client", reason, description);
-    match fault {
-        ClientError::Required => told("client_credentials_required", "this request needs client credentials"),
-        ClientError::Refused => told("client_refused", "the client is unknown or its credentials are wrong"),
-        ClientError::Replayed => {
-            told("client_assertion_replayed", "the client assertion was used before and counts once; make a new one")
-        }
-        ClientError::Grant => wire(
-            400,
-            "unauthorized_client",
-            "client_grant_refused",
-            "the client_credentials grant takes a client assertion of a configured issuer; use token exchange",
-        ),
-        ClientError::Throttled => wire(
-            429,
-            "invalid_client",
-            "client_throttled",
-            "too many wrong secrets came for this client or from this address; try again later",
-        ),
-        ClientError::Assertion(fault) => match fault {
-            AssertionError::Type => {
-                told("client_assertion_typ", "the typ of the client assertion is not the one of this kind of token")
-            }
-            AssertionError::Audience => told(
-                "client_assertion_audience",
-                "the aud of the client assertion is not exactly this broker; make it for this audience alone",
-            ),
-            AssertionError::Expired => {
-                told("client_assertion_expired", "the client assertion has expired; make a new one")
-            }
-            AssertionError::NotYetValid => {
-                told("client_assertion_not_yet_valid", "the client assertion is not valid yet; compare the clocks")
-            }
-            AssertionError::Envelope(_)
-            | AssertionError::UnknownIssuer
-            | AssertionError::DeclaredType
-            | AssertionError::Algorithm
-            | AssertionError::HeaderMember
-            | AssertionError::Key(_)
-            | AssertionError::Signature
-            | AssertionError::Claim(_)
-            | AssertionError::Lifetime
-            | AssertionError::NotAccepted
-            | AssertionError::OwnToken(_)
-            | AssertionError::Withdrawn
-            | AssertionError::Revoked
-            | AssertionError::Bound
-            | AssertionError::Keys(_) => told(
-                "client_assertion_refused",
-                "the client assertion is not accepted; the operator can explain this decision",
-            ),
-        },
-    }
-}
-
-fn assertion(fault: &AssertionError) -> Wire {
-    let told = |reason, description| wire(400, "invalid_request", reason, description);
-    match fault {
-        AssertionError::Envelope(_)
-        | AssertionError::UnknownIssuer
-        | AssertionError::DeclaredType
-        | AssertionError::Algorithm
-        | AssertionError::HeaderMember
-        | AssertionError::Key(_)
-        | AssertionError::Signature
-        | AssertionError::Claim(_)
-        | AssertionError::Lifetime
-        | AssertionError::NotAccepted
-        | AssertionError::OwnToken(_)
-        | AssertionError::Withdrawn => REFUSED,
-        AssertionError::Type => {
-            told("subject_token_typ", "the typ of the subject token is not the one of this kind of token")
-        }
-        AssertionError::Audience => told(
-            "subject_token_audience",
-            "the aud of the subject token is not exactly this broker; request it for this audience alone",
-        ),
-        AssertionError::Expired => told("subject_token_expired", "the subject token has expired; get a new one"),
-        AssertionError::NotYetValid => {
-            told("subject_token_not_yet_valid", "the subject token is not valid yet; compare the clocks")
-        }
-        AssertionError::Revoked => told("subject_token_revoked", "the subject token was revoked"),
-        AssertionError::Bound => told(
-            "subject_token_bound",
-            "the subject token is bound by another member of cnf than jkt, which cannot be proved here",
-        ),
-        AssertionError::Keys(_) => wire(
-            503,
-            "temporarily_unavailable",
-            "issuer_keys_unavailable",
-            "the keys of the issuer are not available; try again",
-        ),
-    }
-}
-
-/// RFC 9449 §5: a proof is the caller's own work, so it is told what is wrong with it.
-fn proof(fault: &ProofFault) -> Wire {
-    let told = |reason, description| wire(400, "invalid_dpop_proof", reason, description);
-    match fault {
-        ProofFault::Several => told("dpop_proof_repeated", "send one DPoP header field with one proof"),
-        ProofFault::Invalid(ProofError::Method | ProofError::Uri) => told(
-            "dpop_proof_mismatch",
-            "htm of the DPoP proof must be POST, and htu the URL of this endpoint as the metadata names it",
-        ),
-        ProofFault::Invalid(ProofError::Time) => told(
-            "dpop_proof_stale",
-            "the DPoP proof was not made just now; make one for each request, and compare the clocks",
-        ),
-        ProofFault::Invalid(
-            ProofError::Envelope(_)
-            | ProofError::Type
-            | ProofError::Key(_)
-            | ProofError::Signature
-            | ProofError::Claim(_)
-            | ProofError::Token,
-        ) => told(
-            "dpop_proof_invalid",
-            "the DPoP proof is not a dpop+jwt with jti, htm, htu and iat, signed by the public key in its jwk",
-        ),
-        ProofFault::Required => {
-            told("dpop_proof_required", "the token is bound to a key; send a DPoP proof by that key")
-        }
-        ProofFault::OtherKey => {
-            told("dpop_key_mismatch", "the token is bound to another key than the one of the DPoP proof")
-        }
-        ProofFault::Replayed => {
-            told("dpop_proof_replayed", "the DPoP proof was used before; make one for each request")
-        }
-    }
-}
-
-fn throttled(fault: Throttled) -> Wire {
-    let wait = |reason, description| wire(429, "temporarily_unavailable", reason, description);
-    match fault {
-        Throttled::Network => {
-            wait("network_throttled", "too many requests come from this network; wait as long as Retry-After says")
-        }
-        Throttled::InFlight => {
-            wait("network_busy", "too many requests of this network are being worked on at once; try again")
-        }
-        Throttled::Workload => wait(
-            "workload_throttled",
-            "this workload asks for tokens too often; keep a token until it expires, and wait as long as Retry-After says",
-        ),
-        Throttled::Issuer => wait(
-            "issuer_throttled",
-            "workloads of this issuer ask for too many tokens; wait as long as Retry-After says",
-        ),
-    }
-}
-
-fn unavailable(fault: &Unavailable) -> Wire {
-    let down = |reason, description| wire(503, "temporarily_unavailable", reason, description);
-    match fault {
-        Unavailable::Store(_) => down("store_unavailable", "the store is not available; nothing was issued; try again"),
-        Unavailable::Audit => {
-            down("audit_unavailable", "the audit log is not available; nothing was issued; try again")
-        }
-        Unavailable::Signing => {
-            down("signing_unavailable", "the signing key is not available; nothing was issued; try again")
-        }
-        Unavailable::Entropy => {
-            down("entropy_unavailable", "randomness is not available; nothing was issued; try again")
-        }
-        Unavailable::Busy => down("busy", "too many requests are being worked on; try again"),
     }
 }

@@ -1,11 +1,12 @@
 //! Does policy permit it, and within what bounds?
 
-use super::BoundExchange;
+use super::task::Belongs;
+use super::{BoundExchange, RequestError};
 use crate::assertion::AssertionError;
 use crate::audit::Trail;
 use crate::domain::{Lifetime, Scope, Scopes, Timestamp};
 use crate::error::Error;
-use crate::policy::{Decision, Facts, Hints, Policy, Question};
+use crate::policy::{Decision, Facts, Hints, Policy, Question, Task};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ pub struct AuthorizedExchange {
     pub(super) bound: BoundExchange,
     pub(super) scopes: Scopes,
     pub(super) expires: Timestamp,
+    /// Whether a permit compared what the task is said to be for.
+    pub(super) purpose_compared: bool,
     /// Private to this file, so that nothing else makes one.
     _seal: (),
 }
@@ -21,10 +24,11 @@ pub struct AuthorizedExchange {
 impl AuthorizedExchange {
     /// Asks `policy` about each scope. What is granted is never wider than what was asked for, what the target knows, and
     /// what a presented token of ours holds; it ends by the least of the target's, the permits', the asked and the
-    /// subject token's own end.
+    /// subject token's own end; a task, which may outlive that, by its deadline.
     ///
     /// # Errors
-    /// [`Error::TargetDenied`] when nothing is permitted, [`Error::ScopeDenied`] when less than was asked for is.
+    /// [`Error::TargetDenied`] when nothing is permitted, [`Error::ScopeDenied`] when less than was asked for is,
+    /// [`Error::ConfirmationRequired`] for a task that would be bound to no key without leave.
     pub(super) fn ask(
         bound: BoundExchange,
         policy: &Policy,
@@ -49,19 +53,32 @@ impl AuthorizedExchange {
         let granted = permitted(&decision);
         let bound_of_permits = permitted_lifetime(&decision);
         trail.check("policy", !denied, || format!("permits {}", wanted_text(&bound)), || granted_text(&granted));
+        let compared = decision.verdicts.iter().flat_map(|verdict| verdict.compared.clone()).collect::<Vec<_>>();
         trail.decided(question, decision);
         if denied {
             return Err(if granted.is_empty() { Error::TargetDenied } else { Error::ScopeDenied });
         }
+        let compares = |what: &str| compared.iter().any(|one| one == what);
+        if matches!(bound.task, Belongs::Opens(_)) && bound.confirmation.is_none() && !compares("confirmation") {
+            return Err(Error::ConfirmationRequired);
+        }
         let scopes = granted.iter().filter_map(|scope| scope.parse().ok()).collect();
-        let left = bound.subject.expires().since(now);
+        // A task may outlive the assertion that opens it; nothing else does.
+        let left = match &bound.task {
+            Belongs::Opens(terms) => terms.deadline.map(|deadline| deadline.since(now)),
+            _ => Some(bound.subject.expires().since(now)),
+        };
         let asked = bound.lifetime.map(Lifetime::seconds);
-        let bounds = [Some(bound.target.max_lifetime.seconds()), bound_of_permits, asked, Some(left)];
+        let bounds = [Some(bound.target.max_lifetime.seconds()), bound_of_permits, asked, left];
         let lifetime = bounds.into_iter().flatten().min().unwrap_or(0);
+        if lifetime <= 0 && matches!(bound.task, Belongs::Opens(_)) {
+            return Err(RequestError::TaskParameter("task_deadline").into());
+        }
         if lifetime <= 0 {
             return Err(AssertionError::Expired.into());
         }
-        Ok(Self { expires: now.plus(lifetime), bound, scopes, _seal: () })
+        let purpose_compared = compares("purpose");
+        Ok(Self { expires: now.plus(lifetime), bound, scopes, purpose_compared, _seal: () })
     }
 }
 
@@ -85,7 +102,17 @@ fn question(bound: &BoundExchange, scopes: Vec<String>, peer: IpAddr, now: Times
         lifetime: bound.lifetime.map(Lifetime::seconds),
         now: now.seconds(),
         network: peer.to_canonical().to_string(),
-        hints: Hints { client_id: bound.claimed_client.clone().filter(|_| bound.client.is_none()) },
+        hints: Hints {
+            client_id: bound.claimed_client.clone().filter(|_| bound.client.is_none()),
+            task_purpose: match &bound.task {
+                Belongs::Opens(terms) => terms.purpose.clone(),
+                _ => None,
+            },
+        },
+        task: match &bound.task {
+            Belongs::Within { id, purpose } => Some(Task { id: id.clone(), purpose: purpose.clone() }),
+            _ => None,
+        },
     }
 }
 

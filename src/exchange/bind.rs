@@ -1,14 +1,16 @@
 //! Do subject, client and target belong together? And what then is to be asked of policy.
 
+use super::Snapshot;
 use super::caller::Caller;
 use super::request::Asked;
-use super::{RequestError, Snapshot};
+use super::task::{Belongs, may_present};
 use crate::assertion::{AssertionError, Confirmation, FirstUse, SubjectToken, Verified};
 use crate::audit::Trail;
 use crate::client::{Client, ClientError};
 use crate::domain::{Lifetime, Scopes, Target, Targets};
 use crate::error::Error;
 use crate::policy::Action;
+use countersign_verify::AccessToken;
 use countersign_verify::claims::MAX_LINEAGE;
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ pub struct BoundExchange {
     pub(super) confirmation: Option<Confirmation>,
     pub(super) target: Arc<Target>,
     pub(super) action: Action,
+    /// How it belongs to a task.
+    pub(super) task: Belongs,
     pub(super) asked: Scopes,
     /// The scopes of our own token that was presented, where the answer must not have more.
     pub(super) ceiling: Option<Scopes>,
@@ -38,7 +42,7 @@ impl BoundExchange {
     ///
     /// # Errors
     /// [`Error::Proof`] where what is presented is bound to a key that was not proved, [`ClientError::Required`] where the issuer's entry asks for a client, [`Error::NotItsAudience`] when our own token is presented by anyone but a client that its `aud` names,
-    /// [`Error::UnknownTarget`] or [`RequestError`] when no one target was asked for.
+    /// [`Error::UnknownTarget`] when no one target was asked for, and what [`Belongs::bind`] says of tasks.
     pub(super) fn bind(
         asked: Asked,
         subject: Verified<SubjectToken>,
@@ -48,7 +52,7 @@ impl BoundExchange {
         issuer: &str,
         trail: &mut Trail,
     ) -> Result<Self, Error> {
-        let Asked { targets: names, scopes, lifetime, claimed_client, every_scope } = asked;
+        let Asked { targets: names, scopes, lifetime, claimed_client, task: terms, every_scope } = asked;
         let client_first_use = caller.first_use();
         // What was handed to the holder of a key is of no use to another one, and nothing below it loses that.
         for needed in [subject.bound_to(), caller.bound_to()] {
@@ -65,8 +69,15 @@ impl BoundExchange {
         }
         if let Some(parent) = subject.parent() {
             let aud = &parent.claims().aud;
-            let serves = client.as_ref().is_some_and(|client| client.serves(aud));
-            trail.check("presenter", serves, || format!("a client that serves {aud}"), || name_of(client.as_deref()));
+            let of_task = aud == issuer;
+            let serves = if of_task {
+                may_present(parent.claims(), client.as_deref())
+            } else {
+                client.as_ref().is_some_and(|client| client.serves(aud))
+            };
+            let expected =
+                || if of_task { "who opened the task".to_owned() } else { format!("a client that serves {aud}") };
+            trail.check("presenter", serves, expected, || name_of(client.as_deref()));
             if !serves {
                 if client.is_none() {
                     // Whoever saw the token can send it as often as he likes.
@@ -88,24 +99,32 @@ impl BoundExchange {
                 return Err(Error::LineageTooLong);
             }
         }
-        let target = one_target(&names, &snapshot.targets, issuer, trail)?;
+        let target = one_target(&names, &snapshot.targets, trail)?;
         if target.client_required {
             trail.check("client", client.is_some(), || "an authenticated client", || name_of(client.as_deref()));
             if client.is_none() {
                 return Err(Error::TargetNeedsClient);
             }
         }
+        let parent = subject.parent().map(AccessToken::claims);
+        let task = Belongs::bind(terms, &target, parent, snapshot, issuer, trail)?;
         let ceiling = ceiling(&subject, &target, &scopes);
         // Its own assertion, or less of a token for the very same target: anything else an authenticated client asks in
         // the workload's name.
-        let own = client.is_none() || (is_subject && subject.parent().is_none()) || ceiling.is_some();
-        let action = if own { Action::Exchange } else { Action::Impersonate };
+        let at_first_hand = subject.parent().is_none() || matches!(task, Belongs::Within { .. });
+        let own = client.is_none() || (is_subject && at_first_hand) || ceiling.is_some();
+        let action = match task {
+            Belongs::Opens(_) => Action::OpenTask,
+            _ if own => Action::Exchange,
+            _ => Action::Impersonate,
+        };
         Ok(Self {
             subject,
             client,
             confirmation,
             target,
             action,
+            task,
             asked: scopes,
             ceiling,
             lifetime,
@@ -128,10 +147,7 @@ fn ceiling(subject: &Verified<SubjectToken>, target: &Target, asked: &Scopes) ->
     (parent.aud == target.audience.as_str() && asked.is_subset(&scopes)).then_some(scopes)
 }
 
-fn one_target(names: &[String], targets: &Targets, issuer: &str, trail: &mut Trail) -> Result<Arc<Target>, Error> {
-    if names.iter().any(|name| name == issuer) {
-        return Err(RequestError::OpensTask.into());
-    }
+fn one_target(names: &[String], targets: &Targets, trail: &mut Trail) -> Result<Arc<Target>, Error> {
     let found: Vec<_> = names.iter().map(|name| targets.find(name)).collect();
     let first = found.first().copied().flatten();
     let same = first.is_some() && found.iter().all(|other| other.is_some_and(|other| Some(other) == first));

@@ -89,6 +89,15 @@ impl Form {
         if names.len() > self.bounds.targets { Err(RequestError::TooManyTargets) } else { Ok(names) }
     }
 
+    /// The values of a parameter that may be sent often, and that names targets.
+    ///
+    /// # Errors
+    /// [`RequestError::TooManyTargets`] past the bound.
+    pub fn names_of(&self, name: &str) -> Result<Vec<String>, RequestError> {
+        let names: Vec<String> = self.all(name).take(self.bounds.targets + 1).map(str::to_owned).collect();
+        if names.len() > self.bounds.targets { Err(RequestError::TooManyTargets) } else { Ok(names) }
+    }
+
     /// The names of what was sent.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parameters.iter().map(|(name, _)| name.as_str())

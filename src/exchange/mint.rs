@@ -1,12 +1,13 @@
 //! Fixes the claims and signs them.
 
 use super::AuthorizedExchange;
+use super::task::{Belongs, Counted};
 use crate::assertion::{Confirmation, FirstUse};
 use crate::audit::Granted;
-use crate::domain::{Entropy, Timestamp, TokenId};
+use crate::domain::{DecisionId, Entropy, TaskRecord, Timestamp, TokenId};
 use crate::error::{Error, Unavailable};
 use crate::signing::KeyRing;
-use crate::token::{self, Grant};
+use crate::token::{self, Grant, Opens};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::key::Algorithm;
@@ -21,8 +22,20 @@ pub struct MintedToken {
     pub(super) algorithm: Algorithm,
     /// What has to be claimed: the subject token, the client's assertion, and the proof of possession.
     pub(super) first_uses: [Option<FirstUse>; 3],
+    /// What is counted of its task.
+    pub(super) counted: Counted,
     /// Private to this file, so that nothing else makes one.
     _seal: (),
+}
+
+/// What mints.
+#[derive(Clone, Copy)]
+pub(super) struct Minting<'a> {
+    pub(super) issuer: &'a str,
+    pub(super) keys: &'a KeyRing,
+    pub(super) entropy: &'a dyn Entropy,
+    /// Whose decision it is.
+    pub(super) decision: &'a DecisionId,
 }
 
 impl MintedToken {
@@ -32,24 +45,33 @@ impl MintedToken {
     /// [`Unavailable`] when there is no randomness for its id, or the key cannot sign.
     pub(super) fn mint(
         authorized: AuthorizedExchange,
-        issuer: &str,
-        keys: &KeyRing,
-        entropy: &dyn Entropy,
+        by: Minting<'_>,
         position: u64,
         now: Timestamp,
     ) -> Result<Self, Error> {
-        let AuthorizedExchange { bound, scopes, expires, .. } = authorized;
+        let AuthorizedExchange { bound, scopes, expires, purpose_compared, .. } = authorized;
+        let Minting { issuer, keys, entropy, decision } = by;
         let mut random = [0; 16];
         entropy.fill(&mut random).map_err(|_| Unavailable::Entropy)?;
         let jti: TokenId = URL_SAFE_NO_PAD.encode(random).parse().map_err(|_| Unavailable::Entropy)?;
+        let workload = bound.subject.workload();
+        let opens = match &bound.task {
+            Belongs::Opens(terms) => Some(Opens {
+                purpose: terms.purpose.as_deref().filter(|_| purpose_compared),
+                targets: &terms.targets,
+                facts: &workload.attributes,
+            }),
+            _ => None,
+        };
         let grant = Grant {
             issuer,
-            workload: &bound.subject.workload().name,
+            workload: &workload.name,
             audience: &bound.target.audience,
             client: bound.client.as_ref().map(|client| client.id.as_str()),
             scopes: &scopes,
             origin: bound.subject.origin(),
             parent: bound.subject.parent(),
+            opens,
             confirmation: bound.confirmation.as_ref().map(Confirmation::jkt),
             now,
             expires,
@@ -58,6 +80,24 @@ impl MintedToken {
         let claims = token::claims(&grant, &jti);
         let algorithm = bound.target.algorithm;
         let (token, kid) = keys.sign(&claims, algorithm, now).map_err(|_| Unavailable::Signing)?;
+        let jkt = bound.confirmation.as_ref().map(|confirmation| confirmation.jkt().to_owned());
+        let counted = match bound.task {
+            Belongs::Implicitly => Counted::Nothing,
+            Belongs::Within { id, .. } => Counted::Used(id),
+            Belongs::Opens(terms) => Counted::Opened(Box::new(TaskRecord {
+                id: claims.jti.clone(),
+                workload: workload.name.clone(),
+                issuer: workload.issuer.clone(),
+                client: bound.client.as_ref().map(|client| client.id.to_string()),
+                jkt: jkt.clone(),
+                purpose: terms.purpose,
+                budget: terms.budget,
+                targets: terms.targets,
+                opened: now.seconds(),
+                deadline: expires.seconds(),
+                decision: decision.to_string(),
+            })),
+        };
         let granted = Granted {
             jti: claims.jti,
             kid: kid.to_owned(),
@@ -65,7 +105,11 @@ impl MintedToken {
             aud: claims.aud,
             scope: claims.scope,
             exp: claims.exp,
-            jkt: bound.confirmation.as_ref().map(|confirmation| confirmation.jkt().to_owned()),
+            jkt,
+            opened: match &counted {
+                Counted::Opened(record) => Some((**record).clone()),
+                _ => None,
+            },
             task: claims.task.id,
             lineage: claims.lineage.into_iter().map(|ancestor| ancestor.jti).collect(),
         };
@@ -73,6 +117,6 @@ impl MintedToken {
         let first_uses = [bound.subject.first_use(), bound.client_first_use, proof];
         // A client that asks by one name for all finds its token again by that name alone (MSAL keeps them so).
         let scope = bound.every_scope.unwrap_or_else(|| scopes.to_string());
-        Ok(Self { token, expires, scope, granted, algorithm, first_uses, _seal: () })
+        Ok(Self { token, expires, scope, granted, algorithm, first_uses, counted, _seal: () })
     }
 }

@@ -9,13 +9,16 @@ mod mint;
 mod operate;
 mod record;
 mod request;
+mod task;
 mod tokens;
 
 pub use authorize::AuthorizedExchange;
 pub use bind::BoundExchange;
 pub use form::{Form, FormBounds};
 pub use mint::MintedToken;
-pub use operate::{Operator, revoke_by_id, revoke_key, rotate_key};
+use mint::Minting;
+pub use operate::{Operator, TaskEnd, list_tasks, revoke_by_id, revoke_key, rotate_key};
+use record::Claims;
 pub use record::{Issued, token_type};
 pub use request::{CLIENT_CREDENTIALS, ExchangeRequest, GRANT_TYPE, RequestError};
 pub use tokens::Introspection;
@@ -25,13 +28,13 @@ pub use crate::assertion::Proofs;
 use crate::assertion::{Confirmation, Issuers, OwnTokens};
 use crate::audit::{AuditLog, Kind, Outcome, Refused, Trail};
 use crate::client::{Attempts, Clients, Credentials};
-use crate::domain::{Clock, DecisionId, Entropy, Targets, Timestamp};
+use crate::domain::{Clock, DecisionId, Entropy, Lifetime, Targets, Timestamp};
 use crate::error::{Error, Unavailable};
 use crate::policy::Policy;
 use crate::rates::Rates;
 use crate::revocation::Revocations;
 use crate::signing::{KeyRing, Keys};
-use crate::store::FirstUses;
+use crate::store::{FirstUses, TaskRecords};
 use crate::telemetry::{Laps, Metrics, Stage, TraceParent, adopt};
 use arc_swap::{ArcSwap, Guard};
 use base64::Engine as _;
@@ -68,6 +71,8 @@ pub struct Snapshot {
     pub clients: Clients,
     /// What is permitted.
     pub policy: Policy,
+    /// How long a task may ask for no token.
+    pub task_idle: Lifetime,
 }
 
 impl Snapshot {
@@ -98,6 +103,8 @@ pub struct Parts {
     pub revocations: Arc<Revocations>,
     /// Which assertions were used.
     pub first_uses: Arc<dyn FirstUses>,
+    /// Which tasks were opened.
+    pub tasks: Arc<dyn TaskRecords>,
     /// What happened.
     pub audit: Arc<AuditLog>,
     /// What time it is.
@@ -124,6 +131,7 @@ pub struct Broker {
     keys: Arc<Keys>,
     revocations: Arc<Revocations>,
     first_uses: Arc<dyn FirstUses>,
+    tasks: Arc<dyn TaskRecords>,
     audit: Arc<AuditLog>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -142,8 +150,20 @@ impl Broker {
     /// Puts a broker together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { issuer, replica, snapshot, keys, revocations, first_uses, audit, clock, entropy, metrics, rates } =
-            parts;
+        let Parts {
+            issuer,
+            replica,
+            snapshot,
+            keys,
+            revocations,
+            first_uses,
+            tasks,
+            audit,
+            clock,
+            entropy,
+            metrics,
+            rates,
+        } = parts;
         let own = OwnTokens::new(issuer.clone(), Arc::clone(&keys), Arc::clone(&revocations));
         Self {
             issuer,
@@ -157,6 +177,7 @@ impl Broker {
             keys,
             revocations,
             first_uses,
+            tasks,
             audit,
             clock,
             entropy,
@@ -175,7 +196,7 @@ impl Broker {
         }
         let laps = Laps::start(Arc::clone(&self.metrics));
         let mut trail = Trail::begin(Kind::Exchange, &decision, Some(presented.peer), now, &self.audit).timed(laps);
-        let result = self.stages(presented, now, &mut trail).instrument(span.clone()).await;
+        let result = self.stages(presented, &decision, now, &mut trail).instrument(span.clone()).await;
         match &result {
             Ok(issued) => self.metrics.minted(issued.algorithm().name()),
             Err(fault) => drop(span.record("reason", fault.reason())),
@@ -184,7 +205,13 @@ impl Broker {
     }
 
     /// The stages, read aloud.
-    async fn stages(&self, presented: Presented, now: Timestamp, trail: &mut Trail) -> Result<Issued, Error> {
+    async fn stages(
+        &self,
+        presented: Presented,
+        decision: &DecisionId,
+        now: Timestamp,
+        trail: &mut Trail,
+    ) -> Result<Issued, Error> {
         let (snapshot, keys) = (self.snapshot(), self.keys.ring());
         let position = self.revocations.position();
         let Presented { form, credentials, unsupported, proofs, peer, .. } = presented;
@@ -208,9 +235,11 @@ impl Broker {
         let authorized = AuthorizedExchange::ask(bound, &snapshot.policy, peer, now, trail)?;
         self.rates.vouched_by(&asking.issuer).inspect_err(|_| trail.counted())?;
         trail.lap(Stage::Decide);
-        let minted = MintedToken::mint(authorized, &self.issuer, &keys, &*self.entropy, position, now)?;
+        let by = Minting { issuer: &self.issuer, keys: &keys, entropy: &*self.entropy, decision };
+        let minted = MintedToken::mint(authorized, by, position, now)?;
         trail.lap(Stage::Mint);
-        let issued = Issued::record(minted, &*self.first_uses, &*self.clock, trail).await?;
+        let claims = Claims { first_uses: &*self.first_uses, tasks: &*self.tasks, idle: snapshot.task_idle };
+        let issued = Issued::record(minted, claims, &*self.clock, trail).await?;
         trail.lap(Stage::Record);
         Ok(issued)
     }

@@ -4,11 +4,11 @@
 use super::tokens::RECORD_MARGIN;
 use super::{Answer, Broker, Snapshot};
 use crate::audit::{AuditLog, Kind, Outcome, Refused, Trail};
-use crate::domain::{ChainHead, DecisionId, KeyRecord, KeyState, Lifetime, Purpose, Timestamp, TokenId};
+use crate::domain::{ChainHead, DecisionId, KeyRecord, KeyState, Lifetime, Purpose, TaskState, Timestamp, TokenId};
 use crate::error::{Error, Unavailable};
 use crate::revocation::Revocations;
 use crate::signing::{KeyError, Keys, Rotation};
-use crate::store::StoreError;
+use crate::store::{StoreError, TaskRecords};
 use crate::telemetry::Figures;
 use countersign_verify::key::Algorithm;
 use countersign_verify::revocation::Kind as Named;
@@ -18,6 +18,29 @@ use std::sync::atomic::Ordering;
 
 /// How long a record is kept whose token nobody showed, in seconds: as long as a lifetime can be configured.
 const UNSEEN: i64 = Lifetime::MAX_SECONDS;
+
+/// Whether a task is over before its deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskEnd {
+    /// It is not.
+    Open,
+    /// It was revoked.
+    Ended,
+    /// It asked for no token for too long.
+    Idle,
+}
+
+impl TaskEnd {
+    /// In one word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Ended => "ended",
+            Self::Idle => "idle",
+        }
+    }
+}
 
 /// The broker, in the hands of its operator.
 pub struct Operator<'a>(pub &'a Broker);
@@ -55,6 +78,16 @@ impl Operator<'_> {
     pub async fn keys(&self) -> Vec<(KeyRecord, KeyState)> {
         let now = self.0.clock.now();
         self.0.keys.list().await.into_iter().map(|key| (key.clone(), key.state(now))).collect()
+    }
+
+    /// Every task whose deadline lies ahead, and whether it was ended.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot say.
+    pub async fn tasks(&self) -> Result<Vec<(TaskState, TaskEnd)>, StoreError> {
+        let Self(broker) = self;
+        let (now, idle) = (broker.clock.now(), broker.snapshot().task_idle);
+        list_tasks(&*broker.tasks, &broker.revocations, idle, now).await
     }
 
     /// Serves by another snapshot from now on, with the keys that it needs.
@@ -155,6 +188,30 @@ fn resident() -> i64 {
     let pages = pages.as_deref().and_then(|text| text.split(' ').nth(1)).and_then(|pages| pages.parse::<i64>().ok());
     let page = i64::try_from(rustix::param::page_size()).unwrap_or(4_096);
     pages.unwrap_or(0).saturating_mul(page)
+}
+
+/// Every task whose deadline lies ahead, oldest first, and whether it is over all the same.
+///
+/// # Errors
+/// [`StoreError`] when the store cannot say.
+pub async fn list_tasks(
+    tasks: &dyn TaskRecords,
+    revocations: &Revocations,
+    idle: Lifetime,
+    now: Timestamp,
+) -> Result<Vec<(TaskState, TaskEnd)>, StoreError> {
+    let mut tasks = tasks.list(now).await?;
+    tasks.sort_by(|a, b| (a.record.opened, &a.record.id).cmp(&(b.record.opened, &b.record.id)));
+    let end = |task: &TaskState| {
+        if revocations.is_revoked(Named::Token, &task.record.id) {
+            TaskEnd::Ended
+        } else if now.since(task.last_used) > idle.seconds() {
+            TaskEnd::Idle
+        } else {
+            TaskEnd::Open
+        }
+    };
+    Ok(tasks.into_iter().map(|task| (task.clone(), end(&task))).collect())
 }
 
 /// Ends the token `jti`, where a broker runs or not. The record lives as long as any token could, ten years.

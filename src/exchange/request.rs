@@ -1,6 +1,7 @@
 //! The form of RFC 8693 §2.1 as an [`ExchangeRequest`]: every parameter is honoured, or refused with the code it has.
 
 use super::Form;
+use super::task::Terms;
 use crate::assertion::{SubjectToken, Untrusted};
 use crate::audit;
 use crate::domain::{Lifetime, Scopes, TokenType, is_absolute_uri};
@@ -28,6 +29,8 @@ pub(super) struct Asked {
     pub(super) scopes: Scopes,
     pub(super) lifetime: Option<Lifetime>,
     pub(super) claimed_client: Option<String>,
+    /// What a task is to be opened with.
+    pub(super) task: Terms,
     /// The scope that stands for every scope of the target, as it was asked for.
     pub(super) every_scope: Option<String>,
 }
@@ -89,12 +92,15 @@ pub enum RequestError {
     /// More names of targets than are read.
     #[error("there are more `audience` and `resource` values than are read")]
     TooManyTargets,
-    /// The broker itself as the target.
-    #[error("the target is the broker itself, and opening a task is not supported by this version")]
-    OpensTask,
-    /// A parameter of tasks.
-    #[error("a `task_` parameter was sent, and tasks are not supported by this version")]
+    /// A parameter that begins with `task_` and is not known.
+    #[error("a `task_` parameter was sent that is not known")]
     Task,
+    /// A parameter of tasks that is malformed.
+    #[error("`{0}` is malformed")]
+    TaskParameter(&'static str),
+    /// Terms of a task where none is opened.
+    #[error("a `task_` parameter was sent, and the target is not the broker itself, so no task is opened")]
+    NoTaskOpened,
     /// `lifetime` is no number of seconds.
     #[error("`lifetime` is not a whole number of seconds from 1")]
     Lifetime,
@@ -152,6 +158,7 @@ impl ExchangeRequest {
             scopes: scope.parse().map_err(|_| RequestError::Scope)?,
             lifetime,
             claimed_client: form.single("client_id")?.map(|id| id.chars().take(256).collect()),
+            task: Terms::read(form)?,
             every_scope,
         };
         Ok(Self { subject_token, asked })
@@ -206,9 +213,6 @@ fn refuse_unsupported(form: &Form) -> Result<(), RequestError> {
         (None, None) => {}
         (Some(_), Some(_)) => return Err(RequestError::Actor),
         _ => return Err(RequestError::ActorPair),
-    }
-    if form.names().any(|name| name.starts_with("task_")) {
-        return Err(RequestError::Task);
     }
     if form.single("authorization_details")?.is_some() {
         return Err(RequestError::AuthorizationDetails);
@@ -299,15 +303,23 @@ impl RequestError {
                 "too_many_targets",
                 "there are more audience and resource values than this broker reads",
             ),
-            Self::OpensTask => told(
-                400,
-                "invalid_target",
-                "task_unsupported",
-                "opening a task is not supported by this version; name the target that the token is for",
-            ),
             Self::Task => invalid(
-                "task_parameter_unsupported",
-                "tasks are not supported by this version; leave the task_ parameters out",
+                "task_parameter_unknown",
+                "a task_ parameter is not known; there are task_purpose, task_deadline, task_budget and task_target",
+            ),
+            Self::TaskParameter("task_purpose") => {
+                invalid("task_parameter_malformed", "task_purpose must be at most 256 printable characters")
+            }
+            Self::TaskParameter("task_budget") => {
+                invalid("task_parameter_malformed", "task_budget must be a whole number from 1 to 10000")
+            }
+            Self::TaskParameter(_) => invalid(
+                "task_parameter_malformed",
+                "task_deadline must be a time in whole seconds since 1970 that lies ahead",
+            ),
+            Self::NoTaskOpened => invalid(
+                "task_not_opened",
+                "task_ parameters open a task: name this broker itself as the audience, or leave them out",
             ),
             Self::Lifetime => invalid("lifetime_malformed", "lifetime must be a whole number of seconds from 1"),
             Self::Scope => told(

@@ -25,6 +25,8 @@ pub(super) struct Connection {
     answering: AtomicBool,
     /// Whether it had its last answer. What is left of a body is read and thrown away, and may have no end.
     ending: AtomicBool,
+    /// Whether it was shut down already, and the server has still to let go of it.
+    shut: AtomicBool,
     /// When it last had an answer, or was accepted.
     since: Mutex<Instant>,
 }
@@ -90,6 +92,7 @@ impl Connections {
             socket,
             answering: AtomicBool::new(false),
             ending: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
             since: Mutex::new(now()),
         });
         own.push(Arc::downgrade(&connection));
@@ -104,11 +107,16 @@ impl Connections {
             self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, own| {
                 own.retain(|connection| {
                     let Some(connection) = connection.upgrade() else { return false };
-                    let stays = connection.stays(now, bound);
-                    if !stays {
-                        let _ = rustix::net::shutdown(&connection.socket, Shutdown::Both);
+                    if connection.stays(now, bound) {
+                        return true;
                     }
-                    stays
+                    if connection.shut.swap(true, Ordering::Relaxed) {
+                        // Nobody reads it, so its end is not seen either: reset, and who still sends is told.
+                        let _ = rustix::net::connect_unspec(&connection.socket);
+                        return false;
+                    }
+                    let _ = rustix::net::shutdown(&connection.socket, Shutdown::Both);
+                    true
                 });
                 !own.is_empty()
             });

@@ -95,6 +95,7 @@ impl Asker {
             determining,
             errors,
             max_lifetime: max_lifetime.filter(|_| permitted),
+            compared: Vec::new(),
         }
     }
 
@@ -137,10 +138,16 @@ impl Asker {
     fn request(&self, question: &Question, scope: &str) -> Result<Request, String> {
         let mut hints = Vec::new();
         optional(&mut hints, "client_id", question.hints.client_id.as_ref());
+        optional(&mut hints, "task_purpose", question.hints.task_purpose.as_ref());
         let mut context =
             vec![("scope".to_owned(), text(scope)), ("hints".to_owned(), Value::new_record(hints).map_err(said)?)];
         if let Some(client) = &question.client {
             context.push(("client".to_owned(), Value::new_entity_uid(uid(&self.client, client))));
+        }
+        if let Some(task) = &question.task {
+            let mut members = vec![("id".to_owned(), text(&task.id))];
+            optional(&mut members, "purpose", task.purpose.as_ref());
+            context.push(("task".to_owned(), Value::new_record(members).map_err(said)?));
         }
         if let Some(jkt) = &question.confirmation {
             let key = [("jkt".to_owned(), text(jkt))];
@@ -171,6 +178,7 @@ fn denied(scope: &str, fault: String) -> Verdict {
         determining: Vec::new(),
         errors: vec![fault],
         max_lifetime: None,
+        compared: Vec::new(),
     }
 }
 
@@ -194,7 +202,7 @@ fn said(fault: impl Display) -> String {
 mod tests {
     use super::*;
     use crate::domain::{GitHub, Workload};
-    use crate::policy::{Action, Facts, Hints, SCHEMA};
+    use crate::policy::{Action, Facts, Hints, SCHEMA, Task};
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
@@ -230,7 +238,8 @@ mod tests {
                 lifetime: Some(1),
                 now: 1_795_304_539,
                 network: "::1".to_owned(),
-                hints: Hints { client_id: text() },
+                hints: Hints { client_id: text(), task_purpose: text() },
+                task: Some(Task { id: "t".to_owned(), purpose: text() }),
             };
             let entities: Vec<Entity> = asker.entities(&question).unwrap().iter().cloned().collect();
             Entities::from_entities(entities, Some(&asker.schema)).unwrap();

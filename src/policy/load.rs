@@ -70,6 +70,7 @@ struct Loader {
     set: PolicySet,
     slices: Slices,
     max_lifetimes: HashMap<String, i64>,
+    compares: HashMap<String, Vec<&'static str>>,
     homes: HashMap<String, String>,
     texts: HashMap<String, String>,
     reads: Reads,
@@ -113,7 +114,14 @@ impl Loader {
                 "`{id}`: `like \"{pattern}\"` permits longer names as well; let `*` begin and end at `/`, `:` or `@`, or name each one"
             ));
         }
-        self.reads.add(&json);
+        let mut reads = Reads::default();
+        reads.add(&json);
+        let compares = [("confirmation", reads.context.contains("confirmation")), ("purpose", reads.purpose)];
+        let compares: Vec<_> = compares.into_iter().filter(|(_, compares)| *compares).map(|(what, _)| what).collect();
+        if !compares.is_empty() {
+            self.compares.insert(id.clone(), compares);
+        }
+        self.reads.merge(reads);
         if let Some(lifetime) = max_lifetime {
             self.max_lifetimes.insert(id.clone(), lifetime.seconds());
         }
@@ -150,7 +158,8 @@ impl Loader {
                 hex
             });
         let asker = Asker::new(SCHEMA, self.reads).map_err(|fault| LoadError(vec![fault]))?;
-        Ok(Policy { digest, slices: self.slices, max_lifetimes: self.max_lifetimes, asker })
+        let Self { slices, max_lifetimes, compares, .. } = self;
+        Ok(Policy { digest, slices, max_lifetimes, compares, asker })
     }
 }
 
@@ -213,6 +222,8 @@ pub(super) struct Reads {
     pub(super) github: HashSet<String>,
     /// Whether `principal.github` is used as a whole, so that all its claims count.
     pub(super) whole_github: bool,
+    /// Whether `context.hints.task_purpose` is read.
+    pub(super) purpose: bool,
 }
 
 impl Reads {
@@ -232,10 +243,19 @@ impl Reads {
         }
     }
 
+    fn merge(&mut self, other: Self) {
+        self.context.extend(other.context);
+        self.github.extend(other.github);
+        self.whole_github |= other.whole_github;
+        self.purpose |= other.purpose;
+    }
+
     fn access(&mut self, operator: &str, left: &serde_json::Value, attribute: &str) {
         if left.get("Var").is_some_and(|variable| variable == "context") {
             self.context.insert(attribute.to_owned());
         }
+        let of_hints = left.get(".").is_some_and(|inner| inner.get("attr").is_some_and(|name| name == "hints"));
+        self.purpose |= of_hints && attribute == "task_purpose" && operator != "has";
         let inner = left.get(".").filter(|inner| inner.get("attr").is_some_and(|attribute| attribute == "github"));
         if let Some(inner) = inner {
             self.github.insert(attribute.to_owned());

@@ -9,17 +9,19 @@ mod question;
 mod slices;
 
 pub use load::{LoadError, SCHEMA};
-pub use question::{Action, Decision, Facts, Hints, Question, Verdict};
+pub use question::{Action, Decision, Facts, Hints, Question, Task, Verdict};
 
 use cedar::Asker;
 use slices::Slices;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// A loaded, validated policy set. It never changes: a reload makes another one.
 pub struct Policy {
     digest: String,
     slices: Slices,
     max_lifetimes: HashMap<String, i64>,
+    /// Policies that say something of `confirmation`, or of the `purpose` of a task.
+    compares: HashMap<String, Vec<&'static str>>,
     asker: Asker,
 }
 
@@ -45,7 +47,11 @@ impl Policy {
     /// Answers `question`: one verdict for each of its scopes, in order.
     #[must_use]
     pub fn decide(&self, question: &Question) -> Decision {
-        let verdicts = self.asker.ask(question, &self.slices, |policy| self.max_lifetimes.get(policy).copied());
+        let mut verdicts = self.asker.ask(question, &self.slices, |policy| self.max_lifetimes.get(policy).copied());
+        for verdict in verdicts.iter_mut().filter(|verdict| verdict.permitted && question.action == Action::OpenTask) {
+            let compared = verdict.determining.iter().filter_map(|policy| self.compares.get(policy)).flatten();
+            verdict.compared = compared.collect::<BTreeSet<_>>().into_iter().map(|what| (*what).to_owned()).collect();
+        }
         Decision { policies: self.digest.clone(), verdicts }
     }
 }

@@ -13,6 +13,8 @@ pub enum Action {
     Exchange,
     /// An authenticated client exchanges a workload's token.
     Impersonate,
+    /// A workload opens a task; the resource is the broker itself.
+    OpenTask,
 }
 
 impl Action {
@@ -22,6 +24,7 @@ impl Action {
         match self {
             Self::Exchange => "exchange",
             Self::Impersonate => "impersonate",
+            Self::OpenTask => "open_task",
         }
     }
 }
@@ -47,6 +50,9 @@ pub struct Question {
     /// The life asked for, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<i64>,
+    /// The opened task that it is asked within.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
     /// When, in seconds since 1970.
     pub now: i64,
     /// The address that asked.
@@ -91,6 +97,20 @@ pub struct Hints {
     /// A `client_id` parameter without credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
+    /// What it says that the task is for which it opens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_purpose: Option<String>,
+}
+
+/// An opened task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// Its id.
+    pub id: String,
+    /// What it is for, as policy compared it when it was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
 }
 
 /// The answer.
@@ -120,4 +140,7 @@ pub struct Verdict {
     /// What the permits allow at most, in seconds: the longest of them; none where one of them sets no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_lifetime: Option<i64>,
+    /// What the permits said something of, of what has to be said: `confirmation`, and the `purpose` of a task.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compared: Vec<String>,
 }

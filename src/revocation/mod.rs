@@ -46,6 +46,12 @@ impl Revocations {
         !live.is_empty() && names(token).any(|name| live.contains_key(&name))
     }
 
+    /// Whether what is named `id` of `kind` was revoked itself.
+    #[must_use]
+    pub fn is_revoked(&self, kind: Kind, id: &str) -> bool {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).contains_key(&Name::new(kind, id))
+    }
+
     /// The position in the log that this replica has applied.
     #[must_use]
     pub fn position(&self) -> u64 {

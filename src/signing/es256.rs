@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::key::Algorithm;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
+use p256::pkcs8::der::pem::LineEnding;
 use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, SecretDocument};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
@@ -38,6 +39,14 @@ impl Es256 {
         let required = [("crv", "P-256"), ("kty", "EC"), ("x", x.as_str()), ("y", y.as_str())];
         let (key_id, public_jwk) = super::public_jwk(&required, Algorithm::Es256);
         Ok(Self { key_id, public_jwk, pair, random: SystemRandom::new() })
+    }
+
+    /// A new key from 32 random bytes, and its PKCS#8 as PEM, for a caller that has to hand it on. None as for
+    /// [`Es256::generate`].
+    #[must_use]
+    pub fn generate_pem(random: &Zeroizing<[u8; 32]>) -> Option<(Self, Zeroizing<String>)> {
+        let der = Self::generate(random)?;
+        Some((Self::from_pkcs8(der.as_bytes()).ok()?, der.to_pem("PRIVATE KEY", LineEnding::LF).ok()?))
     }
 
     /// The PKCS#8 of a new key from 32 random bytes. None where the bytes are no private key: a chance of 2^-32.

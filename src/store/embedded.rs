@@ -1,8 +1,12 @@
 //! The store of one machine: revocations in redb, synced before an answer; first-use marks in memory with a journal.
 
 use super::first_use::Journal;
-use super::{Answer, AuditHeads, FirstUses, KeyRecords, Replayed, RevocationLog, Revoked, StoreError, key_record};
-use crate::domain::{ChainHead, Digest, KeyRecord, Timestamp};
+use super::tasks::{self, Tasks};
+use super::{
+    Answer, AuditHeads, FirstUses, KeyRecords, Replayed, RevocationLog, Revoked, Spending, Spent, StoreError,
+    TaskRecords, key_record,
+};
+use crate::domain::{ChainHead, Digest, KeyRecord, TaskRecord, TaskState, Timestamp};
 use countersign_verify::revocation::Name;
 use redb::backends::FileBackend;
 use redb::{
@@ -28,7 +32,7 @@ const VERSION: u8 = 1;
 /// How long a record is kept after its end, in seconds: a clock that jumps ahead for a moment must not lose it.
 const GRACE: i64 = 7 * 86_400;
 /// How many revocations pass between two sweeps of those that are over.
-const SWEEP: u64 = 1_024;
+pub(super) const SWEEP: u64 = 1_024;
 /// Memory that redb may use as a cache, in bytes.
 const CACHE: usize = 4 * 1024 * 1024;
 
@@ -36,6 +40,7 @@ const CACHE: usize = 4 * 1024 * 1024;
 pub struct Embedded {
     database: Arc<Opened>,
     journal: Journal,
+    tasks: Arc<Tasks>,
     /// Where the audit chain stands: one line of fixed length, written over with each event.
     head: File,
 }
@@ -54,7 +59,8 @@ impl Embedded {
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let head = options.open(directory.join("audit-head")).map_err(io)?;
         let journal = Journal::open(&directory.join("first-use"), now)?;
-        Ok(Self { database: Arc::new(database), journal, head })
+        let tasks = Arc::new(Tasks::of(database.with(|database| tasks::read(database, now))?, &journal, now));
+        Ok(Self { database: Arc::new(database), journal, tasks, head })
     }
 }
 
@@ -114,6 +120,39 @@ impl RevocationLog for Embedded {
 
     fn replay(&self, now: Timestamp) -> Answer<'_, Replayed> {
         self.off_the_reactor(move |database| replay(database, now))
+    }
+}
+
+impl TaskRecords for Embedded {
+    fn open(&self, task: TaskRecord, now: Timestamp) -> Answer<'_, ()> {
+        let (tasks, database) = (Arc::clone(&self.tasks), Arc::clone(&self.database));
+        Box::pin(async move {
+            tasks.admit(now)?;
+            let record = task.clone();
+            let kept =
+                tokio::task::spawn_blocking(move || database.with(|database| tasks::keep(database, &record, now)));
+            kept.await.map_err(io)??;
+            tasks.add(task, now);
+            Ok(())
+        })
+    }
+
+    fn forget(&self, id: &str) -> Answer<'_, ()> {
+        self.tasks.remove(id);
+        let id = id.to_owned();
+        self.off_the_reactor(move |database| tasks::forget(database, &id))
+    }
+
+    fn spend(&self, spending: Spending, now: Timestamp) -> Answer<'_, Spent> {
+        Box::pin(std::future::ready(self.tasks.spend(&spending, &self.journal, now)))
+    }
+
+    fn give_back(&self, task: &str, slot: u32) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(self.tasks.give_back(task, slot, &self.journal)))
+    }
+
+    fn list(&self, now: Timestamp) -> Answer<'_, Vec<TaskState>> {
+        Box::pin(std::future::ready(Ok(self.tasks.list(now))))
     }
 }
 

@@ -84,6 +84,11 @@ impl Journal {
         Ok(())
     }
 
+    pub(super) fn has(&self, key: Digest) -> bool {
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        marks.buckets.values().any(|bucket| bucket.keys.contains(&key))
+    }
+
     pub(super) fn count(&self) -> usize {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner).count
     }

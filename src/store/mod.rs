@@ -4,10 +4,11 @@
 mod embedded;
 mod first_use;
 mod key_record;
+mod tasks;
 
 pub use embedded::Embedded;
 
-use crate::domain::{ChainHead, Digest, KeyRecord, Timestamp};
+use crate::domain::{ChainHead, Digest, KeyRecord, Lifetime, TaskRecord, TaskState, Timestamp};
 use countersign_verify::revocation::Name;
 use std::pin::Pin;
 
@@ -34,6 +35,9 @@ pub enum StoreError {
     /// As many first-use marks as it may hold are alive.
     #[error("the store holds as many first-use marks as it may")]
     Full,
+    /// As many tasks as may be are open.
+    #[error("as many tasks as may be are open")]
+    TooManyTasks,
 }
 
 /// Marks assertions as used, each at most once, whoever asks at the same time.
@@ -55,6 +59,46 @@ pub trait RevocationLog: Send + Sync {
 
     /// Every record that is alive at `now`, and the last position; drops the others.
     fn replay(&self, now: Timestamp) -> Answer<'_, Replayed>;
+}
+
+/// Tasks that were opened, and what they used.
+pub trait TaskRecords: Send + Sync {
+    /// Keeps `task`, synced to disk first.
+    fn open(&self, task: TaskRecord, now: Timestamp) -> Answer<'_, ()>;
+
+    /// Lets go of a task whose token nobody got.
+    fn forget(&self, id: &str) -> Answer<'_, ()>;
+
+    /// Counts one token of a task, before it is given.
+    fn spend(&self, spending: Spending, now: Timestamp) -> Answer<'_, Spent>;
+
+    /// Takes back one that was counted, by [`Spent::Counted`], and not given.
+    fn give_back(&self, task: &str, slot: u32) -> Answer<'_, ()>;
+
+    /// Every task whose deadline lies ahead.
+    fn list(&self, now: Timestamp) -> Answer<'_, Vec<TaskState>>;
+}
+
+/// What one token of a task needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spending {
+    /// The task's id.
+    pub task: String,
+    /// How long it may be idle before it is over.
+    pub idle: Option<Lifetime>,
+}
+
+/// How it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spent {
+    /// Counted, as this one of its budget, from 1; 0 where it has none.
+    Counted(u32),
+    /// The budget is used up.
+    Budget,
+    /// It was idle for too long.
+    Idle,
+    /// The store knows no such task.
+    Unknown,
 }
 
 /// Remembers where this replica's audit chain stands, away from the chain itself: lines that are cut off its end show.

@@ -1,7 +1,7 @@
 //! The claims of an access token (RFC 9068 §2.2). Every one comes from the broker: nothing that an assertion says is
 //! copied but who vouched for whom.
 
-use crate::domain::{Audience, Scopes, Timestamp, TokenId};
+use crate::domain::{Attributes, Audience, Scopes, Timestamp, TokenId};
 use countersign_verify::AccessToken;
 use countersign_verify::claims::{AccessClaims, Ancestor, Origin, Task};
 use serde_json::json;
@@ -23,6 +23,8 @@ pub struct Grant<'a> {
     pub origin: &'a Origin,
     /// The token that was exchanged, if it was one of ours.
     pub parent: Option<&'a AccessToken>,
+    /// The task that it opens.
+    pub opens: Option<Opens<'a>>,
     /// The key that its presenter must prove, by its RFC 7638 thumbprint.
     pub confirmation: Option<&'a str>,
     /// When it is minted.
@@ -31,6 +33,17 @@ pub struct Grant<'a> {
     pub expires: Timestamp,
     /// The position in the revocation log that had been applied before anything was decided.
     pub position: u64,
+}
+
+/// What the token of a task says of it.
+#[derive(Debug)]
+pub struct Opens<'a> {
+    /// What it is for, where policy compared that.
+    pub purpose: Option<&'a str>,
+    /// The targets that it is for.
+    pub targets: &'a [String],
+    /// What the issuer said of the workload.
+    pub facts: &'a Attributes,
 }
 
 /// The claims of the token `jti`.
@@ -46,7 +59,21 @@ pub fn claims(grant: &Grant<'_>, jti: &TokenId) -> AccessClaims {
         };
         above.lineage.iter().cloned().chain([last]).collect()
     });
-    let task = grant.parent.map_or_else(|| Task { id: jti.to_string() }, |parent| parent.claims().task.clone());
+    let own = || Task { id: jti.to_string(), ..Task::default() };
+    let task = match (&grant.opens, grant.parent) {
+        (Some(opens), _) => Task {
+            purpose: opens.purpose.map(str::to_owned),
+            deadline: Some(grant.expires.seconds()),
+            targets: opens.targets.to_vec(),
+            facts: serde_json::to_value(opens.facts).ok(),
+            ..own()
+        },
+        (None, Some(parent)) => {
+            let Task { id, purpose, deadline, .. } = parent.claims().task.clone();
+            Task { id, purpose, deadline, ..Task::default() }
+        }
+        (None, None) => own(),
+    };
     AccessClaims {
         iss: grant.issuer.to_owned(),
         sub: grant.workload.to_owned(),

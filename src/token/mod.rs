@@ -2,4 +2,4 @@
 
 mod access;
 
-pub use access::{Grant, claims};
+pub use access::{Grant, Opens, claims};

@@ -124,6 +124,8 @@ fn what_grants_trust_has_no_default() {
         ("workers = 2", "workers = 2\ntenant = \"a/b\"", "not one path segment"),
         ("workers = 2", "workers = 2\ntenant = \"token\"", "one of our own paths"),
         ("workers = 2", "workers = 2\ndrain = \"soon\"", "`server.drain`"),
+        ("max_lifetime = \"10m\"", "max_lifetime = \"600d\"", "more than 16 times as long"),
+        ("\"6h\"", "\"31d\"", "longer than 30 days"),
         ("directory = \"keys\"", "directory = \"keys\"\nrotate_every = \"10m\"", "shorter than an hour"),
         ("directory = \"keys\"", "directory = \"keys\"\nalgorithm = \"RS512\"", "use one of ES256, EdDSA, RS256"),
         ("path = \"data/audit\"", "path = \"data/audit\"\nsegment_bytes = 1", "use 65536 to"),

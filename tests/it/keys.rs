@@ -72,7 +72,7 @@ fn n1_a_published_key_that_is_revoked_leaves_its_predecessor_signing() {
 /// An algorithm that no target asks for any more: its key does not stay for ever.
 #[test]
 fn a_key_that_nobody_asks_for_retires_when_its_time_comes() {
-    let broker = TestBroker::new();
+    let broker = Setup::new().change("\"6h\"", "\"10m\"").start();
     let extra = block_on(Operator(&broker.broker).rotate(Purpose::Tokens, Algorithm::EdDsa)).unwrap().kid;
     broker.tend();
     assert!(published(&broker).contains(&extra), "it may be for a target that is still to come");
@@ -100,7 +100,7 @@ fn n5_a_key_that_was_revoked_while_the_directory_was_gone_does_not_come_back() {
 
 #[test]
 fn n2_a_key_stays_until_its_last_token_has_expired_and_then_goes() {
-    let broker = TestBroker::new();
+    let broker = Setup::new().change("\"6h\"", "\"10m\"").start();
     let old = kid(&mint(&broker));
     let next = rotate(&broker);
     broker.clock.advance(PUBLISHED_BEFORE_USE - 1);
@@ -127,7 +127,10 @@ fn names(directory: &std::path::Path) -> Vec<String> {
 
 #[test]
 fn a_key_rotates_by_itself_when_its_time_comes() {
-    let broker = Setup::new().change("directory = \"keys\"", "directory = \"keys\"\nrotate_every = \"1h\"").start();
+    let broker = Setup::new()
+        .change("\"6h\"", "\"10m\"")
+        .change("directory = \"keys\"", "directory = \"keys\"\nrotate_every = \"1h\"")
+        .start();
     let first = kid(&mint(&broker));
     broker.clock.advance(3_600 - PUBLISHED_BEFORE_USE - 1);
     broker.tend();

@@ -34,5 +34,6 @@ mod signing;
 mod snapshots;
 mod store;
 mod support;
+mod tasks;
 mod threats;
 mod tokens;

@@ -29,10 +29,11 @@ fn question(scopes: &[&str]) -> Question {
         scopes: scopes.iter().map(ToString::to_string).collect(),
         client: None,
         confirmation: None,
+        task: None,
         lifetime: Some(60),
         now: NOW,
         network: "10.1.2.3".to_owned(),
-        hints: Hints { client_id: Some("hint".to_owned()) },
+        hints: Hints { client_id: Some("hint".to_owned()), task_purpose: None },
     }
 }
 

@@ -46,10 +46,22 @@ pub struct AccessClaims {
 }
 
 /// A unit of work that tokens belong to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     /// The task's id; for a task that was never opened, the `jti` of its first token.
     pub id: String,
+    /// What it is for, where policy compared that; else nobody has judged it, and it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
+    /// When an opened task is over, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<i64>,
+    /// In a task's own token: the targets that it was opened for; any that policy permits where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<String>,
+    /// In a task's own token: what the broker knew of the workload when the task was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Value>,
 }
 
 /// The issuer and subject of a federated assertion.

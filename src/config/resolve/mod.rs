@@ -7,7 +7,7 @@ mod target;
 
 use super::file;
 use super::raw::Field;
-use super::{Client, ClientMethod, Config, Issuer, IssuerKind, Problems, Target};
+use super::{Client, ClientMethod, Config, Issuer, IssuerKind, Problems, Signing, Target, Tasks};
 use countersign_verify::key::Algorithm;
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -15,6 +15,9 @@ use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use url::Url;
+
+/// How many rotations the longest-lived token may outlive: each leaves a key of each algorithm at `/jwks`.
+const MOST_ROTATIONS: i64 = 16;
 
 pub(super) fn resolve(file: &file::File, directory: &Path, problems: &mut Problems) -> Option<Config> {
     let mut reader = Reader { directory, problems };
@@ -29,6 +32,7 @@ pub(super) fn resolve(file: &file::File, directory: &Path, problems: &mut Proble
         "name the directory of your `*.cedar` files, e.g. \"policies\"",
         &file.policy.place,
     );
+    let tasks = reader.tasks(&file.tasks.keys);
     let refresh = reader.refresh(&file.keys.keys);
     let telemetry = reader.telemetry(&file.telemetry);
     let algorithm = signing.as_ref().map_or(Algorithm::Es256, |signing| signing.algorithm);
@@ -58,6 +62,9 @@ pub(super) fn resolve(file: &file::File, directory: &Path, problems: &mut Proble
         .collect();
     let us = server.as_ref().map(|server| server.issuer.as_str());
     reader.across(us, &issuers, &targets, &clients);
+    if let (Some(signing), Some(tasks)) = (&signing, &tasks) {
+        reader.keys_at_once(signing, tasks, &targets, file.signing.keys.rotate_every.place().unwrap_or(0..0));
+    }
     if file.issuers.is_empty() {
         reader.problem(0..0, "there is no `[[issuers]]`, so no assertion can be accepted; add one");
     }
@@ -71,6 +78,7 @@ pub(super) fn resolve(file: &file::File, directory: &Path, problems: &mut Proble
         signing: signing?,
         audit: audit?,
         policies: policies?,
+        tasks: tasks?,
         refresh: refresh?,
         telemetry: telemetry?,
         issuers: issuers.into_iter().map(|(_, issuer)| issuer).collect(),
@@ -210,6 +218,25 @@ impl Reader<'_> {
                 self.problem(field.place().unwrap_or(0..0), format!("`{key}`: `{text}` {fault}"));
                 None
             }
+        }
+    }
+
+    /// A key stays until its last token has expired: with tokens that outlive many rotations `/jwks` would outgrow what
+    /// verifiers read.
+    fn keys_at_once(
+        &mut self,
+        signing: &Signing,
+        tasks: &Tasks,
+        targets: &[(Range<usize>, Target)],
+        place: Range<usize>,
+    ) {
+        let longest = targets.iter().map(|(_, target)| target.max_lifetime).chain([tasks.max_deadline]).max();
+        if longest.is_some_and(|longest| longest.seconds() / signing.rotate_every.seconds() > MOST_ROTATIONS) {
+            let message = format!(
+                "`signing.rotate_every` is {}, and a token can live for more than {MOST_ROTATIONS} times as long, so that too many keys would be published; rotate less often, or shorten `max_lifetime` or `tasks.max_deadline`",
+                signing.rotate_every
+            );
+            self.problem(place, message);
         }
     }
 

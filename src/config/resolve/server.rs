@@ -1,9 +1,9 @@
-//! `[server]`, `[store]`, `[signing]` and `[keys]`.
+//! `[server]`, `[store]`, `[signing]`, `[tasks]` and `[keys]`.
 
 use super::Reader;
 use crate::config::file;
 use crate::config::raw::{Field, Section};
-use crate::config::{Audit, Limits, Refresh, Server, Signing, Telemetry, Tls};
+use crate::config::{Audit, Limits, Refresh, Server, Signing, Tasks, Telemetry, Tls};
 use crate::domain::Lifetime;
 use countersign_verify::SIGNING_ALGORITHMS;
 use countersign_verify::key::Algorithm;
@@ -15,6 +15,8 @@ use url::Url;
 
 /// Paths that a tenant would hide.
 const RESERVED: [&str; 6] = ["token", "introspect", "revoke", "jwks", "reasons", ".well-known"];
+/// The longest that a task may last, in seconds.
+const LONGEST_TASK: i64 = 30 * 86_400;
 /// The shortest time that a key signs, in seconds.
 const SHORTEST_ROTATION: i64 = 3_600;
 
@@ -251,5 +253,16 @@ impl Reader<'_> {
             self.problem(keys.max_stale.place().or(keys.refresh_every.place()).unwrap_or(0..0), message);
         }
         Some(Refresh { every, max_stale, cooldown: cooldown? })
+    }
+
+    pub(super) fn tasks(&mut self, keys: &file::Tasks) -> Option<Tasks> {
+        let max_deadline = self.parsed_or(&keys.max_deadline, "tasks.max_deadline", Lifetime::new(6 * 3_600)?)?;
+        let idle = self.parsed_or(&keys.idle, "tasks.idle", Lifetime::new(3_600)?);
+        if max_deadline.seconds() > LONGEST_TASK {
+            let message =
+                "`tasks.max_deadline` is longer than 30 days, and its token would be a static key; make it shorter";
+            self.problem(keys.max_deadline.place().unwrap_or(0..0), message);
+        }
+        Some(Tasks { max_deadline, idle: idle? })
     }
 }

@@ -59,6 +59,9 @@ directory = "keys"
 path = "data/audit"
 [policy]
 directory = "policies"
+[tasks]
+max_deadline = "6h"
+idle = "1h"
 [[issuers]]
 name = "github"
 kind = "github-actions"

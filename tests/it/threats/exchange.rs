@@ -308,8 +308,13 @@ fn e27_where_a_client_is_asked_for_nobody_else_gets_anything() {
 fn e30_what_a_client_writes_of_tasks_is_refused_and_never_dropped() {
     let broker = TestBroker::new();
     let token = Token::cluster().sign();
-    for (name, value) in [("task_purpose", "x"), ("task_id", "t"), ("task_", ""), ("task_budget", "9")] {
-        assert_eq!(broker.exchange(&token, &[(name, value)]).text("reason"), "task_parameter_unsupported", "{name}");
+    for (name, value, reason) in [
+        ("task_purpose", "x", "task_not_opened"),
+        ("task_budget", "9", "task_not_opened"),
+        ("task_id", "t", "task_parameter_unknown"),
+        ("task_", "", "task_parameter_unknown"),
+    ] {
+        assert_eq!(broker.exchange(&token, &[(name, value)]).text("reason"), reason, "{name}");
     }
     let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
     for details in ["[]", "[{\"type\":\"x\",\"task\":\"other\"}]", deep.as_str()] {

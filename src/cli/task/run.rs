@@ -1,0 +1,321 @@
+//! `countersign task run`: a job that outlives its assertion. Opens a task, keeps token files fresh while the command runs,
+//! and ends the task with it.
+
+use super::super::output::Output;
+use super::super::prover::Prover;
+use super::super::token_source::TokenSource;
+use super::super::wire::{Answer, Client};
+use super::Failure;
+use crate::domain::{Clock as _, Entropy as _, Lifetime, SystemClock, SystemEntropy, TokenType};
+use crate::exchange::GRANT_TYPE;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::Args;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
+
+/// How long is waited before a renewal that failed is tried again: doubled each time, up to the last.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How often it is tried to end the task.
+const TRIES: u32 = 4;
+
+/// Run a command with tokens that are kept fresh.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The command finds its token in the file that COUNTERSIGN_TOKEN_FILE names, read again before each use: it is
+replaced whole before it expires. With several targets, COUNTERSIGN_TOKEN_FILE_1, _2 and so on are theirs, in the order in
+which they are named. The tokens are bound to the key in COUNTERSIGN_KEY_FILE (PKCS#8 PEM), by which the command proves that
+they are its own (DPoP); with --unbound there is no key, and policy has to give leave for that.
+
+Example:
+  countersign task run --broker https://sts.acme.example --target https://orders.acme.example \\
+      --from github-actions --purpose 'nightly import' --deadline 2h -- ./import.sh"
+)]
+pub(in crate::cli) struct Run {
+    /// The broker's issuer identifier.
+    #[arg(long, value_name = "URL")]
+    broker: String,
+    /// Where the broker is reached, where that is not by its own name.
+    #[arg(long, value_name = "URL")]
+    at: Option<String>,
+    /// A target that the command needs a token for, by its audience. May be repeated.
+    #[arg(long = "target", value_name = "NAME", required = true)]
+    targets: Vec<String>,
+    /// Scopes, separated by spaces; all that are permitted where there is none.
+    #[arg(long)]
+    scope: Option<String>,
+    /// What the task is for.
+    #[arg(long, value_name = "TEXT")]
+    purpose: Option<String>,
+    /// How long it may last, e.g. 90m; as long as the broker allows where it is left out.
+    #[arg(long, value_name = "TIME")]
+    deadline: Option<Lifetime>,
+    /// How many tokens it may ask for.
+    #[arg(long, value_name = "COUNT")]
+    budget: Option<u32>,
+    /// Ask for tokens that are bound to no key: whoever has them can use them.
+    #[arg(long)]
+    unbound: bool,
+    #[command(flatten)]
+    token: TokenSource,
+    /// What kind of token is presented: jwt or id_token.
+    #[arg(long, default_value = "jwt", value_name = "TYPE")]
+    token_type: String,
+    /// What a CI system is asked to put into the assertion's `aud`; the broker, where there is none.
+    #[arg(long, value_name = "NAME")]
+    assertion_audience: Option<String>,
+    /// Trust the certificates in this PEM file instead of the machine's.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+pub(super) fn run(arguments: &Run, output: Output) -> Result<ExitCode, Failure> {
+    let assertion = arguments.token.read(arguments.assertion_audience.as_deref().unwrap_or(&arguments.broker))?;
+    let places = Places::create(arguments.targets.len())?;
+    let broker = Broker {
+        root: arguments.broker.trim_end_matches('/').to_owned(),
+        at: arguments.at.as_ref().unwrap_or(&arguments.broker).trim_end_matches('/').to_owned(),
+        client: Client::new(arguments.ca_file.as_deref())?,
+        prover: if arguments.unbound { None } else { Some(Prover::new()?) },
+    };
+    if let Some(prover) = &broker.prover {
+        places.write(&places.key(), prover.pem())?;
+    }
+    crate::http::block_on(async {
+        let (token, id) = broker.open(arguments, &assertion).await?;
+        let ran = broker.serve(arguments, &token, &places, output).await;
+        let ended = broker.end(&token).await;
+        let code = ran?;
+        ended.map_err(|Failure(why)| {
+            Failure(format!(
+                "the task {id} was not ended: {why}; it ends by itself when it is idle, or by `countersign task end {id}`"
+            ))
+        })?;
+        Ok(code)
+    })
+}
+
+/// The broker, and the key that is proved to it.
+struct Broker {
+    root: String,
+    at: String,
+    client: Client,
+    prover: Option<Prover>,
+}
+
+impl Broker {
+    async fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<Answer, Failure> {
+        let proof = self.prover.as_ref().map(|prover| prover.proof(&format!("{}{path}", self.root))).transpose()?;
+        self.client.post_proved(&format!("{}{path}", self.at), form, proof.as_deref()).await
+    }
+
+    /// The task's token, and its id.
+    async fn open(&self, arguments: &Run, assertion: &str) -> Result<(Zeroizing<String>, String), Failure> {
+        let declared = format!("urn:ietf:params:oauth:token-type:{}", arguments.token_type);
+        let deadline = arguments.deadline.map(|lasts| SystemClock.now().plus(lasts.seconds()).seconds().to_string());
+        let budget = arguments.budget.map(|count| count.to_string());
+        let mut form = vec![
+            ("grant_type", GRANT_TYPE),
+            ("subject_token", assertion),
+            ("subject_token_type", &declared),
+            ("audience", arguments.broker.as_str()),
+        ];
+        let optional = [("task_purpose", &arguments.purpose), ("task_deadline", &deadline), ("task_budget", &budget)];
+        form.extend(optional.into_iter().filter_map(|(name, value)| value.as_deref().map(|value| (name, value))));
+        form.extend(arguments.targets.iter().map(|target| ("task_target", target.as_str())));
+        let given = given(&self.post("/token", &form).await?)?;
+        let id = id_of(&given.token).unwrap_or_default();
+        Ok((given.token, id))
+    }
+
+    async fn token(&self, task: &str, target: &str, scope: Option<&str>) -> Result<Given, Failure> {
+        let mut form = vec![
+            ("grant_type", GRANT_TYPE),
+            ("subject_token", task),
+            ("subject_token_type", TokenType::AccessToken.urn()),
+            ("audience", target),
+        ];
+        form.extend(scope.map(|scope| ("scope", scope)));
+        given(&self.post("/token", &form).await?)
+    }
+
+    /// Revokes the task's token, and with it everything under it.
+    async fn end(&self, task: &str) -> Result<(), Failure> {
+        let mut wait = RETRY.0;
+        for _ in 1..TRIES {
+            match self.post("/revoke", &[("token", task)]).await {
+                Ok(answer) if answer.status == 200 => return Ok(()),
+                Ok(answer) if answer.status < 500 && answer.status != 429 => return Err(refused(&answer)),
+                _ => tokio::time::sleep(wait).await,
+            }
+            wait *= 2;
+        }
+        let last = self.post("/revoke", &[("token", task)]).await?;
+        if last.status == 200 { Ok(()) } else { Err(refused(&last)) }
+    }
+
+    /// Runs the command until it ends, and keeps its tokens fresh.
+    async fn serve(&self, arguments: &Run, task: &str, places: &Places, output: Output) -> Result<ExitCode, Failure> {
+        let scope = arguments.scope.as_deref();
+        let mut due = Vec::new();
+        for (index, target) in arguments.targets.iter().enumerate() {
+            let given = self.token(task, target, scope).await?;
+            places.write(&places.token(index), &given.token)?;
+            due.push(Due { index, target, at: tokio::time::Instant::now() + given.renew_after(), wait: RETRY.0 });
+        }
+        let mut signals =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal).into_iter();
+        let (Some(term), Some(int), Some(hangup)) = (signals.next(), signals.next(), signals.next()) else {
+            return Err(Failure("signals cannot be heard".to_owned()));
+        };
+        let (mut term, mut int, mut hangup) = (term?, int?, hangup?);
+        let mut child = self.spawn(arguments, places)?;
+        loop {
+            let Some(next) = due.iter_mut().min_by_key(|due| due.at) else {
+                return Err(Failure("there is no target".to_owned()));
+            };
+            tokio::select! {
+                status = child.wait() => return Ok(code_of(status?)),
+                _ = term.recv() => forward(&child, Signal::TERM),
+                _ = int.recv() => forward(&child, Signal::INT),
+                _ = hangup.recv() => forward(&child, Signal::HUP),
+                () = tokio::time::sleep_until(next.at) => {
+                    let renewed = self.token(task, next.target, scope).await;
+                    let kept = renewed.and_then(|given| {
+                        places.write(&places.token(next.index), &given.token)?;
+                        Ok(given.renew_after())
+                    });
+                    match kept {
+                        Ok(after) => (next.at, next.wait) = (tokio::time::Instant::now() + after, RETRY.0),
+                        Err(Failure(why)) => {
+                            output.warning(&format!("the token for {} is not renewed: {why}", next.target));
+                            next.at = tokio::time::Instant::now() + next.wait;
+                            next.wait = (next.wait * 2).min(RETRY.1);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, arguments: &Run, places: &Places) -> Result<Child, Failure> {
+        let Some((program, rest)) = arguments.command.split_first() else {
+            return Err(Failure("there is no command".to_owned()));
+        };
+        let mut command = Command::new(program);
+        command.args(rest).env("COUNTERSIGN_TOKEN_FILE", places.token(0)).kill_on_drop(true);
+        for index in 0..arguments.targets.len() {
+            command.env(format!("COUNTERSIGN_TOKEN_FILE_{}", index + 1), places.token(index));
+        }
+        if self.prover.is_some() {
+            command.env("COUNTERSIGN_KEY_FILE", places.key());
+        }
+        command.spawn().map_err(|fault| Failure(format!("`{}` cannot be run: {fault}", program.display())))
+    }
+}
+
+/// A token, and how long it lives.
+struct Given {
+    token: Zeroizing<String>,
+    seconds: u64,
+}
+
+impl Given {
+    /// After two thirds of its life, so that there is time to try again.
+    fn renew_after(&self) -> Duration {
+        Duration::from_millis((self.seconds * 667).max(500))
+    }
+}
+
+/// A token file that is to be renewed.
+struct Due<'a> {
+    index: usize,
+    target: &'a str,
+    at: tokio::time::Instant,
+    wait: Duration,
+}
+
+fn given(answer: &Answer) -> Result<Given, Failure> {
+    let token = answer.body.get("access_token").and_then(Value::as_str).filter(|_| answer.status == 200);
+    let token = token.ok_or_else(|| refused(answer))?;
+    let seconds = answer.body.get("expires_in").and_then(Value::as_u64).unwrap_or_default();
+    Ok(Given { token: Zeroizing::new(token.to_owned()), seconds })
+}
+
+fn refused(answer: &Answer) -> Failure {
+    super::super::wire::refusal(answer)
+}
+
+/// The id in a token of ours, for people: it came from the broker just now.
+fn id_of(token: &str) -> Option<String> {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Value = serde_json::from_slice(&payload).ok()?;
+    Some(claims.get("jti")?.as_str()?.to_owned())
+}
+
+fn forward(child: &Child, signal: Signal) {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// What a shell would say: the command's own code, or 128 and the signal that ended it.
+fn code_of(status: ExitStatus) -> ExitCode {
+    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+/// A folder that nobody else reads, gone with the command.
+struct Places(PathBuf);
+
+impl Places {
+    fn create(targets: usize) -> Result<Self, Failure> {
+        let mut name = [0; 16];
+        SystemEntropy.fill(&mut name)?;
+        let root = std::env::temp_dir().join(format!("countersign-task-{}", URL_SAFE_NO_PAD.encode(name)));
+        DirBuilder::new().mode(0o700).create(&root)?;
+        let places = Self(root);
+        // Made before anything is asked for: what cannot be written need not be opened.
+        (0..targets).try_for_each(|index| places.write(&places.token(index), ""))?;
+        Ok(places)
+    }
+
+    fn token(&self, index: usize) -> PathBuf {
+        self.0.join(format!("token-{}", index + 1))
+    }
+
+    fn key(&self) -> PathBuf {
+        self.0.join("key.pem")
+    }
+
+    /// Replaces the file whole: who reads it has the one before, or this one.
+    fn write(&self, path: &Path, text: &str) -> Result<(), Failure> {
+        let fault = |fault| Failure(format!("`{}` cannot be written: {fault}", path.display()));
+        let unfinished = path.with_extension("unfinished");
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished).map_err(fault)?;
+        file.write_all(text.as_bytes()).map_err(fault)?;
+        fs::rename(&unfinished, path).map_err(fault)
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

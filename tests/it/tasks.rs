@@ -1,0 +1,466 @@
+//! Tasks: opened by an assertion, and used when it has long expired.
+
+use crate::cli::{Serving, err, fresh, introspect, out, program, run};
+use crate::support::*;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// Leave to open tasks, and what the workload may have within them: by what its issuer said of it.
+const POLICIES: &str = r#"
+@id("main-opens")
+@max_lifetime("2h")
+permit (principal in Issuer::"github", action == Action::"open_task", resource == Target::"https://sts.test")
+when { principal has github && principal.github has repository_id && principal.github.repository_id == "74" };
+
+@id("imports")
+permit (principal in Issuer::"cluster", action == Action::"open_task", resource == Target::"https://sts.test")
+when { context.hints has task_purpose && context.hints.task_purpose == "import" && !(context has confirmation) };
+
+@id("orders")
+permit (principal, action == Action::"exchange", resource == Target::"https://orders.test")
+when { context.scope == "orders:read" && (principal.hasTag("env") || (principal has github && principal.github has repository_id
+  && principal.github.repository_id == "74")) };
+
+@id("ledger-in-an-import")
+permit (principal, action == Action::"exchange", resource == Target::"https://ledger.test")
+when { context has task && context.task has purpose && context.task.purpose == "import" };
+
+@id("impersonated")
+permit (principal, action == Action::"impersonate", resource == Target::"https://orders.test")
+when { context.scope == "orders:read" };
+"#;
+
+fn started() -> TestBroker {
+    Setup::new().policies(POLICIES).start()
+}
+
+fn post(broker: &TestBroker, path: &str, key: Option<&Key>, form: &[(&str, &str)]) -> Reply {
+    let now = countersign::domain::Clock::now(&broker.clock).seconds();
+    let proof = key.map(|key| ("dpop", proof(key, path).claim("iat", json!(now)).sign()));
+    send_to(broker.address, path, proof.as_slice(), form)
+}
+
+/// Opens a task with these terms, for the key `ed`.
+fn open(broker: &TestBroker, terms: &[(&str, &str)]) -> Reply {
+    opened_by(broker, &Token::github().sign(), Some(&keys().ed), terms)
+}
+
+fn opened_by(broker: &TestBroker, assertion: &str, key: Option<&Key>, terms: &[(&str, &str)]) -> Reply {
+    let form = [("grant_type", GRANT), ("subject_token", assertion), ("subject_token_type", JWT), ("audience", STS)];
+    post(broker, "/token", key, &[&form[..], terms].concat())
+}
+
+/// Asks for a token for `audience` within the task.
+fn within(broker: &TestBroker, task: &str, key: Option<&Key>, audience: &str) -> Reply {
+    let form =
+        [("grant_type", GRANT), ("subject_token", task), ("subject_token_type", ACCESS_TOKEN), ("audience", audience)];
+    post(broker, "/token", key, &form)
+}
+
+fn renew(broker: &TestBroker, task: &str) -> Reply {
+    within(broker, task, Some(&keys().ed), ORDERS)
+}
+
+fn claims(token: &str) -> Value {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
+}
+
+#[test]
+fn a_job_outlives_its_assertion_until_its_deadline_and_no_longer() {
+    let broker = started();
+    let deadline = (NOW + 3_700).to_string();
+    let opened = open(&broker, &[("task_deadline", &deadline), ("task_purpose", "nightly"), ("task_budget", "9")]);
+    assert_eq!((opened.status, opened.text("token_type"), &opened.json["expires_in"]), (200, "DPoP", &json!(3_700)));
+    let task = opened.token();
+    let said = claims(&task);
+    assert_eq!(
+        (&said["aud"], &said["task"]["id"], &said["task"]["deadline"]),
+        (&json!(STS), &said["jti"], &json!(NOW + 3_700))
+    );
+    assert!(said["task"].get("purpose").is_none(), "nobody compared it");
+    broker.clock.advance(3_590);
+    let reply = renew(&broker, &task);
+    let child = claims(&reply.token());
+    assert_eq!((&child["aud"], &child["scope"], &child["sub"]), (&json!(ORDERS), &json!("orders:read"), &said["sub"]));
+    assert_eq!(
+        child["task"],
+        json!({"id": said["jti"], "deadline": NOW + 3_700}),
+        "what only the task's own token has is left out"
+    );
+    assert_eq!((&child["cnf"], &child["lineage"][0]["jti"]), (&said["cnf"], &said["jti"]));
+    assert_eq!(child["exp"], NOW + 3_700, "within the task's");
+    let question = broker.event(&reply).question.unwrap();
+    assert_eq!(
+        (question.task.unwrap().id.as_str(), question.action.name()),
+        (said["jti"].as_str().unwrap(), "exchange")
+    );
+    let record = broker.event(&opened).granted.unwrap().opened.unwrap();
+    assert_eq!((record.purpose.as_deref(), record.budget), (Some("nightly"), Some(9)));
+    // The store, the key and the clock are all that it needs: it goes on after a restart.
+    let broker = broker.restart();
+    broker.clock.advance(109);
+    assert_eq!(renew(&broker, &task).json["expires_in"], 1);
+    broker.clock.advance(1);
+    assert_eq!(renew(&broker, &task).refusal(), (400, "invalid_request", "subject_token_refused"));
+}
+
+#[test]
+fn a_task_lasts_as_long_as_the_least_that_bounds_it() {
+    let lasts = |broker: &TestBroker, terms: &[(&str, &str)]| open(broker, terms).json["expires_in"].clone();
+    let broker = started();
+    let far = (NOW + 80_000).to_string();
+    assert_eq!(lasts(&broker, &[]), 7_200, "the permit");
+    assert_eq!(lasts(&broker, &[("task_deadline", &far)]), 7_200);
+    assert_eq!(lasts(&broker, &[("lifetime", "30")]), 30);
+    for late in [NOW, NOW - 1, 0] {
+        let reply = open(&broker, &[("task_deadline", &late.to_string())]);
+        assert_eq!(reply.refusal(), (400, "invalid_request", "task_parameter_malformed"), "{late}");
+    }
+    let short = Setup::new().policies(POLICIES).change("\"6h\"", "\"20m\"").start();
+    assert_eq!(lasts(&short, &[]), 1_200, "the configuration");
+}
+
+#[test]
+fn a_task_is_opened_by_who_proves_a_key_or_has_leave() {
+    let broker = started();
+    let reply = opened_by(&broker, &Token::github().sign(), None, &[]);
+    assert_eq!(reply.refusal(), (400, "invalid_request", "confirmation_required"));
+    // A permit that says that it is right without one, and holds: the purpose that it compared is in the token.
+    let opened = opened_by(&broker, &Token::cluster().sign(), None, &[("task_purpose", "import")]);
+    let task = opened.token();
+    assert_eq!((opened.text("token_type"), &claims(&task)["task"]["purpose"]), ("Bearer", &json!("import")));
+    assert_eq!(broker.event(&opened).answer.unwrap().verdicts[0].compared, ["confirmation", "purpose"]);
+    let ledger = within(&broker, &task, None, LEDGER);
+    assert_eq!(claims(&ledger.token())["task"]["purpose"], "import");
+    assert_eq!(broker.exchange(&Token::cluster().sign(), &[("audience", LEDGER)]).refusal().2, "target_refused");
+    let other = opened_by(&broker, &Token::cluster().sign(), None, &[("task_purpose", "mine bitcoin")]);
+    assert_eq!(other.refusal(), (400, "invalid_target", "target_refused"));
+    assert_eq!(opened_by(&broker, &Token::svid().sign(), Some(&keys().ed), &[]).refusal().2, "target_refused");
+}
+
+#[test]
+fn a_task_is_for_the_targets_that_it_was_opened_for() {
+    let broker = started();
+    let task = open(&broker, &[("task_target", ORDERS), ("task_target", "https://orders.test/v1")]).token();
+    assert_eq!(claims(&task)["task"]["targets"], json!([ORDERS]), "by its one audience");
+    assert_eq!(renew(&broker, &task).status, 200);
+    let other = open(&broker, &[("task_target", LEDGER)]).token();
+    let reply = renew(&broker, &other);
+    assert_eq!(reply.refusal(), (400, "invalid_target", "target_refused"));
+    assert_eq!(broker.reason(&reply), "target_outside_task");
+    for unknown in ["https://unknown.test", STS, "x"] {
+        let reply = open(&broker, &[("task_target", unknown)]);
+        assert_eq!(
+            (reply.refusal().2, broker.reason(&reply).as_str()),
+            ("target_refused", "target_unknown"),
+            "{unknown}"
+        );
+    }
+    let many = [("task_target", ORDERS); 17];
+    assert_eq!(open(&broker, &many).refusal().2, "too_many_targets");
+}
+
+#[test]
+fn a_budget_counts_tokens_and_nothing_else() {
+    let broker = started();
+    let task = open(&broker, &[("task_budget", "3")]).token();
+    assert_eq!(renew(&broker, &task).status, 200);
+    for refused in [within(&broker, &task, Some(&keys().ed), LEDGER), within(&broker, &task, None, ORDERS)] {
+        assert_eq!(refused.status, 400);
+    }
+    let broker = broker.restart();
+    let address = broker.address;
+    let answers: Vec<Reply> = std::thread::scope(|scope| {
+        let ask = || {
+            let form = [
+                ("grant_type", GRANT),
+                ("subject_token", task.as_str()),
+                ("subject_token_type", ACCESS_TOKEN),
+                ("audience", ORDERS),
+            ];
+            send_to(address, "/token", &[("dpop", proof(&keys().ed, "/token").sign())], &form)
+        };
+        let threads: Vec<_> = (0..20).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 2, "three in all, before and after");
+    let spent = answers.iter().find(|answer| answer.status != 200).unwrap();
+    assert_eq!(spent.refusal(), (400, "invalid_request", "task_budget_spent"));
+    let broker = broker.restart();
+    assert_eq!(renew(&broker, &task).refusal().2, "task_budget_spent");
+}
+
+#[test]
+fn a_task_that_is_idle_for_too_long_is_over() {
+    let broker = Setup::new().policies(POLICIES).change("\"1h\"", "\"10m\"").start();
+    let task = open(&broker, &[]).token();
+    for _ in 0..3 {
+        broker.clock.advance(600);
+        assert_eq!(renew(&broker, &task).status, 200);
+    }
+    broker.clock.advance(601);
+    assert_eq!(renew(&broker, &task).refusal(), (400, "invalid_request", "task_idle"));
+}
+
+#[test]
+fn a_task_is_used_with_its_key_by_who_opened_it_and_opens_no_other() {
+    let broker = started();
+    let task = open(&broker, &[]).token();
+    assert_eq!(within(&broker, &task, None, ORDERS).refusal().2, "dpop_proof_required");
+    assert_eq!(within(&broker, &task, Some(&keys().evil), ORDERS).refusal().2, "dpop_key_mismatch");
+    assert_eq!(
+        within(&broker, &task, Some(&keys().ed), STS).refusal(),
+        (400, "invalid_request", "task_subject_refused")
+    );
+    let form =
+        [("grant_type", GRANT), ("subject_token", &task), ("subject_token_type", ACCESS_TOKEN), ("audience", ORDERS)];
+    let as_client = |client: &str, form: &[(&str, &str)]| {
+        let headers = [("authorization", basic(client)), ("dpop", proof(&keys().ed, "/token").sign())];
+        send_to(broker.address, "/token", &headers, form)
+    };
+    // A client that presents a workload's token speaks for it, and needs leave for that.
+    let reply = as_client("orders-api", &form);
+    assert_eq!((reply.status, broker.event(&reply).question.unwrap().action.name()), (200, "impersonate"));
+    let assertion = Token::github().sign();
+    let by_client =
+        [("grant_type", GRANT), ("subject_token", &assertion), ("subject_token_type", JWT), ("audience", STS)];
+    let of_client = as_client("orders-api", &by_client).token();
+    let form = [
+        ("grant_type", GRANT),
+        ("subject_token", &of_client),
+        ("subject_token_type", ACCESS_TOKEN),
+        ("audience", ORDERS),
+    ];
+    assert_eq!(as_client("orders-api", &form).status, 200);
+    assert_eq!(as_client("ledger-api", &form).refusal().2, "presenter_not_audience");
+    assert_eq!(renew(&broker, &of_client).refusal().2, "presenter_not_audience");
+    // It is nobody's audience: no resource server is told of it.
+    assert_eq!(broker.introspect("orders-api", &task).json, json!({"active": false}));
+}
+
+#[test]
+fn e30_terms_of_a_task_are_understood_or_refused() {
+    let broker = started();
+    for (name, value) in [
+        ("task_deadline", "soon"),
+        ("task_deadline", "-1"),
+        ("task_deadline", "4000001000.5"),
+        ("task_deadline", "99999999999999999999"),
+        ("task_budget", "0"),
+        ("task_budget", "10001"),
+        ("task_budget", "+1"),
+        ("task_purpose", "line\nbreak"),
+        ("task_purpose", &"x".repeat(257)),
+    ] {
+        assert_eq!(
+            open(&broker, &[(name, value)]).refusal(),
+            (400, "invalid_request", "task_parameter_malformed"),
+            "{name}"
+        );
+    }
+    assert_eq!(open(&broker, &[("task_owner", "me")]).refusal().2, "task_parameter_unknown");
+    assert_eq!(open(&broker, &[("task_budget", "1"), ("task_budget", "2")]).refusal().2, "parameter_repeated");
+    let task = open(&broker, &[]).token();
+    for terms in [("task_deadline", "4000001000"), ("task_purpose", "")] {
+        let form = [
+            ("grant_type", GRANT),
+            ("subject_token", &task),
+            ("subject_token_type", ACCESS_TOKEN),
+            ("audience", ORDERS),
+            terms,
+        ];
+        assert_eq!(post(&broker, "/token", Some(&keys().ed), &form).refusal().2, "task_not_opened");
+    }
+    let both = [("audience", STS), ("audience", ORDERS)];
+    assert_eq!(broker.exchange(&Token::github().sign(), &both).refusal(), (400, "invalid_target", "target_refused"));
+}
+
+#[test]
+fn ending_a_task_ends_everything_under_it() {
+    let broker = started();
+    let (task, other) = (open(&broker, &[]).token(), open(&broker, &[]).token());
+    let [child, sibling, beside] = [&task, &task, &other].map(|task| renew(&broker, task).token());
+    let alive = |token: &str| broker.introspect("orders-api", token).json["active"] == true;
+    // A child ends alone.
+    assert_eq!(post(&broker, "/revoke", Some(&keys().ed), &[("token", &child)]).status, 200);
+    assert!(!alive(&child) && alive(&sibling));
+    assert_eq!(post(&broker, "/revoke", None, &[("token", &task)]).refusal().2, "dpop_proof_required");
+    assert!(alive(&sibling));
+    assert_eq!(post(&broker, "/revoke", Some(&keys().ed), &[("token", &task)]).status, 200);
+    assert!(!alive(&sibling) && alive(&beside));
+    assert_eq!(renew(&broker, &task).refusal().2, "subject_token_revoked");
+    let broker = broker.restart();
+    assert_eq!(renew(&broker, &task).refusal().2, "subject_token_revoked");
+    assert_eq!(renew(&broker, &other).status, 200);
+}
+
+#[test]
+fn policy_of_this_moment_bounds_a_task_and_an_issuer_that_is_gone_ends_it() {
+    let broker = started();
+    let task = open(&broker, &[]).token();
+    let reload = |broker: TestBroker, change: &dyn Fn(&Path)| broker.restart_after(|root| change(root));
+    let broker = reload(broker, &|root| {
+        std::fs::write(
+            root.join("policies/all.cedar"),
+            POLICIES.replace("\"orders:read\" && (", "\"orders:write\" && ("),
+        )
+        .unwrap();
+    });
+    let reply = renew(&broker, &task);
+    assert_eq!(claims(&reply.token())["scope"], "orders:write");
+    let broker = reload(broker, &|root| {
+        let config = std::fs::read_to_string(root.join("countersign.toml")).unwrap();
+        let changed = config.replace(GITHUB, "https://github.acme.test");
+        std::fs::write(root.join("countersign.toml"), changed).unwrap();
+    });
+    assert_eq!(renew(&broker, &task).status, 400);
+}
+
+#[test]
+fn a_task_that_the_store_does_not_know_is_refused_and_one_that_it_cannot_keep_is_not_opened() {
+    let broker = started();
+    let task = open(&broker, &[]).token();
+    let broker = broker.restart_after(|root| std::fs::remove_file(root.join("data/store.redb")).unwrap());
+    let reply = renew(&broker, &task);
+    // The keys' records are gone with the store: the token is verified by nothing, or counted by nobody.
+    assert_eq!((reply.status, reply.text("reason")), (400, "subject_token_refused"));
+}
+
+fn told(root: &Path, arguments: &[&str]) -> Value {
+    let output = run(root, &[arguments, &["--json"]].concat(), "");
+    assert!(output.status.success(), "{arguments:?}: {}{}", out(&output), err(&output));
+    serde_json::from_str(&out(&output)).unwrap()
+}
+
+fn installed() -> tempfile::TempDir {
+    let config = Setup::new().policies(POLICIES);
+    config.change("max_lifetime = \"10m\"", "max_lifetime = \"3s\"").write()
+}
+
+/// `countersign task run` around a shell script.
+fn task_run(root: &Path, broker: &Serving, more: &[&str], script: &str) -> std::process::Command {
+    let mut command = program();
+    std::fs::write(root.join("assertion"), fresh().sign()).unwrap();
+    let fixed = ["task", "run", "--broker", STS, "--at", &broker.url, "--target", ORDERS, "--token-file", "assertion"];
+    command.current_dir(root).args(fixed).args(more).args(["--", "sh", "-c", script]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn a_command_runs_in_a_task_with_tokens_that_are_kept_fresh_and_nothing_is_alive_behind_it() {
+    let root = installed();
+    let root = root.path();
+    let broker = Serving::start(root);
+    let script = r#"
+set -e
+cp "$COUNTERSIGN_TOKEN_FILE" first; stat -c '%a' "$COUNTERSIGN_TOKEN_FILE" "$COUNTERSIGN_KEY_FILE" "$(dirname "$COUNTERSIGN_KEY_FILE")" > modes
+dirname "$COUNTERSIGN_KEY_FILE" > place; head -1 "$COUNTERSIGN_KEY_FILE" > key; cmp "$COUNTERSIGN_TOKEN_FILE" "$COUNTERSIGN_TOKEN_FILE_1"
+for beat in $(seq 100); do sleep 0.1; cmp -s "$COUNTERSIGN_TOKEN_FILE" first || break; done
+cp "$COUNTERSIGN_TOKEN_FILE" last; exec sleep 0.1 && exit 0
+"#;
+    let script = format!("{}\nexit 7\n", script.trim_end().trim_end_matches("exec sleep 0.1 && exit 0"));
+    let more = ["--purpose", "nightly import", "--deadline", "30m", "--budget", "50"];
+    let ran = task_run(root, &broker, &more, &script).output().unwrap();
+    assert_eq!(ran.status.code(), Some(7), "{}{}", out(&ran), err(&ran));
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    assert_eq!((read("modes").as_str(), read("key").trim()), ("600\n600\n700\n", "-----BEGIN PRIVATE KEY-----"));
+    let (first, last) = (read("first"), read("last"));
+    assert_ne!(claims(&first)["jti"], claims(&last)["jti"]);
+    assert!(claims(&last)["cnf"]["jkt"].is_string() && claims(&last)["cnf"] == claims(&first)["cnf"]);
+    assert_eq!(introspect(&broker.url, &last)["active"], false, "it was alive for a second more");
+    assert!(!Path::new(read("place").trim()).exists());
+    let listed = told(root, &["task", "list"]);
+    let [task] = listed.as_array().unwrap().as_slice() else { panic!("{listed}") };
+    assert_eq!(
+        (&task["state"], &task["purpose"], &task["budget"]),
+        (&json!("ended"), &json!("nightly import"), &json!(50))
+    );
+    assert!(task["used"].as_u64().unwrap() >= 2);
+    let shown = out(&run(root, &["task", "show", task["id"].as_str().unwrap()], ""));
+    for part in ["ended", "nightly import", ORDERS, "of 50", "github:repo:acme/app:ref:refs/heads/main"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    drop(broker);
+    assert_eq!(told(root, &["task", "list"]), told(root, &["task", "list"]), "where no broker runs, from its store");
+    let nobody = run(root, &["task", "show", "AAAAAAAAAAAAAAAAAAAAAA"], "");
+    assert!(!nobody.status.success() && err(&nobody).contains("countersign task list"), "{}", err(&nobody));
+}
+
+#[test]
+fn the_command_of_the_page_works() {
+    let root = installed();
+    let root = root.path();
+    let broker = Serving::start(root);
+    let page = include_str!("../../docs/tasks.md");
+    let shown = page.split("```sh\n").nth(1).unwrap().split("\n```").next().unwrap();
+    std::fs::write(root.join("import.sh"), "#!/bin/sh\ncp \"$COUNTERSIGN_TOKEN_FILE\" imported\n").unwrap();
+    std::fs::write(root.join("assertion"), fresh().sign()).unwrap();
+    let mut command = shown.to_owned();
+    for (from, to) in [
+        ("countersign task", format!("{} task", program().get_program().display()).as_str()),
+        ("https://sts.acme.example", &format!("{STS} --at {}", broker.url)),
+        ("https://orders.acme.example", ORDERS),
+        ("--from github-actions", "--token-file assertion"),
+        ("./import.sh", "sh ./import.sh"),
+    ] {
+        assert!(command.contains(from), "{from}");
+        command = command.replace(from, to);
+    }
+    let ran = std::process::Command::new("sh").args(["-c", &command]).current_dir(root).output().unwrap();
+    assert!(ran.status.success(), "{}", err(&ran));
+    let imported = std::fs::read_to_string(root.join("imported")).unwrap();
+    assert_eq!(claims(&imported)["aud"], ORDERS);
+    assert_eq!(told(root, &["task", "list"])[0]["purpose"], "nightly import");
+}
+
+#[test]
+fn a_signal_goes_to_the_command_and_the_task_ends_with_it() {
+    let root = installed();
+    let root = root.path();
+    let broker = Serving::start(root);
+    let script = "trap 'cp \"$COUNTERSIGN_TOKEN_FILE\" last; exit 3' TERM; touch ready; while :; do sleep 0.05; done";
+    let mut job = task_run(root, &broker, &[], script).spawn().unwrap();
+    let waited = Instant::now();
+    while !root.join("ready").exists() {
+        assert!(waited.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(job.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(job.wait().unwrap().code(), Some(3));
+    let last = std::fs::read_to_string(root.join("last")).unwrap();
+    assert_eq!(introspect(&broker.url, &last)["active"], false);
+    assert_eq!(told(root, &["task", "list"])[0]["state"], "ended");
+}
+
+#[test]
+fn a_command_in_a_task_that_an_operator_ends_is_told_that_its_token_is_not_renewed() {
+    let root = installed();
+    let root = root.path();
+    let broker = Serving::start(root);
+    let script = "touch ready; while [ ! -e go ]; do sleep 0.05; done";
+    let mut job = task_run(root, &broker, &[], script).spawn().unwrap();
+    let waited = Instant::now();
+    while !root.join("ready").exists() {
+        assert!(waited.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let id = told(root, &["task", "list"])[0]["id"].as_str().unwrap().to_owned();
+    let ended = run(root, &["task", "end", &id], "");
+    assert!(ended.status.success() && out(&ended).contains("everything below it"), "{}", err(&ended));
+    std::thread::sleep(Duration::from_secs(3));
+    std::fs::write(root.join("go"), "").unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut job.stderr.take().unwrap(), &mut said).unwrap();
+    assert_eq!(job.wait().unwrap().code(), Some(0));
+    assert!(said.contains("is not renewed") && said.contains("subject_token_revoked"), "{said}");
+    drop(broker);
+    let refused = task_run(root, &Serving::start(root), &["--unbound"], "touch ran").output().unwrap();
+    assert!(!refused.status.success() && err(&refused).contains("confirmation_required"), "{}", err(&refused));
+    assert!(!root.join("ran").exists());
+}
