@@ -65,19 +65,16 @@ pub(super) fn times(
 ) -> Result<Timestamp, AssertionError> {
     let exp = date(claims, "exp")?.ok_or(AssertionError::Claim("exp"))?;
     let (nbf, iat) = (date(claims, "nbf")?, date(claims, "iat")?);
-    trail.check("expiry", exp > now, || "later than now", || format!("in {}s", exp.since(now)));
-    if exp <= now {
+    let lives = exp > now;
+    trail.check("expiry", lives, || "later than now", || format!("in {}s", exp.since(now)));
+    if !lives {
         return Err(AssertionError::Expired);
     }
     let latest = now.plus(LEEWAY);
     let starts = [nbf, iat].into_iter().flatten().max().unwrap_or(now);
-    trail.check(
-        "start",
-        starts <= latest,
-        || format!("at most {LEEWAY}s ahead"),
-        || format!("{}s ago", now.since(starts)),
-    );
-    if starts > latest {
+    let started = starts <= latest;
+    trail.check("start", started, || format!("at most {LEEWAY}s ahead"), || format!("{}s ago", now.since(starts)));
+    if !started {
         return Err(AssertionError::NotYetValid);
     }
     // Where a kind's tokens have no `iat`, what is left is capped (standards R16).

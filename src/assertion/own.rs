@@ -30,12 +30,6 @@ impl OwnTokens {
         Self { issuer, keys, revocations, verified: Cache::new(REMEMBERED) }
     }
 
-    /// Our issuer identifier.
-    #[must_use]
-    pub fn issuer(&self) -> &str {
-        &self.issuer
-    }
-
     /// The token, if it is ours, alive and not revoked, and whether it had been verified before. The signature is verified
     /// before anything is looked up.
     ///

@@ -57,7 +57,7 @@ const TARGETS: [&str; 4] = ["target", "scopes", "longest life", "owner"];
 impl Report {
     fn policies(&mut self, installation: &Installation) {
         match installation.policy() {
-            Ok(policy) => self.facts.push(("policies", format!("{} ({})", policy.len(), policy.digest()))),
+            Ok(policy) => self.facts.push(("policies", format!("{} ({})", policy.count(), policy.digest()))),
             Err(fault) => self.problems.extend(fault.0),
         }
     }

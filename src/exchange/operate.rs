@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// How long a record is kept whose token nobody showed, in seconds: as long as a lifetime can be configured.
-const UNSEEN: i64 = Lifetime::MAX_SECONDS;
+/// How long a record is kept whose token nobody showed, in seconds: longer than a lifetime can be configured.
+const UNSEEN: i64 = Lifetime::MAX_SECONDS + RECORD_MARGIN;
 
 /// Whether a task is over before its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,7 +226,7 @@ pub async fn revoke_by_id(
     now: Timestamp,
 ) -> Answer<()> {
     let mut trail = Trail::begin(Kind::Revocation, &decision, None, now, audit);
-    let until = now.plus(UNSEEN + RECORD_MARGIN);
+    let until = now.plus(UNSEEN);
     let result = match revocations.revoke(Named::Token, jti.as_str(), until, now).await {
         Ok(()) => {
             trail.revoked(jti.as_str());
@@ -277,7 +277,7 @@ pub async fn revoke_key(
         if matches!(dropped, Err(KeyError::Unknown(_))) {
             return dropped;
         }
-        revocations.revoke(Named::Key, kid, now.plus(UNSEEN + RECORD_MARGIN), now).await?;
+        revocations.revoke(Named::Key, kid, now.plus(UNSEEN), now).await?;
         dropped
     }
     .await;

@@ -34,14 +34,8 @@ impl Policy {
 
     /// How many policies there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.slices.len()
-    }
-
-    /// Whether there is no policy. A loaded set never is empty.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Answers `question`: one verdict for each of its scopes, in order.

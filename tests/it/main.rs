@@ -13,6 +13,7 @@
 mod architecture;
 mod assertions;
 mod audit;
+mod bounds;
 mod callers;
 mod cli;
 mod cli_operate;

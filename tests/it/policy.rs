@@ -206,7 +206,7 @@ fn a_set_that_is_not_strictly_valid_is_not_loaded() {
 fn a_directory_is_loaded_whole_or_not_at_all() {
     let root = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(root.path().join(name), text).unwrap();
-    let load = || Policy::load(root.path()).map(|policy| policy.len()).map_err(|fault| fault.to_string());
+    let load = || Policy::load(root.path()).map(|policy| policy.count()).map_err(|fault| fault.to_string());
     assert!(load().unwrap_err().contains("no policy"));
     write("b.cedar", "@id(\"b\") permit (principal, action, resource);");
     write("a.cedar", ALL);
