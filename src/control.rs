@@ -25,11 +25,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
-    /// Revoke the token with this `jti`, and everything below it.
-    Revoke {
-        /// The token's id.
-        jti: String,
+    /// Revoke, suspend or let go on what is named, and everything below it.
+    Change {
+        /// The kind of what is named, e.g. `token`.
+        kind: String,
+        /// Its id, as tokens have it.
+        id: String,
+        /// `revoke`, `suspend` or `resume`.
+        act: String,
+        /// Of a revocation: only what was issued before this moment, in seconds since 1970.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<i64>,
+        /// Why, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
+    /// Every revocation and suspension that is alive.
+    Revocations {},
     /// Every task that is open.
     Tasks {},
     /// Every signing key.
@@ -70,8 +82,8 @@ pub enum Reply {
 
 /// Who does what is asked.
 pub trait Commands: Send + Sync {
-    /// Does it.
-    fn obey(&self, command: Command) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>>;
+    /// Does it, for `by`.
+    fn obey(&self, command: Command, by: String) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>>;
 }
 
 /// Why the socket cannot be used.
@@ -126,6 +138,18 @@ impl Drop for Control {
     }
 }
 
+/// An operator, by the uid that he is known by.
+#[must_use]
+pub fn operator(uid: u32) -> String {
+    format!("operator (uid {uid})")
+}
+
+/// The operator whose process this is.
+#[must_use]
+pub fn own_operator() -> String {
+    operator(rustix::process::geteuid().as_raw())
+}
+
 /// Answers commands, for ever.
 pub async fn serve(control: Control, commands: Arc<dyn Commands>) {
     loop {
@@ -144,17 +168,17 @@ pub async fn serve(control: Control, commands: Arc<dyn Commands>) {
 async fn converse(mut stream: UnixStream, commands: Arc<dyn Commands>) {
     // The mode of the socket keeps others out; this holds where the mode was changed.
     let own = rustix::process::geteuid().as_raw();
-    match stream.peer_cred() {
-        Ok(peer) if peer.uid() == own || peer.uid() == 0 => {}
+    let by = match stream.peer_cred() {
+        Ok(peer) if peer.uid() == own || peer.uid() == 0 => operator(peer.uid()),
         _ => return,
-    }
+    };
     let (reader, mut writer) = stream.split();
     let mut line = String::new();
     if tokio::io::BufReader::new(reader.take(MAX_LINE)).read_line(&mut line).await.is_err() {
         return;
     }
     let reply = match serde_json::from_str(&line) {
-        Ok(command) => commands.obey(command).await,
+        Ok(command) => commands.obey(command, by).await,
         Err(fault) => Reply::Failed { message: format!("the command cannot be read: {fault}") },
     };
     if let Ok(mut line) = serde_json::to_vec(&reply) {

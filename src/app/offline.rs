@@ -2,11 +2,13 @@
 //! wrong with them never stands in the way.
 
 use super::parts::{digest_key, replica};
-use super::running::{describe_key, describe_task};
+use super::running::{describe_key, describe_revocation, describe_task, done, wanted};
 use super::{Installation, StartError};
 use crate::audit::{AuditLog, Keeping, Opening, Seal};
-use crate::domain::{ChainHead, Clock, DecisionId, Entropy, Purpose, Timestamp, TokenId};
-use crate::exchange::{self, Answer};
+use crate::config::IssuerKind;
+use crate::control::{Command, Reply, own_operator};
+use crate::domain::{ChainHead, Clock, DecisionId, Entropy, Purpose, Timestamp};
+use crate::exchange;
 use crate::revocation::Revocations;
 use crate::signing::{KeyError, Keys, SealingKeys};
 use crate::store::{AuditHeads, Embedded, KeyRecords, RevocationLog, TaskRecords};
@@ -74,24 +76,48 @@ impl Installation {
         Ok(AuditLog::open(&audit.path, opening, now)?)
     }
 
-    /// Ends the token `jti`.
+    /// The `iss` that the issuer of this name signs as.
+    #[must_use]
+    pub fn signs_as(&self, name: &str) -> Option<String> {
+        let issuer = self.config.issuers.iter().find(|issuer| issuer.name.as_str() == name)?;
+        Some(match &issuer.kind {
+            IssuerKind::Oidc { issuer, .. } | IssuerKind::GitHubActions { issuer, .. } => issuer.clone(),
+            IssuerKind::Spiffe { trust_domain, .. } => format!("spiffe://{trust_domain}"),
+        })
+    }
+
+    /// Puts in force what `command` wants.
     ///
     /// # Errors
     /// [`StartError`] where store, keys or audit log cannot be used.
-    pub async fn revoke(
+    pub async fn change(
         &self,
-        jti: &TokenId,
+        command: Command,
         clock: &dyn Clock,
         entropy: &Arc<dyn Entropy>,
-    ) -> Result<Answer<()>, StartError> {
+    ) -> Result<Reply, StartError> {
         let Opened { revocations, audit, decision, now, .. } = self.open(clock, entropy).await?;
-        Ok(exchange::revoke_by_id(jti, decision, &revocations, &audit, now).await)
+        Ok(match wanted(command, own_operator(), now) {
+            Ok(change) => done(exchange::change(&change, decision, &revocations, &audit, now).await),
+            Err(message) => Reply::Failed { message },
+        })
+    }
+
+    /// Every revocation and suspension that is alive.
+    ///
+    /// # Errors
+    /// As [`Installation::change`].
+    pub async fn list_revocations(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
+        let Opened { revocations, now, .. } = self.open(clock, entropy).await?;
+        let records = revocations.list(now).await;
+        let records = records.map_err(|fault| StartError::Store(self.config.store.clone(), fault))?;
+        Ok(records.iter().map(describe_revocation).collect())
     }
 
     /// Every signing key, its state and its dates.
     ///
     /// # Errors
-    /// As [`Installation::revoke`].
+    /// As [`Installation::change`].
     pub async fn list_keys(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
         let Opened { keys, now, .. } = self.open(clock, entropy).await?;
         Ok(keys.list().await.iter().map(|key| describe_key(key, key.state(now))).collect())
@@ -100,7 +126,7 @@ impl Installation {
     /// Every task whose deadline lies ahead.
     ///
     /// # Errors
-    /// As [`Installation::revoke`].
+    /// As [`Installation::change`].
     pub async fn list_tasks(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
         let Opened { tasks, revocations, now, .. } = self.open(clock, entropy).await?;
         let tasks = exchange::list_tasks(&*tasks, &revocations, self.config.tasks.idle, now).await;
@@ -111,7 +137,7 @@ impl Installation {
     /// Makes a successor for the key that signs `purpose` with `algorithm`.
     ///
     /// # Errors
-    /// As [`Installation::revoke`].
+    /// As [`Installation::change`].
     pub async fn rotate_key(
         &self,
         purpose: Purpose,
@@ -127,7 +153,7 @@ impl Installation {
     /// Drops the key `kid`, and ends what it signed.
     ///
     /// # Errors
-    /// As [`Installation::revoke`].
+    /// As [`Installation::change`].
     pub async fn revoke_key(
         &self,
         kid: &str,

@@ -3,9 +3,11 @@
 use super::{Installation, StartError};
 use crate::control::{self, Command, Commands, Control, Reply};
 use crate::domain::{Clock, KeyRecord, KeyState, Purpose, TaskState, Timestamp, TokenId};
-use crate::exchange::{Broker, Operator, Snapshot, TaskEnd};
+use crate::exchange::{Answer, Broker, Change, Operator, Snapshot, TaskEnd};
 use crate::http::{self, Certificate, Limits, Serving};
 use crate::signing::KeyError;
+use crate::store::{Act, Entry, Revoked};
+use countersign_verify::revocation::Kind;
 use serde_json::{Value, json};
 use std::future::Future;
 use std::io;
@@ -159,18 +161,16 @@ impl Running {
 }
 
 impl Commands for Running {
-    fn obey(&self, command: Command) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
+    fn obey(&self, command: Command, by: String) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
         Box::pin(async move {
             let operator = Operator(&self.broker);
             match command {
-                Command::Revoke { jti } => match jti.parse::<TokenId>() {
-                    Ok(jti) => {
-                        let answer = operator.revoke_by_id(&jti).await;
-                        match answer.result {
-                            Ok(()) => Reply::Done { decision: answer.decision.to_string() },
-                            Err(fault) => Reply::Failed { message: fault.to_string() },
-                        }
-                    }
+                change @ Command::Change { .. } => match wanted(change, by, self.clock.now()) {
+                    Ok(change) => done(operator.change(&change).await),
+                    Err(message) => Reply::Failed { message },
+                },
+                Command::Revocations {} => match operator.revocations().await {
+                    Ok(records) => Reply::Told(records.iter().map(describe_revocation).collect()),
                     Err(fault) => Reply::Failed { message: fault.to_string() },
                 },
                 Command::Tasks {} => match operator.tasks().await {
@@ -202,6 +202,65 @@ impl Running {
             Err(fault) => Reply::Failed { message: fault.to_string() },
         }
     }
+}
+
+/// What a command wants in force.
+pub(super) fn wanted(command: Command, by: String, now: Timestamp) -> Result<Change, String> {
+    let Command::Change { kind, id, act, before, reason } = command else {
+        return Err("the command changes nothing".to_owned());
+    };
+    let kind: Kind = kind.parse().map_err(|fault| format!("`{kind}`: {fault}"))?;
+    let act = match (act.as_str(), before) {
+        ("revoke", None) => Act::Revoke,
+        // What lies ahead is compared with clocks that may be wrong.
+        ("revoke", Some(moment)) if moment > now.seconds() => {
+            return Err("the moment lies ahead; revoke everything so far, or suspend".to_owned());
+        }
+        ("revoke", Some(moment)) => Act::RevokeBefore(moment),
+        ("suspend", None) => Act::Suspend,
+        ("resume", None) => Act::Resume,
+        _ => return Err(format!("`{act}` is not known, or not of a moment; use revoke, suspend or resume")),
+    };
+    let plain = |text: &str, most: usize| !text.is_empty() && text.len() <= most && !text.chars().any(char::is_control);
+    if !plain(&id, 2_048) || reason.as_ref().is_some_and(|reason| !plain(reason, 1_024)) {
+        return Err("the id or the reason is empty, too long or not printable".to_owned());
+    }
+    if kind == Kind::Token {
+        id.parse::<TokenId>().map_err(|fault| fault.to_string())?;
+    }
+    Ok(Change { kind, id, act, reason, by })
+}
+
+/// How it went.
+pub(super) fn done(answer: Answer<()>) -> Reply {
+    match answer.result {
+        Ok(()) => Reply::Done { decision: answer.decision.to_string() },
+        Err(fault) => Reply::Failed { message: fault.to_string() },
+    }
+}
+
+/// A record of the revocation log for people and programs.
+pub(super) fn describe_revocation(revoked: &Revoked) -> Value {
+    let Entry { until, act, about, .. } = &revoked.entry;
+    let time = |seconds| Timestamp::new(seconds).map(|time| time.to_string());
+    let (act, before) = match act {
+        Act::Revoke => ("revoke", None),
+        Act::RevokeBefore(moment) => ("revoke", time(*moment)),
+        Act::Suspend => ("suspend", None),
+        Act::Resume => ("resume", None),
+    };
+    json!({
+        "position": revoked.position,
+        "act": act,
+        "before": before,
+        "kind": about.kind,
+        "id": about.id,
+        "reason": about.reason,
+        "by": about.by,
+        "at": time(about.at),
+        "until": until.to_string(),
+        "decision": about.decision,
+    })
 }
 
 /// A task for people and programs.

@@ -76,8 +76,14 @@ enum Command {
     Exchange(exchange::Exchange),
     /// Decode a token, verify it, and say why not.
     Inspect(inspect::Inspect),
-    /// Revoke a token and everything below it.
+    /// Revoke a token, a task, a workload, an issuer, a client or a target, and everything below it.
     Revoke(revoke::Revoke),
+    /// Revoke, and refuse what is new, until it is lifted.
+    Suspend(revoke::Suspend),
+    /// Lift a suspension. What was issued before it stays dead.
+    Resume(revoke::Suspend),
+    /// Show every revocation and suspension that is alive.
+    Revocations,
     /// Look after tasks, or run a command in one.
     #[command(subcommand)]
     Task(task::Task),
@@ -140,6 +146,9 @@ pub fn run() -> ExitCode {
         Command::Exchange(exchange) => exchange::run(&exchange, output),
         Command::Inspect(inspect) => inspect::run(&inspect, config, output),
         Command::Revoke(revoke) => revoke::run(&revoke, config, output),
+        Command::Suspend(suspend) => revoke::suspend(&suspend, "suspend", config, output),
+        Command::Resume(resume) => revoke::suspend(&resume, "resume", config, output),
+        Command::Revocations => revoke::list(config, output),
         Command::Task(task) => task::run(&task, config, output),
         Command::Explain(explain) => explain::run(&explain, config, output),
         Command::Audit(audit) => audit::run(&audit, config, output),

@@ -1,55 +1,205 @@
-//! `countersign revoke`: by the control socket of the broker that runs, or in its store where none does.
+//! `countersign revoke`, `suspend`, `resume` and `revocations`: by the control socket of the broker that runs, or in its store
+//! where none does.
 
-use super::output::{GOOD, Output};
+use super::output::{GOOD, Output, printable, table};
 use super::token_source::TokenSource;
 use super::{Failure, installation};
 use crate::app::Installation;
 use crate::control::{self, Command, ControlError, Reply};
-use crate::domain::{Entropy, SystemClock, SystemEntropy, TokenId};
+use crate::domain::{Entropy, SystemClock, SystemEntropy, Timestamp, TokenId};
 use crate::signing::Keys;
 use clap::Args;
 use countersign_verify::jws::Compact;
+use countersign_verify::revocation::Kind;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Revoke a token, and everything that was exchanged from it.
+/// Revoke a token, or everything that was issued so far to a workload, by an issuer, for a target …
 #[derive(Debug, Args)]
-#[command(after_help = "Name the token by its id, which the audit log has, or give the token itself.")]
+#[command(
+    after_help = "Name the token by its id, which the audit log has, or give the token itself. What was exchanged from what is
+revoked is dead too. A workload, client or target can get new tokens at once; `countersign suspend` refuses those as well.
+
+Examples:
+  countersign revoke --task AAECAwQFBgcICQoLDA0ODw
+  countersign revoke --workload github:repo:acme/app:ref:refs/heads/main --reason 'INC-42'
+  countersign revoke --issuer github --before 2026-11-22T10:00:00Z"
+)]
 pub(super) struct Revoke {
     /// The token's id (`jti`), which may begin with a `-`.
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true, conflicts_with_all = ["task", "workload", "actor", "issuer", "client", "target"])]
     jti: Option<String>,
     #[command(flatten)]
     token: TokenSource,
+    #[command(flatten)]
+    named: Named,
+    /// Only what was issued before this moment, which has to have passed.
+    #[arg(long, value_name = "TIME")]
+    before: Option<String>,
+    /// Why, for whoever reads the audit log.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+/// Refuse what is new as well, until `countersign resume`.
+#[derive(Debug, Args)]
+#[command(after_help = "A suspension revokes what was issued so far, and stands until it is lifted.")]
+pub(super) struct Suspend {
+    #[command(flatten)]
+    named: Named,
+    /// Why, for whoever reads the audit log.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+/// What is named: one of these.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(super) struct Named {
+    /// A task, by its id.
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+    task: Option<String>,
+    /// A workload, by its name.
+    #[arg(long, value_name = "NAME")]
+    workload: Option<String>,
+    /// An acting party, by its name, wherever it stands in a chain of delegation.
+    #[arg(long, value_name = "NAME")]
+    actor: Option<String>,
+    /// An issuer, by the name of its entry or by its `iss`.
+    #[arg(long, value_name = "NAME")]
+    issuer: Option<String>,
+    /// A client, by its id.
+    #[arg(long, value_name = "ID")]
+    client: Option<String>,
+    /// A target, by its audience.
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
+}
+
+impl Named {
+    /// What tokens call it. An issuer's entry stands for the `iss` that it signs as.
+    fn read(&self, installation: &Installation) -> Option<(Kind, String)> {
+        let Self { task, workload, actor, issuer, client, target } = self;
+        let issuer = issuer.as_ref().map(|name| installation.signs_as(name).unwrap_or_else(|| name.clone()));
+        let all = [
+            (Kind::Task, task.clone()),
+            (Kind::Workload, workload.clone()),
+            (Kind::Actor, actor.clone()),
+            (Kind::Issuer, issuer),
+            (Kind::Client, client.clone()),
+            (Kind::Target, target.clone()),
+        ];
+        all.into_iter().find_map(|(kind, id)| Some((kind, id?)))
+    }
 }
 
 pub(super) fn run(arguments: &Revoke, config: &Path, output: Output) -> Result<ExitCode, Failure> {
     let installation = installation(config)?;
-    let jti: TokenId = match &arguments.jti {
-        Some(jti) => jti.parse()?,
-        None => id_of(&arguments.token.read("")?, &installation)?,
+    let before = arguments.before.as_deref().map(moment).transpose()?;
+    let (kind, id) = match (&arguments.jti, arguments.named.read(&installation)) {
+        (None, Some(named)) => named,
+        (Some(jti), _) => (Kind::Token, jti.parse::<TokenId>()?.to_string()),
+        (None, None) => (Kind::Token, id_of(&arguments.token.read("")?, &installation)?.to_string()),
     };
-    by_id(&jti, &installation, output)
+    change(&installation, Wanted { kind, id, act: "revoke", before, reason: arguments.reason.clone() }, output)
+}
+
+pub(super) fn suspend(
+    arguments: &Suspend,
+    act: &'static str,
+    config: &Path,
+    output: Output,
+) -> Result<ExitCode, Failure> {
+    let installation = installation(config)?;
+    let named = arguments.named.read(&installation);
+    let (kind, id) = named.ok_or_else(|| {
+        Failure(format!("name what to {act}: --task, --workload, --actor, --issuer, --client or --target"))
+    })?;
+    change(&installation, Wanted { kind, id, act, before: None, reason: arguments.reason.clone() }, output)
 }
 
 /// Ends the token `jti`, and everything below it.
 pub(super) fn by_id(jti: &TokenId, installation: &Installation, output: Output) -> Result<ExitCode, Failure> {
-    let command = Command::Revoke { jti: jti.to_string() };
+    change(
+        installation,
+        Wanted { kind: Kind::Token, id: jti.to_string(), act: "revoke", before: None, reason: None },
+        output,
+    )
+}
+
+/// Shows everything that is in force.
+pub(super) fn list(config: &Path, output: Output) -> Result<ExitCode, Failure> {
+    let installation = installation(config)?;
+    let told = match control::ask(installation.control(), &Command::Revocations {}) {
+        Err(ControlError::NotRunning(_)) => {
+            let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+            crate::http::block_on(installation.list_revocations(&SystemClock, &entropy))?
+        }
+        Ok(Reply::Told(told)) => told,
+        Ok(Reply::Failed { message }) => return Err(Failure(message)),
+        Ok(Reply::Done { .. }) => return Err(Failure("the broker gave another answer than was asked for".to_owned())),
+        Err(fault) => return Err(fault.into()),
+    };
+    let text = |record: &Value, name: &str| printable(record.get(name).and_then(Value::as_str).unwrap_or("-"));
+    let columns = ["position", "act", "kind", "id", "at", "by", "reason"];
+    let rows: Vec<Vec<String>> = told
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|record| {
+            let position = record.get("position").and_then(Value::as_u64).unwrap_or_default().to_string();
+            std::iter::once(position).chain(columns.iter().skip(1).map(|name| text(record, name))).collect()
+        })
+        .collect();
+    let shown = if rows.is_empty() { "nothing is revoked".to_owned() } else { table(&columns, &rows) };
+    output.print(&shown, &told);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is wanted of a broker.
+struct Wanted {
+    kind: Kind,
+    id: String,
+    act: &'static str,
+    before: Option<Timestamp>,
+    reason: Option<String>,
+}
+
+fn change(installation: &Installation, wanted: Wanted, output: Output) -> Result<ExitCode, Failure> {
+    let Wanted { kind, id, act, before, reason } = wanted;
+    let command = Command::Change {
+        kind: kind.name().to_owned(),
+        id: id.clone(),
+        act: act.to_owned(),
+        before: before.map(Timestamp::seconds),
+        reason,
+    };
     let reply = match control::ask(installation.control(), &command) {
-        Err(ControlError::NotRunning(_)) => offline(installation, jti)?,
+        Err(ControlError::NotRunning(_)) => offline(installation, command)?,
         other => other?,
     };
     match reply {
         Reply::Done { decision } => {
-            let text = format!("{GOOD}revoked{GOOD:#} {jti} and everything below it (decision {decision})");
-            output.print(&text, &json!({"revoked": jti.as_str(), "decision": decision}));
+            let done = match act {
+                "suspend" => "suspended",
+                "resume" => "resumed",
+                _ => "revoked",
+            };
+            let named = if kind == Kind::Token { id.clone() } else { format!("{kind} {}", printable(&id)) };
+            let below = if act == "resume" { "" } else { " and everything below it" };
+            let text = format!("{GOOD}{done}{GOOD:#} {named}{below} (decision {decision})");
+            output.print(&text, &json!({done: id, "kind": kind.name(), "decision": decision}));
             Ok(ExitCode::SUCCESS)
         }
         Reply::Told(_) => Err(Failure("the broker gave another answer than was asked for".to_owned())),
-        Reply::Failed { message } => Err(Failure(format!("not revoked: {message}"))),
+        Reply::Failed { message } => Err(Failure(format!("not done: {message}"))),
     }
+}
+
+fn moment(text: &str) -> Result<Timestamp, Failure> {
+    text.parse().map_err(|()| Failure(format!("`{text}` is no moment; write e.g. 2026-11-22T10:00:00Z")))
 }
 
 /// The id of a token that this broker signed. One that has expired has one too.
@@ -62,11 +212,7 @@ fn id_of(token: &str, installation: &Installation) -> Result<TokenId, Failure> {
     Ok(jti.parse()?)
 }
 
-fn offline(installation: &Installation, jti: &TokenId) -> Result<Reply, Failure> {
+fn offline(installation: &Installation, command: Command) -> Result<Reply, Failure> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-    let answer = crate::http::block_on(installation.revoke(jti, &SystemClock, &entropy))?;
-    Ok(match answer.result {
-        Ok(()) => Reply::Done { decision: answer.decision.to_string() },
-        Err(fault) => Reply::Failed { message: fault.to_string() },
-    })
+    Ok(crate::http::block_on(installation.change(command, &SystemClock, &entropy))?)
 }

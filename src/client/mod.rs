@@ -26,6 +26,9 @@ pub enum ClientError {
     /// An unknown client, a wrong secret, or another method than the registered one; which of these, nobody is told.
     #[error("the client is unknown, its secret is wrong, or it is registered with another method")]
     Refused,
+    /// An operator has suspended it.
+    #[error("the client is suspended; `countersign revocations` says since when and why")]
+    Suspended,
     /// Its assertion is refused, or cannot be judged.
     #[error("the client assertion: {0}")]
     Assertion(AssertionError),

@@ -46,6 +46,15 @@ impl Timestamp {
     }
 }
 
+impl FromStr for Timestamp {
+    type Err = ();
+
+    /// A moment as RFC 3339 writes it.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        text.parse::<jiff::Timestamp>().ok().and_then(|moment| Self::new(moment.as_second())).ok_or(())
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_second(self.0) {

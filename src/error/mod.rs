@@ -11,6 +11,7 @@ use crate::client::ClientError;
 use crate::exchange::RequestError;
 use crate::rates::Throttled;
 use crate::store::StoreError;
+use countersign_verify::revocation::Kind;
 
 /// Why an exchange, a revocation or an introspection was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +69,9 @@ pub enum Error {
     /// The store does not know the task.
     #[error("the store knows no such task, so what it used is not known")]
     TaskUnknown,
+    /// What is named is suspended: nothing new is given.
+    #[error("the {0} is suspended; `countersign revocations` says since when and why")]
+    Suspended(Kind),
     /// The assertion was exchanged before.
     #[error("the assertion was exchanged before, and its issuer's entry allows that once")]
     Replayed,
@@ -157,7 +161,8 @@ impl Error {
             | Self::SeveralTargets
             | Self::TargetNeedsClient
             | Self::TargetDenied
-            | Self::OutsideTask => NO_TARGET,
+            | Self::OutsideTask
+            | Self::Suspended(Kind::Target) => NO_TARGET,
             Self::ConfirmationRequired => wire(
                 400,
                 "invalid_request",
@@ -182,7 +187,7 @@ impl Error {
                 "task_idle",
                 "the task asked for no token for too long and is over; open another one",
             ),
-            Self::TaskUnknown => REFUSED,
+            Self::TaskUnknown | Self::Suspended(_) => REFUSED,
             Self::ScopeDenied => wire(
                 400,
                 "invalid_scope",
@@ -211,6 +216,7 @@ impl Error {
             Self::TargetDenied => "target_denied",
             Self::OutsideTask => "target_outside_task",
             Self::TaskUnknown => "task_unknown",
+            Self::Suspended(_) | Self::Client(ClientError::Suspended) => "suspended",
             Self::Client(ClientError::Assertion(fault)) => fault.reason(),
             Self::Request(_)
             | Self::Client(_)

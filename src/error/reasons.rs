@@ -90,6 +90,7 @@ pages! {
     "subject_token_typ",
     "subject_token_type_missing",
     "subject_token_type_unsupported",
+    "suspended",
     "target_denied",
     "target_missing",
     "target_outside_task",

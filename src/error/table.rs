@@ -10,7 +10,9 @@ pub(super) fn client(fault: &ClientError) -> Wire {
     let told = |reason, description| wire(401, "invalid_client", reason, description);
     match fault {
         ClientError::Required => told("client_credentials_required", "this request needs client credentials"),
-        ClientError::Refused => told("client_refused", "the client is unknown or its credentials are wrong"),
+        ClientError::Refused | ClientError::Suspended => {
+            told("client_refused", "the client is unknown or its credentials are wrong")
+        }
         ClientError::Replayed => {
             told("client_assertion_replayed", "the client assertion was used before and counts once; make a new one")
         }

@@ -10,8 +10,10 @@ use crate::client::{Client, ClientError};
 use crate::domain::{Lifetime, Scopes, Target, Targets};
 use crate::error::Error;
 use crate::policy::Action;
+use crate::revocation::Revocations;
 use countersign_verify::AccessToken;
 use countersign_verify::claims::MAX_LINEAGE;
+use countersign_verify::revocation::Kind;
 use std::sync::Arc;
 
 /// A verified subject with a client that may present it, for one target.
@@ -37,21 +39,30 @@ pub struct BoundExchange {
     _seal: (),
 }
 
+/// What an exchange is bound by, beside what was presented.
+#[derive(Clone, Copy)]
+pub(super) struct Ground<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) revocations: &'a Revocations,
+    /// Our issuer identifier.
+    pub(super) issuer: &'a str,
+}
+
 impl BoundExchange {
     /// Binds `subject` to the client that calls and to the one target that was asked for.
     ///
     /// # Errors
     /// [`Error::Proof`] where what is presented is bound to a key that was not proved, [`ClientError::Required`] where the issuer's entry asks for a client, [`Error::NotItsAudience`] when our own token is presented by anyone but a client that its `aud` names,
-    /// [`Error::UnknownTarget`] when no one target was asked for, and what [`Belongs::bind`] says of tasks.
+    /// [`Error::UnknownTarget`] when no one target was asked for, and what [`Belongs::bind`] says of tasks, [`Error::Suspended`] where nothing new is given.
     pub(super) fn bind(
         asked: Asked,
         subject: Verified<SubjectToken>,
         caller: Caller,
         confirmation: Option<Confirmation>,
-        snapshot: &Snapshot,
-        issuer: &str,
+        ground: Ground<'_>,
         trail: &mut Trail,
     ) -> Result<Self, Error> {
+        let Ground { snapshot, issuer, revocations } = ground;
         let Asked { targets: names, scopes, lifetime, claimed_client, task: terms, every_scope } = asked;
         let client_first_use = caller.first_use();
         // What was handed to the holder of a key is of no use to another one, and nothing below it loses that.
@@ -108,6 +119,17 @@ impl BoundExchange {
         }
         let parent = subject.parent().map(AccessToken::claims);
         let task = Belongs::bind(terms, &target, parent, snapshot, issuer, trail)?;
+        let workload = subject.workload();
+        for (kind, id) in [
+            (Kind::Workload, workload.name.as_str()),
+            (Kind::Issuer, &subject.origin().iss),
+            (Kind::Target, target.audience.as_str()),
+        ] {
+            if revocations.suspends(kind, id) {
+                trail.check(kind.name(), false, || "not suspended", || format!("{id} is suspended"));
+                return Err(Error::Suspended(kind));
+            }
+        }
         let ceiling = ceiling(&subject, &target, &scopes);
         // Its own assertion, or less of a token for the very same target: anything else an authenticated client asks in
         // the workload's name.

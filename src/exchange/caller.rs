@@ -7,6 +7,7 @@ use crate::audit::Trail;
 use crate::client::{Client, ClientError, Credentials, Method};
 use crate::domain::{Timestamp, TokenType, Workload};
 use crate::error::{Error, Unavailable};
+use countersign_verify::revocation::Kind;
 use std::net::IpAddr;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -167,6 +168,10 @@ impl Broker {
                 return Err(RequestError::ClientMismatch.into());
             }
             trail.client(&client.id);
+            if self.revocations.suspends(Kind::Client, client.id.as_str()) {
+                trail.check("client", false, || "not suspended", || format!("{} is suspended", client.id));
+                return Err(ClientError::Suspended.into());
+            }
         }
         Ok(Caller { client: client.cloned(), assertion, first_use, is_subject: false })
     }

@@ -9,18 +9,21 @@ mod mint;
 mod operate;
 mod record;
 mod request;
+mod revoke;
 mod task;
 mod tokens;
 
 pub use authorize::AuthorizedExchange;
 pub use bind::BoundExchange;
+use bind::Ground;
 pub use form::{Form, FormBounds};
 pub use mint::MintedToken;
 use mint::Minting;
-pub use operate::{Operator, TaskEnd, list_tasks, revoke_by_id, revoke_key, rotate_key};
+pub use operate::{Operator, TaskEnd, list_tasks, revoke_key, rotate_key};
 use record::Claims;
 pub use record::{Issued, token_type};
 pub use request::{CLIENT_CREDENTIALS, ExchangeRequest, GRANT_TYPE, RequestError};
+pub use revoke::{Change, change};
 pub use tokens::Introspection;
 
 pub use crate::assertion::Proofs;
@@ -230,7 +233,8 @@ impl Broker {
         trail.lap(Stage::Verify);
         let asking = Arc::clone(subject.workload());
         self.rates.of(&asking.name, peer.into()).inspect_err(|_| trail.counted())?;
-        let bound = BoundExchange::bind(asked, subject, caller, confirmation, &snapshot, &self.issuer, trail)?;
+        let ground = Ground { snapshot: &snapshot, revocations: &self.revocations, issuer: &self.issuer };
+        let bound = BoundExchange::bind(asked, subject, caller, confirmation, ground, trail)?;
         trail.lap(Stage::Bind);
         let authorized = AuthorizedExchange::ask(bound, &snapshot.policy, peer, now, trail)?;
         self.rates.vouched_by(&asking.issuer).inspect_err(|_| trail.counted())?;

@@ -1,23 +1,20 @@
 //! What an operator does to a running broker, by the control socket: each leaves an event, done or not. And what has to be
 //! done from time to time, whoever is there.
 
-use super::tokens::RECORD_MARGIN;
+use super::revoke::{Change, UNSEEN, change};
 use super::{Answer, Broker, Snapshot};
 use crate::audit::{AuditLog, Kind, Outcome, Refused, Trail};
-use crate::domain::{ChainHead, DecisionId, KeyRecord, KeyState, Lifetime, Purpose, TaskState, Timestamp, TokenId};
+use crate::domain::{ChainHead, DecisionId, KeyRecord, KeyState, Lifetime, Purpose, TaskState, Timestamp};
 use crate::error::{Error, Unavailable};
 use crate::revocation::Revocations;
 use crate::signing::{KeyError, Keys, Rotation};
-use crate::store::{StoreError, TaskRecords};
+use crate::store::{About, Act, Entry, Revoked, StoreError, TaskRecords};
 use crate::telemetry::Figures;
 use countersign_verify::key::Algorithm;
 use countersign_verify::revocation::Kind as Named;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// How long a record is kept whose token nobody showed, in seconds: longer than a lifetime can be configured.
-const UNSEEN: i64 = Lifetime::MAX_SECONDS + RECORD_MARGIN;
 
 /// Whether a task is over before its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +43,21 @@ impl TaskEnd {
 pub struct Operator<'a>(pub &'a Broker);
 
 impl Operator<'_> {
-    /// Ends the token `jti`: it needs no token.
+    /// Puts `wanted` in force, on everything below what it names too.
     ///
     /// # Errors
     /// [`Unavailable`] when it is not on disk: then ask again.
-    pub async fn revoke_by_id(&self, jti: &TokenId) -> Answer<()> {
+    pub async fn change(&self, wanted: &Change) -> Answer<()> {
         let Self(broker) = self;
-        revoke_by_id(jti, broker.decision(), &broker.revocations, &broker.audit, broker.clock.now()).await
+        change(wanted, broker.decision(), &broker.revocations, &broker.audit, broker.clock.now()).await
+    }
+
+    /// Every revocation and suspension that is alive, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot say.
+    pub async fn revocations(&self) -> Result<Vec<Revoked>, StoreError> {
+        self.0.revocations.list(self.0.clock.now()).await
     }
 
     /// Makes a successor for a signing key.
@@ -214,29 +219,6 @@ pub async fn list_tasks(
     Ok(tasks.into_iter().map(|task| (task.clone(), end(&task))).collect())
 }
 
-/// Ends the token `jti`, where a broker runs or not. The record lives as long as any token could, ten years.
-///
-/// # Errors
-/// [`Unavailable`] when it is not on disk: then ask again.
-pub async fn revoke_by_id(
-    jti: &TokenId,
-    decision: DecisionId,
-    revocations: &Arc<Revocations>,
-    audit: &Arc<AuditLog>,
-    now: Timestamp,
-) -> Answer<()> {
-    let mut trail = Trail::begin(Kind::Revocation, &decision, None, now, audit);
-    let until = now.plus(UNSEEN);
-    let result = match revocations.revoke(Named::Token, jti.as_str(), until, now).await {
-        Ok(()) => {
-            trail.revoked(jti.as_str());
-            trail.done(Outcome::Granted).map_err(|_| Unavailable::Audit.into())
-        }
-        Err(fault) => Err(Unavailable::Store(fault).into()),
-    };
-    Broker::close(Answer { decision, result }, trail)
-}
-
 /// Makes a successor for the key of a purpose and an algorithm, where a broker runs or not.
 ///
 /// # Errors
@@ -277,7 +259,8 @@ pub async fn revoke_key(
         if matches!(dropped, Err(KeyError::Unknown(_))) {
             return dropped;
         }
-        revocations.revoke(Named::Key, kid, now.plus(UNSEEN), now).await?;
+        let about = About { at: now.seconds(), decision: decision.to_string(), ..About::default() };
+        revocations.enter(Entry::new(Named::Key, kid, Act::Revoke, now.plus(UNSEEN), about), now).await?;
         dropped
     }
     .await;

@@ -5,8 +5,9 @@ use super::{Answer, Broker, Presented, RequestError, token_type};
 use crate::assertion::{Confirmation, ProofFault};
 use crate::audit::{Kind, Outcome, Trail};
 use crate::client::{Client, ClientError};
-use crate::domain::{Purpose, Timestamp, TokenId};
+use crate::domain::{DecisionId, Purpose, Timestamp, TokenId};
 use crate::error::{Error, Unavailable};
+use crate::store::{About, Act, Entry};
 use countersign_verify::AccessToken;
 use countersign_verify::dpop::jkt;
 use countersign_verify::revocation::Kind as Named;
@@ -100,11 +101,11 @@ impl Broker {
     pub async fn revoke(&self, presented: Presented) -> Answer<()> {
         let decision = self.decision();
         let mut trail = Trail::begin(Kind::Revocation, &decision, Some(presented.peer), self.clock.now(), &self.audit);
-        let result = self.ended(presented, &mut trail).await;
+        let result = self.ended(presented, &decision, &mut trail).await;
         Self::close(Answer { decision, result }, trail)
     }
 
-    async fn ended(&self, presented: Presented, trail: &mut Trail) -> Result<(), Error> {
+    async fn ended(&self, presented: Presented, decision: &DecisionId, trail: &mut Trail) -> Result<(), Error> {
         let Presented { form, credentials, unsupported, proofs, peer, .. } = presented;
         let (form, snapshot, now) = (form?, self.snapshot(), self.clock.now());
         unsupported.map_or(Ok(()), Err)?;
@@ -153,8 +154,10 @@ impl Broker {
         }
         let jti: TokenId = claims.jti.parse().map_err(|_| RequestError::Missing("token"))?;
         let until = Timestamp::new(claims.exp).unwrap_or(Timestamp::MAX).plus(RECORD_MARGIN);
-        let revoked = self.revocations.revoke(Named::Token, jti.as_str(), until, now).await;
-        revoked.map_err(Unavailable::Store)?;
+        let about =
+            About { by: owner.to_owned(), at: now.seconds(), decision: decision.to_string(), ..About::default() };
+        let entry = Entry::new(Named::Token, jti.as_str(), Act::Revoke, until, about);
+        self.revocations.enter(entry, now).await.map_err(Unavailable::Store)?;
         trail.revoked(jti.as_str());
         trail.done(Outcome::Granted).map_err(|_| Unavailable::Audit.into())
     }

@@ -1,26 +1,23 @@
 //! What is revoked, in memory, and the log behind it. Owns the order: a revocation is in the log for good before it is in
 //! the view, and in the view before anyone is told.
 
+mod view;
+
 use crate::domain::Timestamp;
-use crate::store::{Replayed, RevocationLog, Revoked, StoreError};
+use crate::store::{Entry, Replayed, RevocationLog, Revoked, StoreError};
 use countersign_verify::AccessToken;
-use countersign_verify::revocation::{Kind, Name, names};
-use std::collections::HashMap;
+use countersign_verify::revocation::{Kind, Name, is_hit};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-
-/// How much longer than it can hit something a record stays in the view, in seconds: a clock that jumps ahead for a moment
-/// must not lose it.
-const GRACE: i64 = 7 * 86_400;
+use view::View;
 
 /// All live revocations of this replica.
 pub struct Revocations {
     log: Arc<dyn RevocationLog>,
-    live: RwLock<HashMap<Name, Timestamp>>,
+    view: RwLock<View>,
     position: AtomicU64,
-    /// Held from the log to the view, so that the view never skips a position. Holds how large the view may grow before
-    /// what is over is dropped.
-    order: tokio::sync::Mutex<usize>,
+    /// Held from the log to the view, so that the view never skips a position.
+    order: tokio::sync::Mutex<()>,
 }
 
 impl Revocations {
@@ -30,26 +27,36 @@ impl Revocations {
     /// [`StoreError`] when it cannot be read whole: a replica that does not know what is revoked does not start.
     pub async fn load(log: Arc<dyn RevocationLog>, now: Timestamp) -> Result<Self, StoreError> {
         let Replayed { position, records } = log.replay(now).await?;
-        let live = records.into_iter().map(|Revoked { name, until, .. }| (name, until)).collect();
+        let mut view = View::default();
+        for Revoked { position, entry } in &records {
+            view.apply(*position, entry, now);
+        }
         Ok(Self {
             log,
-            live: RwLock::new(live),
+            view: RwLock::new(view),
             position: AtomicU64::new(position),
             order: tokio::sync::Mutex::default(),
         })
     }
 
-    /// Whether `token`, one above it, or the key of one of them was revoked.
+    /// Whether `token` is dead: it, one above it, or something that one of them belongs to.
     #[must_use]
     pub fn hit(&self, token: &AccessToken) -> bool {
-        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        !live.is_empty() && names(token).any(|name| live.contains_key(&name))
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        !view.is_empty() && is_hit(token, |name| view.reach(name))
+    }
+
+    /// Whether what is named `id` of `kind` is suspended: nothing new is given to it.
+    #[must_use]
+    pub fn suspends(&self, kind: Kind, id: &str) -> bool {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.suspends_any() && view.reach(Name::new(kind, id)).is_some_and(|reach| reach.suspended)
     }
 
     /// Whether what is named `id` of `kind` was revoked itself.
     #[must_use]
     pub fn is_revoked(&self, kind: Kind, id: &str) -> bool {
-        self.live.read().unwrap_or_else(PoisonError::into_inner).contains_key(&Name::new(kind, id))
+        self.view.read().unwrap_or_else(PoisonError::into_inner).reach(Name::new(kind, id)).is_some()
     }
 
     /// The position in the log that this replica has applied.
@@ -61,36 +68,32 @@ impl Revocations {
     /// How many are live.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.live.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.view.read().unwrap_or_else(PoisonError::into_inner).count()
     }
 
-    /// Revokes what is named `id` of `kind`, and everything below it, none of which lives past `until`.
+    /// Every record that is alive at `now`, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the log cannot be read.
+    pub async fn list(&self, now: Timestamp) -> Result<Vec<Revoked>, StoreError> {
+        Ok(self.log.replay(now).await?.records)
+    }
+
+    /// Puts `entry` in force, on everything below what it names too.
     ///
     /// # Errors
     /// [`StoreError`] when the log does not have it for good; then it may or may not hold, and asking again is safe.
-    pub async fn revoke(
-        self: &Arc<Self>,
-        kind: Kind,
-        id: &str,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let (this, name) = (Arc::clone(self), Name::new(kind, id));
+    pub async fn enter(self: &Arc<Self>, entry: Entry, now: Timestamp) -> Result<(), StoreError> {
+        let this = Arc::clone(self);
         // A task of its own: a caller that goes away must not leave a record in the log that is not in the view.
-        let work = tokio::spawn(async move { this.record(name, until, now).await });
+        let work = tokio::spawn(async move { this.record(entry, now).await });
         work.await.map_err(|fault| StoreError::Io(fault.to_string()))?
     }
 
-    async fn record(&self, name: Name, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        let mut swept = self.order.lock().await;
-        let position = self.log.append(name, until, now).await?;
-        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        // What is over is dropped when the view has doubled, so that a revocation costs no walk through all of them.
-        if live.len() >= *swept {
-            live.retain(|_, until| until.plus(GRACE) >= now);
-            *swept = live.len() * 2 + 1_024;
-        }
-        live.insert(name, until);
+    async fn record(&self, entry: Entry, now: Timestamp) -> Result<(), StoreError> {
+        let _order = self.order.lock().await;
+        let position = self.log.append(entry.clone(), now).await?;
+        self.view.write().unwrap_or_else(PoisonError::into_inner).apply(position, &entry, now);
         self.position.store(position, Ordering::Release);
         Ok(())
     }

@@ -3,11 +3,10 @@
 use super::first_use::Journal;
 use super::tasks::{self, Tasks};
 use super::{
-    Answer, AuditHeads, FirstUses, KeyRecords, Replayed, RevocationLog, Revoked, Spending, Spent, StoreError,
-    TaskRecords, key_record,
+    Answer, AuditHeads, Entry, FirstUses, KeyRecords, Replayed, RevocationLog, Revoked, Spending, Spent, StoreError,
+    TaskRecords, key_record, revocation_record,
 };
 use crate::domain::{ChainHead, Digest, KeyRecord, TaskRecord, TaskState, Timestamp};
-use countersign_verify::revocation::Name;
 use redb::backends::FileBackend;
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
@@ -27,8 +26,6 @@ const FORMAT: TableDefinition<'_, u8, u64> = TableDefinition::new("format");
 const CURRENT: u64 = 1;
 /// Key id → its record.
 const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
-/// The version of a revocation record, its first byte.
-const VERSION: u8 = 1;
 /// How long a record is kept after its end, in seconds: a clock that jumps ahead for a moment must not lose it.
 const GRACE: i64 = 7 * 86_400;
 /// How many revocations pass between two sweeps of those that are over.
@@ -114,8 +111,8 @@ impl FirstUses for Embedded {
 }
 
 impl RevocationLog for Embedded {
-    fn append(&self, name: Name, until: Timestamp, now: Timestamp) -> Answer<'_, u64> {
-        self.off_the_reactor(move |database| append(database, name, until, now))
+    fn append(&self, entry: Entry, now: Timestamp) -> Answer<'_, u64> {
+        self.off_the_reactor(move |database| append(database, &entry, now))
     }
 
     fn replay(&self, now: Timestamp) -> Answer<'_, Replayed> {
@@ -250,7 +247,7 @@ fn write_keys(database: &Database, records: &[(String, Vec<u8>)]) -> Result<(), 
     write.commit().map_err(io)
 }
 
-fn append(database: &Database, name: Name, until: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+fn append(database: &Database, entry: &Entry, now: Timestamp) -> Result<u64, StoreError> {
     let mut write = database.begin_write().map_err(io)?;
     write.set_durability(Durability::Immediate).map_err(io)?;
     let position = {
@@ -258,10 +255,10 @@ fn append(database: &Database, name: Name, until: Timestamp, now: Timestamp) -> 
         let position = last.get(0).map_err(io)?.map_or(0, |last| last.value()) + 1;
         last.insert(0, position).map_err(io)?;
         let mut table = write.open_table(REVOCATIONS).map_err(io)?;
-        table.insert(position, encode(name, until).as_slice()).map_err(io)?;
+        table.insert(position, revocation_record::encode(entry).as_slice()).map_err(io)?;
         // What is over goes from time to time, and at start.
         if position % SWEEP == 0 {
-            table.retain(|_, record| decode(record).is_none_or(|(_, until)| until.plus(GRACE) >= now)).map_err(io)?;
+            table.retain(|_, record| is_kept(record, now)).map_err(io)?;
         }
         position
     };
@@ -274,8 +271,7 @@ fn replay(database: &Database, now: Timestamp) -> Result<Replayed, StoreError> {
     write.open_table(LAST).map_err(io)?;
     {
         let mut table = write.open_table(REVOCATIONS).map_err(io)?;
-        // A record that cannot be read is kept: only one that is known to be over may go.
-        table.retain(|_, record| decode(record).is_none_or(|(_, until)| until.plus(GRACE) >= now)).map_err(io)?;
+        table.retain(|_, record| is_kept(record, now)).map_err(io)?;
     }
     write.commit().map_err(io)?;
     let read = database.begin_read().map_err(io)?;
@@ -283,28 +279,18 @@ fn replay(database: &Database, now: Timestamp) -> Result<Replayed, StoreError> {
     let mut records = Vec::new();
     for entry in table.iter().map_err(io)? {
         let (position, record) = entry.map_err(io)?;
-        let (name, until) = decode(record.value()).ok_or(StoreError::UnknownRecord)?;
-        if until >= now {
-            records.push(Revoked { position: position.value(), name, until });
+        let entry = revocation_record::decode(record.value()).ok_or(StoreError::UnknownRecord)?;
+        if entry.until >= now {
+            records.push(Revoked { position: position.value(), entry });
         }
     }
     let position = read.open_table(LAST).map_err(io)?.get(0).map_err(io)?.map_or(0, |last| last.value());
     Ok(Replayed { position, records })
 }
 
-fn encode(name: Name, until: Timestamp) -> [u8; 25] {
-    let mut record = [VERSION; 25];
-    for (to, from) in record.iter_mut().skip(1).zip(name.to_bytes().into_iter().chain(until.seconds().to_be_bytes())) {
-        *to = from;
-    }
-    record
-}
-
-fn decode(record: &[u8]) -> Option<(Name, Timestamp)> {
-    let (version, rest) = record.split_first()?;
-    let (name, until) = rest.split_first_chunk::<16>()?;
-    let until = Timestamp::new(i64::from_be_bytes(until.try_into().ok()?))?;
-    (*version == VERSION).then_some((Name::from_bytes(*name), until))
+/// A record that cannot be read is kept: only one that is known to be over may go.
+fn is_kept(record: &[u8], now: Timestamp) -> bool {
+    revocation_record::decode(record).is_none_or(|entry| entry.until.plus(GRACE) >= now)
 }
 
 pub(super) fn io(fault: impl std::fmt::Display) -> StoreError {

@@ -4,12 +4,14 @@
 mod embedded;
 mod first_use;
 mod key_record;
+mod revocation_record;
 mod tasks;
 
 pub use embedded::Embedded;
 
 use crate::domain::{ChainHead, Digest, KeyRecord, Lifetime, TaskRecord, TaskState, Timestamp};
-use countersign_verify::revocation::Name;
+use countersign_verify::revocation::{Kind, Name};
+use serde::{Deserialize, Serialize};
 use std::pin::Pin;
 
 /// An answer that may take a round trip.
@@ -54,8 +56,8 @@ pub trait FirstUses: Send + Sync {
 
 /// The log of revocations: append-only, in one order.
 pub trait RevocationLog: Send + Sync {
-    /// Appends a record that lives until `until`; what comes back is its position. The record is synced to disk first.
-    fn append(&self, name: Name, until: Timestamp, now: Timestamp) -> Answer<'_, u64>;
+    /// Appends a record; what comes back is its position. It is synced to disk first.
+    fn append(&self, entry: Entry, now: Timestamp) -> Answer<'_, u64>;
 
     /// Every record that is alive at `now`, and the last position; drops the others.
     fn replay(&self, now: Timestamp) -> Answer<'_, Replayed>;
@@ -126,14 +128,66 @@ pub trait KeyRecords: Send + Sync {
 }
 
 /// One record of the revocation log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
     /// Where it stands in the log, from 1.
     pub position: u64,
+    /// What it says.
+    pub entry: Entry,
+}
+
+/// What a record of the revocation log says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
     /// What it names.
     pub name: Name,
     /// Until when it can hit something.
     pub until: Timestamp,
+    /// What it does.
+    pub act: Act,
+    /// What people want to know of it.
+    pub about: About,
+}
+
+impl Entry {
+    /// An entry about what is named `id` of `kind`.
+    #[must_use]
+    pub fn new(kind: Kind, id: &str, act: Act, until: Timestamp, about: About) -> Self {
+        let about = About { kind: kind.name().to_owned(), id: id.to_owned(), ..about };
+        Self { name: Name::new(kind, id), until, act, about }
+    }
+}
+
+/// What a record does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Kills what was decided before it.
+    Revoke,
+    /// Kills what was issued before a moment, in seconds since 1970.
+    RevokeBefore(i64),
+    /// Kills what was decided before it, and refuses what is new until it is lifted.
+    Suspend,
+    /// Lifts a suspension.
+    Resume,
+}
+
+/// What people want to know of a record.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct About {
+    /// The kind of what is named.
+    pub kind: String,
+    /// Its id.
+    pub id: String,
+    /// Why, in the words of who did it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who did it: a client, whoever presented the token, or an operator by his uid.
+    pub by: String,
+    /// When, in seconds since 1970.
+    pub at: i64,
+    /// The decision.
+    pub decision: String,
 }
 
 /// The log as it is read at start.

@@ -56,6 +56,7 @@ pub fn claims(grant: &Grant<'_>, jti: &TokenId) -> AccessClaims {
             kid: parent.key_id().to_owned(),
             aud: above.aud.clone(),
             client_id: above.client_id.clone(),
+            iat: above.iat,
         };
         above.lineage.iter().cloned().chain([last]).collect()
     });

@@ -5,10 +5,10 @@ use crate::issuer_keys::{discovered, token};
 use crate::support::*;
 use countersign::assertion::{FetchError, Fetcher};
 use countersign::domain::{Lifetime, Purpose, Timestamp};
-use countersign::exchange::Operator;
+use countersign::exchange::{Change, Operator};
 use countersign::policy::Policy;
 use countersign::revocation::Revocations;
-use countersign::store::{Embedded, RevocationLog};
+use countersign::store::{About, Act, Embedded, Entry, RevocationLog};
 use countersign_verify::revocation::Kind;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -192,9 +192,10 @@ fn what_is_over_leaves_the_view_when_it_has_doubled_and_not_a_week_early() {
     wait(async {
         let revocations = Arc::new(Revocations::load(log, now).await.unwrap());
         let revoke = async |id: &str, until: i64| {
-            revocations.revoke(Kind::Token, id, now.plus(until), now).await.unwrap();
+            let entry = Entry::new(Kind::Token, id, Act::Revoke, now.plus(until), About::default());
+            revocations.enter(entry, now).await.unwrap();
         };
-        revoke("over", -week - 1).await;
+        revoke("over", -week - 61).await;
         revoke("over for a week", -week).await;
         for number in 0..1_022 {
             revoke(&format!("live {number}"), 60).await;
@@ -215,7 +216,9 @@ fn what_an_operator_revokes_unseen_is_kept_longer_than_any_token_lives() {
     let parsed = countersign_verify::jws::Compact::parse(&token).unwrap().header().clone();
     wait(async {
         let operator = Operator(&broker.broker);
-        operator.revoke_by_id(&"AAAAAAAAAAAAAAAAAAAAAA".parse().unwrap()).await.result.unwrap();
+        let (id, by) = ("AAAAAAAAAAAAAAAAAAAAAA".to_owned(), "a test".to_owned());
+        let change = Change { kind: Kind::Token, id, act: Act::Revoke, reason: None, by };
+        operator.change(&change).await.result.unwrap();
         operator.revoke_key(&parsed.key_id.unwrap()).await.unwrap();
     });
     let figures = Operator(&broker.broker).figures();

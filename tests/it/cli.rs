@@ -205,7 +205,10 @@ fn the_control_socket_is_the_owners_alone_and_reads_strictly() {
     ] {
         assert!(ask(wrong).contains("failed"), "{wrong}");
     }
-    assert!(ask("{\"revoke\":{\"jti\":\"AAAAAAAAAAAAAAAAAAAAAA\"}}\n").contains("done"));
+    assert!(
+        ask("{\"change\":{\"kind\":\"token\",\"id\":\"AAAAAAAAAAAAAAAAAAAAAA\",\"act\":\"revoke\"}}\n")
+            .contains("done")
+    );
     let second = run(root.path(), &["serve"], "");
     assert!(!second.status.success() && err(&second).contains("in use"), "{}", err(&second));
     drop(broker);

@@ -31,6 +31,7 @@ mod operate;
 mod policy;
 mod proofs;
 mod properties;
+mod revocations;
 mod signing;
 mod snapshots;
 mod store;

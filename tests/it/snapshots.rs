@@ -11,6 +11,7 @@ use countersign_verify::Refusal;
 use countersign_verify::dpop::ProofError;
 use countersign_verify::jws::EnvelopeError;
 use countersign_verify::key::NoKey;
+use countersign_verify::revocation::Kind;
 use serde_json::Value;
 
 fn every_error() -> Vec<Error> {
@@ -89,6 +90,9 @@ fn every_error() -> Vec<Error> {
         Error::TaskSpent,
         Error::TaskIdle,
         Error::TaskUnknown,
+        Error::Suspended(Kind::Workload),
+        Error::Suspended(Kind::Target),
+        Error::Client(ClientError::Suspended),
         Error::Client(ClientError::Required),
         Error::Client(ClientError::Refused),
         Error::Client(ClientError::Replayed),

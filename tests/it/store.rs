@@ -2,7 +2,7 @@
 
 use countersign::domain::{Digest, Timestamp};
 use countersign::revocation::Revocations;
-use countersign::store::{Embedded, FirstUses, RevocationLog, StoreError};
+use countersign::store::{About, Act, Embedded, Entry, FirstUses, RevocationLog, StoreError};
 use countersign_verify::revocation::{Kind, Name};
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +23,17 @@ fn at(seconds: i64) -> Timestamp {
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn entry(id: &str, act: Act, until: Timestamp) -> Entry {
+    let about = About {
+        reason: Some("INC-42".to_owned()),
+        by: "operator (uid 0)".to_owned(),
+        at: 7,
+        decision: "d".to_owned(),
+        ..About::default()
+    };
+    Entry::new(Kind::Token, id, act, until, about)
 }
 
 fn key(number: u32) -> Digest {
@@ -91,18 +102,23 @@ fn revocations_have_positions_that_only_grow_and_outlive_the_process() {
         let root = tempfile::tempdir().unwrap();
         let store = open(root.path(), at(0)).unwrap();
         let name = |id: &str| Name::new(Kind::Token, id);
-        assert_eq!(wait(store.append(name("a"), at(100), at(0))), Ok(1));
-        assert_eq!(wait(store.append(name("b"), at(900), at(0))), Ok(2));
+        assert_eq!(wait(store.append(entry("a", Act::Revoke, at(100)), at(0))), Ok(1));
+        assert_eq!(wait(store.append(entry("b", Act::RevokeBefore(-7), at(900)), at(0))), Ok(2));
         drop(store);
         let store = open(root.path(), at(101)).unwrap();
         let replayed = wait(store.replay(at(101))).unwrap();
         assert_eq!((replayed.position, replayed.records.len()), (2, 1));
-        assert_eq!((replayed.records[0].name, replayed.records[0].position), (name("b"), 2));
+        assert_eq!((replayed.records[0].entry.name, replayed.records[0].position), (name("b"), 2));
+        assert_eq!(replayed.records[0].entry, entry("b", Act::RevokeBefore(-7), at(900)), "as it was written, whole");
         // A clock that was ahead for a moment has lost nothing.
         assert_eq!(wait(store.replay(at(50))).unwrap().records.len(), 2);
         let replayed = wait(store.replay(at(901))).unwrap();
         assert_eq!((replayed.position, replayed.records.len()), (2, 0));
-        assert_eq!(wait(store.append(name("c"), at(2_000), at(0))), Ok(3), "a position is never used again");
+        assert_eq!(
+            wait(store.append(entry("c", Act::Suspend, at(2_000)), at(0))),
+            Ok(3),
+            "a position is never used again"
+        );
     });
 }
 
@@ -136,7 +152,8 @@ fn the_view_says_what_the_log_has() {
     let store: Arc<Embedded> = Arc::new(Embedded::open(root.path(), at(0)).unwrap());
     let view = Arc::new(wait(Revocations::load(store, at(0))).unwrap());
     assert_eq!(view.position(), 0);
-    wait(view.revoke(Kind::Token, "AAAAAAAAAAAAAAAAAAAAAA", at(10), at(0))).unwrap();
-    wait(view.revoke(Kind::Key, "AAAAAAAAAAAAAAAAAAAAAA", at(10), at(0))).unwrap();
+    let enter = |kind| Entry::new(kind, "AAAAAAAAAAAAAAAAAAAAAA", Act::Revoke, at(10), About::default());
+    wait(view.enter(enter(Kind::Token), at(0))).unwrap();
+    wait(view.enter(enter(Kind::Key), at(0))).unwrap();
     assert_eq!(view.position(), 2);
 }

@@ -84,4 +84,7 @@ pub struct Ancestor {
     pub aud: String,
     /// Its client.
     pub client_id: String,
+    /// When it was minted, in seconds since 1970.
+    #[serde(default)]
+    pub iat: i64,
 }

@@ -2,23 +2,70 @@
 //! to one who does not hold such a token.
 
 use crate::AccessToken;
+use crate::claims::AccessClaims;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use std::fmt;
+use std::str::FromStr;
 
 /// What a revocation can name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// One token, by its `jti`, and everything below it.
+    /// One token, by its `jti`.
     Token,
-    /// A signing key, by its `kid`: everything that it signed, and everything below that.
+    /// A signing key, by its `kid`: everything that it signed.
     Key,
+    /// A task, by its id: everything that belongs to it.
+    Task,
+    /// A workload, by its name.
+    Workload,
+    /// An acting party, by its name, wherever it stands in a chain of delegation.
+    Actor,
+    /// Who vouched, by the `iss` of its assertions.
+    Issuer,
+    /// An authenticated client, by its id.
+    Client,
+    /// A target, by its audience.
+    Target,
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    /// Every kind.
+    pub const ALL: [Self; 8] =
+        [Self::Token, Self::Key, Self::Task, Self::Workload, Self::Actor, Self::Issuer, Self::Client, Self::Target];
+
+    /// In one word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
             Self::Key => "key",
+            Self::Task => "task",
+            Self::Workload => "workload",
+            Self::Actor => "actor",
+            Self::Issuer => "issuer",
+            Self::Client => "client",
+            Self::Target => "target",
         }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
+/// Nothing of this kind can be revoked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("nothing of this kind can be revoked")]
+pub struct UnknownKind;
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(name: &str) -> Result<Self, UnknownKind> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or(UnknownKind)
     }
 }
 
@@ -49,9 +96,56 @@ impl Name {
     }
 }
 
-/// Every name whose revocation kills `token`: its own, its key's, and those of each token above it.
-pub fn names(token: &AccessToken) -> impl Iterator<Item = Name> {
-    let own = (token.claims().jti.as_str(), token.key_id());
-    let above = token.claims().lineage.iter().map(|above| (above.jti.as_str(), above.kid.as_str()));
-    std::iter::once(own).chain(above).flat_map(|(jti, kid)| [Name::new(Kind::Token, jti), Name::new(Kind::Key, kid)])
+/// What is in force against one name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// The position of the last revocation of everything before it: it hits what was decided with less of the log.
+    pub position: u64,
+    /// What was issued before this moment is hit, in seconds since 1970.
+    pub before: Option<i64>,
+    /// Whether it is suspended: then everything is hit, whenever it was issued.
+    pub suspended: bool,
+}
+
+impl Reach {
+    /// Whether a token that was decided at `pos` is hit, where what is named was issued at `iat`.
+    #[must_use]
+    pub fn hits(&self, pos: u64, iat: i64) -> bool {
+        self.suspended || pos < self.position || self.before.is_some_and(|before| iat < before)
+    }
+}
+
+/// Whether `token` is hit by what `of` says is in force against each of its names.
+pub fn is_hit(token: &AccessToken, of: impl Fn(Name) -> Option<Reach>) -> bool {
+    let pos = token.claims().pos;
+    names(token).any(|(name, iat)| of(name).is_some_and(|reach| reach.hits(pos, iat)))
+}
+
+/// Every name by which `token` can be revoked, each with when what it names was issued: its own, and those of each token
+/// above it. Who the chain speaks for, who vouched and its task are as old as its first token.
+pub fn names(token: &AccessToken) -> impl Iterator<Item = (Name, i64)> {
+    let claims = token.claims();
+    let root = claims.lineage.iter().map(|above| above.iat).fold(claims.iat, i64::min);
+    let whole = [
+        Name::new(Kind::Task, &claims.task.id),
+        Name::new(Kind::Workload, &claims.sub),
+        Name::new(Kind::Issuer, &claims.origin.iss),
+    ];
+    let own = [(&claims.jti, token.key_id(), &claims.aud, &claims.client_id, claims.iat)].into_iter();
+    let above =
+        claims.lineage.iter().map(|above| (&above.jti, above.kid.as_str(), &above.aud, &above.client_id, above.iat));
+    let each = own.chain(above).flat_map(move |(jti, kid, aud, client, iat)| {
+        let names = [Name::new(Kind::Token, jti), Name::new(Kind::Key, kid), Name::new(Kind::Target, aud)];
+        // Where nobody authenticated the client is the workload itself.
+        let client = (*client != claims.sub).then(|| Name::new(Kind::Client, client));
+        names.into_iter().chain(client).map(move |name| (name, iat))
+    });
+    let actors = actors(claims).map(move |actor| (Name::new(Kind::Actor, actor), root));
+    whole.into_iter().map(move |name| (name, root)).chain(each).chain(actors)
+}
+
+/// The names of the acting parties, the present one first (RFC 8693 §4.1).
+fn actors(claims: &AccessClaims) -> impl Iterator<Item = &str> {
+    std::iter::successors(claims.act.as_ref(), |act| act.get("act"))
+        .filter_map(|act| act.get("sub").and_then(Value::as_str))
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::json;
 use countersign_verify::jws::{Bounds, Compact, EnvelopeError};
 use countersign_verify::key::{Algorithm, KeyError, KeySet, KeySetError, KeyUse, MAX_KEYS, NoKey};
-use countersign_verify::revocation::{Kind, Name, names};
+use countersign_verify::revocation::{Kind, Name, Reach, is_hit, names};
 use countersign_verify::{LEEWAY, Refusal, Verifier, verify_any_audience};
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Value, json};
@@ -227,12 +227,44 @@ fn a_bundles_key_is_for_svids_and_has_a_kid() {
 }
 
 #[test]
-fn a_revocation_hits_a_token_by_its_id_its_key_and_those_above_it() {
-    let claims = with("lineage", json!([{"jti": "j0", "kid": "k0", "aud": "c", "client_id": "d"}]));
+fn a_revocation_hits_a_token_by_everything_that_names_it_or_one_above_it() {
+    let mut claims =
+        with("lineage", json!([{"jti": "j0", "kid": "k0", "aud": "c", "client_id": "d", "iat": NOW - 90}]));
+    claims["client_id"] = json!("c1");
+    claims["act"] = json!({"sub": "a1", "act": {"iss": "x", "act": {"sub": "a0"}}});
     let token = verify_any_audience(&signed(&header(), &claims), ISSUER, &set(&json!([jwk("k1")])), NOW, 0).unwrap();
-    let hit: Vec<Name> = names(&token).collect();
-    let expected = [(Kind::Token, "j1"), (Kind::Key, "k1"), (Kind::Token, "j0"), (Kind::Key, "k0")];
-    assert_eq!(hit, expected.map(|(kind, id)| Name::new(kind, id)));
+    let own = token.claims().clone();
+    let hit: Vec<(Name, i64)> = names(&token).collect();
+    let expected = [
+        (Kind::Task, own.task.id.as_str(), NOW - 90),
+        (Kind::Workload, &own.sub, NOW - 90),
+        (Kind::Issuer, &own.origin.iss, NOW - 90),
+        (Kind::Token, "j1", own.iat),
+        (Kind::Key, "k1", own.iat),
+        (Kind::Target, &own.aud, own.iat),
+        (Kind::Client, &own.client_id, own.iat),
+        (Kind::Token, "j0", NOW - 90),
+        (Kind::Key, "k0", NOW - 90),
+        (Kind::Target, "c", NOW - 90),
+        (Kind::Client, "d", NOW - 90),
+        (Kind::Actor, "a1", NOW - 90),
+        (Kind::Actor, "a0", NOW - 90),
+    ];
+    assert_eq!(hit, expected.map(|(kind, id, iat)| (Name::new(kind, id), iat)));
+    let reach =
+        |reach: Reach, kind: Kind, id: &str| is_hit(&token, |name| (name == Name::new(kind, id)).then_some(reach));
+    let at = |position| Reach { position, ..Reach::default() };
+    assert!(reach(at(own.pos + 1), Kind::Client, "d") && !reach(at(own.pos), Kind::Client, "d"));
+    assert!(!reach(at(own.pos + 1), Kind::Client, "somebody else"));
+    let before = |moment| Reach { before: Some(moment), ..Reach::default() };
+    assert!(reach(before(NOW - 89), Kind::Target, "c") && !reach(before(NOW - 90), Kind::Target, "c"));
+    assert!(!reach(before(own.iat), Kind::Target, &own.aud), "its own is younger");
+    assert!(reach(Reach { suspended: true, ..Reach::default() }, Kind::Actor, "a0"));
+    assert!(!reach(Reach::default(), Kind::Token, "j1"));
+    for kind in Kind::ALL {
+        assert_eq!(kind.to_string().parse(), Ok(kind));
+    }
+    assert!("Token".parse::<Kind>().is_err());
     assert_ne!(Name::new(Kind::Token, "x"), Name::new(Kind::Key, "x"), "a kind is part of the name");
     // What is stored stays what it is: 128 bits of SHA-256 over `token`, a zero byte and the id.
     let stored = Name::new(Kind::Token, "j1").to_bytes();

@@ -1,0 +1,86 @@
+//! What an operator revokes, suspends and lets go on, where a broker runs or not: each is an event, done or not.
+
+use super::tokens::RECORD_MARGIN;
+use super::{Answer, Broker};
+use crate::audit::{AuditLog, Kind, Outcome, Trail};
+use crate::domain::{DecisionId, Lifetime, Timestamp};
+use crate::error::Unavailable;
+use crate::revocation::Revocations;
+use crate::store::{About, Act, Entry};
+use countersign_verify::revocation::Kind as Named;
+use std::sync::Arc;
+
+/// How long a record is kept whose tokens nobody showed, in seconds: longer than a lifetime can be configured.
+pub(super) const UNSEEN: i64 = Lifetime::MAX_SECONDS + RECORD_MARGIN;
+
+/// What an operator wants in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The kind of what is named.
+    pub kind: Named,
+    /// Its id, as tokens have it.
+    pub id: String,
+    /// What is to be done.
+    pub act: Act,
+    /// Why, for people.
+    pub reason: Option<String>,
+    /// Who wants it.
+    pub by: String,
+}
+
+impl Change {
+    /// What is done, in words.
+    fn text(&self) -> String {
+        let Self { kind, id, .. } = self;
+        let done = match self.act {
+            Act::Revoke => "is revoked".to_owned(),
+            Act::RevokeBefore(moment) => {
+                let moment = Timestamp::new(moment).unwrap_or_default();
+                format!("is revoked as of {moment}")
+            }
+            Act::Suspend => "is suspended".to_owned(),
+            Act::Resume => "is suspended no more".to_owned(),
+        };
+        let reason = self.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        format!("{kind} {id} {done} by {}{reason}", self.by)
+    }
+
+    fn entry(&self, decision: &DecisionId, now: Timestamp) -> Entry {
+        let about = About {
+            reason: self.reason.clone(),
+            by: self.by.clone(),
+            at: now.seconds(),
+            decision: decision.to_string(),
+            ..About::default()
+        };
+        let until = match self.act {
+            // It stands until it is lifted, and that is remembered as long.
+            Act::Suspend | Act::Resume => Timestamp::MAX,
+            Act::Revoke | Act::RevokeBefore(_) => now.plus(UNSEEN),
+        };
+        Entry::new(self.kind, &self.id, self.act, until, about)
+    }
+}
+
+/// Puts `change` in force, on everything below what it names too.
+///
+/// # Errors
+/// [`Unavailable`] when it is not on disk: then ask again.
+pub async fn change(
+    change: &Change,
+    decision: DecisionId,
+    revocations: &Arc<Revocations>,
+    audit: &Arc<AuditLog>,
+    now: Timestamp,
+) -> Answer<()> {
+    let mut trail = Trail::begin(Kind::Revocation, &decision, None, now, audit);
+    let result = match revocations.enter(change.entry(&decision, now), now).await {
+        Ok(()) => {
+            trail.revoked(&change.id);
+            trail.changed(change.text());
+            trail.done(Outcome::Granted).map_err(|_| Unavailable::Audit.into())
+        }
+        Err(fault) => Err(Unavailable::Store(fault).into()),
+    };
+    Broker::close(Answer { decision, result }, trail)
+}

@@ -1,0 +1,411 @@
+//! What is revoked and suspended, by everything that it can be named by: what is below dies, what is above and beside lives.
+//! Abuse cases H by number.
+
+use crate::cli::{Serving, err, fresh, introspect, out, run};
+use crate::support::*;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign::exchange::{Change, Operator};
+use countersign::store::Act;
+use countersign_verify::revocation::Kind;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::path::Path;
+
+const POLICIES: &str = r#"
+@id("exchange")
+permit (principal, action in [Action::"exchange", Action::"impersonate"], resource);
+
+@id("open")
+permit (principal, action == Action::"open_task", resource == Target::"https://sts.test")
+when { !(context has confirmation) };
+"#;
+/// What the cluster's workload is called.
+const DEPLOYER: &str = "cluster:system:serviceaccount:prod:deployer";
+const GITHUB_MAIN: &str = "github:repo:acme/app:ref:refs/heads/main";
+
+fn started() -> TestBroker {
+    Setup::new().policies(POLICIES).start()
+}
+
+fn change(broker: &TestBroker, kind: Kind, id: &str, act: Act) {
+    let change = Change { kind, id: id.to_owned(), act, reason: Some("INC-42".to_owned()), by: "a test".to_owned() };
+    countersign::http::block_on(async { Operator(&broker.broker).change(&change).await.result.unwrap() });
+}
+
+fn claims(token: &str) -> Value {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
+}
+
+fn alive(broker: &TestBroker, token: &str) -> bool {
+    let client = if claims(token)["aud"] == ORDERS { "orders-api" } else { "ledger-api" };
+    broker.introspect(client, token).json["active"] == true
+}
+
+/// `token`, which is for orders, exchanged onward by the client that serves it.
+fn onward(broker: &TestBroker, token: &str) -> Reply {
+    let form =
+        [("grant_type", GRANT), ("subject_token", token), ("subject_token_type", ACCESS_TOKEN), ("audience", LEDGER)];
+    broker.post_as("orders-api", "/token", &form)
+}
+
+#[test]
+fn h18_h3_each_kind_kills_what_is_below_it_and_nothing_beside_it() {
+    let broker = started();
+    let mint = || {
+        let cluster = broker.exchange(&Token::cluster().sign(), &[]).token();
+        let github = broker.exchange(&Token::github().sign(), &[("audience", LEDGER)]).token();
+        let child = onward(&broker, &cluster).token();
+        [cluster, child, github]
+    };
+    let kid = countersign_verify::jws::Compact::parse(&mint()[0]).unwrap().header().key_id.clone().unwrap();
+    // Which of the three are hit: the cluster's token for orders, what orders made of it for the ledger, and GitHub's.
+    for (kind, id, hit) in [
+        (Kind::Workload, DEPLOYER, [true, true, false]),
+        (Kind::Workload, GITHUB_MAIN, [false, false, true]),
+        (Kind::Workload, "cluster:system:serviceaccount:prod", [false, false, false]),
+        (Kind::Issuer, CLUSTER, [true, true, false]),
+        (Kind::Client, "orders-api", [false, true, false]),
+        (Kind::Client, DEPLOYER, [false, false, false]),
+        (Kind::Target, ORDERS, [true, true, false]),
+        (Kind::Target, LEDGER, [false, true, true]),
+        (Kind::Actor, DEPLOYER, [false, false, false]),
+        (Kind::Key, kid.as_str(), [true, true, true]),
+    ] {
+        let tokens = mint();
+        change(&broker, kind, id, Act::Revoke);
+        let dead = [0, 1, 2].map(|at: usize| !alive(&broker, &tokens[at]));
+        assert_eq!(dead, hit, "{kind} {id}");
+        // In the very same second: what is new is alive, for the position in the log decides and no clock.
+        assert!(mint().iter().all(|token| alive(&broker, token)), "{kind} {id}");
+    }
+    let tokens = mint();
+    let task = claims(&tokens[1])["task"]["id"].as_str().unwrap().to_owned();
+    change(&broker, Kind::Task, &task, Act::Revoke);
+    assert_eq!([0, 1, 2].map(|at: usize| alive(&broker, &tokens[at])), [false, false, true]);
+    let tokens = mint();
+    change(&broker, Kind::Token, claims(&tokens[1])["jti"].as_str().unwrap(), Act::Revoke);
+    assert_eq!([0, 1, 2].map(|at: usize| alive(&broker, &tokens[at])), [true, false, true], "nothing above it");
+}
+
+#[test]
+fn h11_of_several_revocations_of_one_name_the_widest_counts() {
+    let broker = started();
+    let mut minted = Vec::new();
+    for _ in 0..4 {
+        minted.push(broker.exchange(&Token::github().claim("exp", json!(NOW + 3_000)).sign(), &[]).token());
+        broker.clock.advance(10);
+    }
+    let living = || minted.iter().map(|token| alive(&broker, token)).collect::<Vec<_>>();
+    assert_eq!(living(), [true, true, true, true]);
+    change(&broker, Kind::Workload, GITHUB_MAIN, Act::RevokeBefore(NOW + 20));
+    assert_eq!(living(), [false, false, true, true]);
+    change(&broker, Kind::Workload, GITHUB_MAIN, Act::RevokeBefore(NOW + 1));
+    assert_eq!(living(), [false, false, true, true], "an earlier moment brings nothing back");
+    change(&broker, Kind::Workload, GITHUB_MAIN, Act::RevokeBefore(NOW + 21));
+    assert_eq!(living(), [false, false, false, true]);
+    let broker = { broker }.restart();
+    assert!(!alive(&broker, &minted[2]) && alive(&broker, &minted[3]));
+    change(&broker, Kind::Workload, GITHUB_MAIN, Act::Revoke);
+    assert!(!alive(&broker, &minted[3]));
+}
+
+#[test]
+fn what_is_below_a_token_of_before_a_moment_dies_with_it_though_it_is_younger() {
+    let broker = started();
+    let old = broker.exchange(&Token::cluster().sign(), &[]).token();
+    broker.clock.advance(20);
+    let child = onward(&broker, &old).token();
+    let young = broker.exchange(&Token::cluster().sign(), &[]).token();
+    let sibling = onward(&broker, &young).token();
+    change(&broker, Kind::Target, ORDERS, Act::RevokeBefore(NOW + 10));
+    assert_eq!([&old, &child, &young, &sibling].map(|token| alive(&broker, token)), [false, false, true, true]);
+}
+
+#[test]
+fn a_suspension_refuses_what_is_new_until_it_is_lifted() {
+    let broker = started();
+    let ask = |broker: &TestBroker| broker.exchange(&Token::cluster().sign(), &[]);
+    for (kind, id, told) in [
+        (Kind::Workload, DEPLOYER, (400, "invalid_request", "subject_token_refused")),
+        (Kind::Issuer, CLUSTER, (400, "invalid_request", "subject_token_refused")),
+        (Kind::Target, ORDERS, (400, "invalid_target", "target_refused")),
+    ] {
+        let before = ask(&broker).token();
+        change(&broker, kind, id, Act::Suspend);
+        assert!(!alive(&broker, &before), "{kind}");
+        let reply = ask(&broker);
+        assert_eq!((reply.refusal(), broker.reason(&reply).as_str()), (told, "suspended"), "{kind}");
+        assert_eq!(broker.exchange(&Token::github().sign(), &[("audience", LEDGER)]).status, 200, "beside it");
+        change(&broker, kind, id, Act::Resume);
+        assert!(!alive(&broker, &before), "what it killed stays dead");
+        assert_eq!(ask(&broker).status, 200, "{kind}");
+    }
+    // A client proves itself no more, at any endpoint.
+    let token = ask(&broker).token();
+    change(&broker, Kind::Client, "orders-api", Act::Suspend);
+    for reply in [
+        onward(&broker, &token),
+        broker.introspect("orders-api", &token),
+        broker.post_as("orders-api", "/revoke", &[("token", &token)]),
+    ] {
+        assert_eq!(reply.refusal(), (401, "invalid_client", "client_refused"));
+    }
+    assert_eq!(broker.introspect("ledger-api", &token).json, json!({"active": false}));
+    // It outlives the broker, and ten years.
+    let broker = broker.restart();
+    broker.clock.advance(11 * 366 * 86_400);
+    let broker = broker.restart();
+    assert_eq!(broker.introspect("orders-api", &token).status, 401);
+    change(&broker, Kind::Client, "orders-api", Act::Resume);
+    let broker = broker.restart();
+    assert_eq!(broker.introspect("orders-api", "x").status, 200);
+}
+
+#[test]
+fn a_suspended_task_is_used_no_more() {
+    let broker = started();
+    let form = [("grant_type", GRANT), ("subject_token_type", JWT), ("audience", STS)];
+    let assertion = Token::cluster().sign();
+    let task = broker.post("/token", &[&form[..], &[("subject_token", &assertion)]].concat()).token();
+    let within = || broker.exchange(&task, &[("subject_token_type", ACCESS_TOKEN)]);
+    let child = within().token();
+    let id = claims(&task)["jti"].as_str().unwrap().to_owned();
+    change(&broker, Kind::Task, &id, Act::Suspend);
+    assert!(!alive(&broker, &child));
+    assert_eq!(within().refusal().2, "subject_token_revoked");
+    change(&broker, Kind::Task, &id, Act::Resume);
+    assert_eq!(within().refusal().2, "subject_token_revoked", "its own token was issued before");
+}
+
+#[test]
+fn h2_nothing_that_is_exchanged_while_its_parent_is_revoked_outlives_that() {
+    let broker = started();
+    for _ in 0..40 {
+        let parent = broker.exchange(&Token::cluster().sign(), &[]).token();
+        let children = std::thread::scope(|scope| {
+            let exchanging: Vec<_> = (0..4).map(|_| scope.spawn(|| onward(&broker, &parent))).collect();
+            assert_eq!(broker.post("/revoke", &[("token", &parent)]).status, 200);
+            assert_ne!(onward(&broker, &parent).status, 200);
+            exchanging.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        for child in children.iter().filter(|child| child.status == 200) {
+            assert!(!alive(&broker, &child.token()));
+        }
+    }
+}
+
+#[test]
+fn reason_and_who_and_when_are_kept() {
+    let root = Setup::new().policies(POLICIES).write();
+    let root = root.path();
+    let broker = Serving::start(root);
+    let exchange = || {
+        let arguments = ["exchange", "--broker", &broker.url, "--audience", ORDERS];
+        let output = run(root, &arguments, &fresh().sign());
+        assert!(output.status.success(), "{}", err(&output));
+        out(&output).trim().to_owned()
+    };
+    let token = exchange();
+    let done = |arguments: &[&str]| {
+        let output = run(root, arguments, "");
+        assert!(output.status.success(), "{arguments:?}: {}", err(&output));
+        out(&output)
+    };
+    let said = done(&["suspend", "--issuer", "github", "--reason", "INC-42: stolen runner"]);
+    assert!(said.contains("suspended") && said.contains(GITHUB) && said.contains("decision"), "{said}");
+    assert_eq!(introspect(&broker.url, &token)["active"], false);
+    let refused = run(root, &["exchange", "--broker", &broker.url, "--audience", ORDERS], &fresh().sign());
+    assert!(!refused.status.success() && err(&refused).contains("subject_token_refused"), "{}", err(&refused));
+    done(&["resume", "--issuer", "github"]);
+    let token = exchange();
+    done(&["revoke", "--workload", GITHUB_MAIN, "--before", "2026-01-01T00:00:00Z"]);
+    assert_eq!(introspect(&broker.url, &token)["active"], true);
+    let ahead = run(root, &["revoke", "--workload", GITHUB_MAIN, "--before", "2999-01-01T00:00:00Z"], "");
+    assert!(!ahead.status.success() && err(&ahead).contains("lies ahead"), "{}", err(&ahead));
+    for (arguments, why) in [
+        (&["suspend"][..], "name what to suspend"),
+        (&["revoke", "--workload", GITHUB_MAIN, "--before", "yesterday"], "is no moment"),
+        (&["revoke", "--workload", "a\u{1b}[2Jb"], "not printable"),
+    ] {
+        let output = run(root, arguments, "");
+        assert!(!output.status.success() && err(&output).contains(why), "{arguments:?}: {}", err(&output));
+    }
+    let listed =
+        |root: &Path| -> Value { serde_json::from_str(&out(&run(root, &["revocations", "--json"], ""))).unwrap() };
+    let all = listed(root);
+    let first = &all[0];
+    assert_eq!((&first["act"], &first["kind"], &first["id"]), (&json!("suspend"), &json!("issuer"), &json!(GITHUB)));
+    assert_eq!(first["reason"], "INC-42: stolen runner");
+    assert!(
+        first["by"].as_str().unwrap().starts_with("operator (uid ") && first["at"].as_str().unwrap().starts_with("20")
+    );
+    let acts: Vec<_> = all.as_array().unwrap().iter().map(|record| record["act"].as_str().unwrap()).collect();
+    assert_eq!(acts, ["suspend", "resume", "revoke"]);
+    assert!(out(&run(root, &["revocations"], "")).contains("INC-42: stolen runner"));
+    let explained = done(&["explain", first["decision"].as_str().unwrap()]);
+    assert!(explained.contains("is suspended by operator (uid ") && explained.contains("INC-42"), "{explained}");
+    drop(broker);
+    assert_eq!(listed(root), all, "where no broker runs, from its store");
+    done(&["revoke", "--target", ORDERS]);
+    let broker = Serving::start(root);
+    assert_eq!(introspect(&broker.url, &token)["active"], false);
+}
+
+/// One step of the model.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A token for orders, by the cluster's assertion or GitHub's.
+    Mint(bool),
+    /// What the token at this place is exchanged for by orders-api.
+    Onward(usize),
+    /// A task of the cluster's.
+    Open,
+    /// A token within the task at this place.
+    Within(usize),
+    /// Revokes something of the token at this place.
+    Revoke(usize, Kind),
+    /// Suspends it, or lifts that.
+    Suspend(usize, Kind),
+    Resume(usize, Kind),
+    /// Time goes by.
+    Advance(i64),
+    Restart,
+}
+
+/// A token, as the model knows it.
+struct Known {
+    token: String,
+    /// Everything that it can be named by, and what is above it.
+    names: Vec<(Kind, String)>,
+    exp: i64,
+    is_task: bool,
+    dead: bool,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let kind = proptest::sample::select(vec![
+        Kind::Token,
+        Kind::Task,
+        Kind::Workload,
+        Kind::Issuer,
+        Kind::Client,
+        Kind::Target,
+    ]);
+    let at = 0_usize..12;
+    let step = prop_oneof![
+        4 => any::<bool>().prop_map(Step::Mint),
+        4 => at.clone().prop_map(Step::Onward),
+        2 => Just(Step::Open),
+        4 => at.clone().prop_map(Step::Within),
+        3 => (at.clone(), kind.clone()).prop_map(|(at, kind)| Step::Revoke(at, kind)),
+        1 => (at.clone(), kind.clone()).prop_map(|(at, kind)| Step::Suspend(at, kind)),
+        2 => (at, kind).prop_map(|(at, kind)| Step::Resume(at, kind)),
+        1 => (1_i64..40).prop_map(Step::Advance),
+        1 => Just(Step::Restart),
+    ];
+    proptest::collection::vec(step, 5..40)
+}
+
+fn known(token: String, above: Option<&Known>) -> Known {
+    let said = claims(&token);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut names = vec![
+        (Kind::Token, text(&said["jti"])),
+        (Kind::Task, text(&said["task"]["id"])),
+        (Kind::Workload, text(&said["sub"])),
+        (Kind::Issuer, text(&said["origin"]["iss"])),
+        (Kind::Target, text(&said["aud"])),
+    ];
+    if said["client_id"] != said["sub"] {
+        names.push((Kind::Client, text(&said["client_id"])));
+    }
+    names.extend(above.iter().flat_map(|above| above.names.clone()));
+    Known { exp: said["exp"].as_i64().unwrap(), is_task: said["aud"] == STS, token, names, dead: false }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// No token below an acknowledged revocation is ever accepted again, and none above or beside it is refused.
+    #[test]
+    fn the_broker_accepts_exactly_what_is_alive(steps in steps()) {
+        let mut broker = started();
+        let mut all: Vec<Known> = Vec::new();
+        let mut suspended: Vec<(Kind, String)> = Vec::new();
+        let now = |broker: &TestBroker| countersign::domain::Clock::now(&broker.clock).seconds();
+        for step in steps {
+            let usable = |known: &Known| !known.dead && known.exp > now(&broker);
+            let free = |suspended: &[(Kind, String)], names: &[(Kind, String)]| names.iter().all(|name| !suspended.contains(name));
+            match step {
+                Step::Mint(cluster) => {
+                    let token = if cluster { Token::cluster() } else { Token::github().claim("exp", json!(NOW + 3_000)) };
+                    let (sub, iss) = if cluster { (DEPLOYER, CLUSTER) } else { (GITHUB_MAIN, GITHUB) };
+                    let names = [(Kind::Workload, sub.to_owned()), (Kind::Issuer, iss.to_owned()), (Kind::Target, ORDERS.to_owned())];
+                    let reply = broker.exchange(&token.sign(), &[]);
+                    prop_assert_eq!(reply.status == 200, free(&suspended, &names), "{}", reply.text);
+                    if reply.status == 200 {
+                        all.push(known(reply.token(), None));
+                    }
+                }
+                Step::Onward(at) => {
+                    let Some(above) = all.get(at).filter(|known| claims(&known.token)["aud"] == ORDERS) else { continue };
+                    let reply = onward(&broker, &above.token);
+                    let names = [(Kind::Client, "orders-api".to_owned()), (Kind::Target, LEDGER.to_owned())];
+                    prop_assert_eq!(reply.status == 200, usable(above) && free(&suspended, &names), "{}", reply.text);
+                    if reply.status == 200 {
+                        let child = known(reply.token(), Some(above));
+                        all.push(child);
+                    }
+                }
+                Step::Open => {
+                    let names = [(Kind::Workload, DEPLOYER.to_owned()), (Kind::Issuer, CLUSTER.to_owned()), (Kind::Target, STS.to_owned())];
+                    let reply = broker.exchange(&Token::cluster().sign(), &[("audience", STS)]);
+                    prop_assert_eq!(reply.status == 200, free(&suspended, &names), "{}", reply.text);
+                    if reply.status == 200 {
+                        all.push(known(reply.token(), None));
+                    }
+                }
+                Step::Within(at) => {
+                    let Some(task) = all.get(at).filter(|known| known.is_task) else { continue };
+                    let reply = broker.exchange(&task.token, &[("subject_token_type", ACCESS_TOKEN)]);
+                    let names = [(Kind::Target, ORDERS.to_owned())];
+                    prop_assert_eq!(reply.status == 200, usable(task) && free(&suspended, &names), "{}", reply.text);
+                    if reply.status == 200 {
+                        let child = known(reply.token(), Some(task));
+                        all.push(child);
+                    }
+                }
+                Step::Revoke(at, kind) | Step::Suspend(at, kind) | Step::Resume(at, kind) => {
+                    let name = all.get(at).and_then(|known| known.names.iter().find(|(own, _)| *own == kind).cloned());
+                    let Some(name) = name else { continue };
+                    let act = match step {
+                        Step::Revoke(..) => Act::Revoke,
+                        Step::Suspend(..) => Act::Suspend,
+                        _ => Act::Resume,
+                    };
+                    change(&broker, name.0, &name.1, act);
+                    match act {
+                        Act::Resume => suspended.retain(|other| *other != name),
+                        _ => all.iter_mut().filter(|known| known.names.contains(&name)).for_each(|known| known.dead = true),
+                    }
+                    if act == Act::Suspend {
+                        suspended.push(name);
+                    }
+                }
+                Step::Advance(seconds) => broker.clock.advance(seconds),
+                Step::Restart => broker = broker.restart(),
+            }
+            // A suspended resource server is told nothing at all.
+            let asks = |audience: &str| if audience == ORDERS { "orders-api" } else { "ledger-api" };
+            for known in all.iter().filter(|known| !known.is_task) {
+                let audience = claims(&known.token)["aud"].as_str().unwrap().to_owned();
+                if suspended.contains(&(Kind::Client, asks(&audience).to_owned())) {
+                    continue;
+                }
+                let lives = !known.dead && known.exp > now(&broker);
+                prop_assert_eq!(alive(&broker, &known.token), lives, "{:?}", known.names);
+            }
+        }
+    }
+}
