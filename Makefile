@@ -46,7 +46,7 @@ interop: ## a SPIRE server, built once (ten minutes), for `make clients` to try 
 fuzz: ## each reader of what strangers write, for a minute
 	fuzz/run 60
 
-mutants: ## every check, taken out in turn: does a test fail? Takes hours; SHARD=1/20 takes a part
+mutants: ## every check, taken out in turn: does a test fail? Takes an hour or two; SHARD=1/20 takes a part
 	tests/mutants $(SHARD)
 
 bench: ## the broker against what one core can do at all

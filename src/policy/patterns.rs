@@ -47,7 +47,6 @@ fn search(expression: &Value, here: Match) -> Option<String> {
             parts.iter().find_map(|(part, value)| search(value, if part == "if" { Match::Opens } else { here }))
         }
         "like" if here == Match::Opens && !is_ours(value.get("left")) => judge(value.get("pattern")?.as_array()?),
-        "like" => None,
         // Within a comparison, a match may mean either.
         _ => search(value, Match::Opens),
     })

@@ -334,3 +334,28 @@ fn a_client_whose_keys_are_not_to_be_had_is_told_of_an_outage_and_of_no_fault() 
         .post("/introspect", &[("token", "x"), ("client_assertion", &assertion), ("client_assertion_type", bearer)]);
     assert_eq!(reply.refusal(), (503, "temporarily_unavailable", "issuer_keys_unavailable"));
 }
+
+#[test]
+fn a_policy_file_is_read_up_to_its_bound() {
+    const MOST: usize = 4 * 1024 * 1024;
+    let folder = tempfile::tempdir().unwrap();
+    let load = |length: usize| {
+        let mut text = "@id(\"a\") permit (principal, action, resource);\n//".to_owned();
+        text.push_str(&"x".repeat(length - text.len()));
+        std::fs::write(folder.path().join("p.cedar"), text).unwrap();
+        Policy::load(folder.path()).is_ok()
+    };
+    assert_eq!([load(MOST), load(MOST + 1)], [true, false]);
+}
+
+#[test]
+fn claims_that_a_policy_reads_in_a_roundabout_way_are_there() {
+    let whole = "{\"all\": principal.github}.all";
+    let policy = format!(
+        "@id(\"a\") permit (principal, action, resource == Target::\"https://orders.test\")\n\
+         when {{ context.scope == \"orders:read\" && principal has github && {whole} has repository_id && {whole}.repository_id == \"74\" }};"
+    );
+    let broker = Setup::new().policies(&policy).start();
+    assert_eq!(broker.exchange(&Token::github().sign(), &[]).status, 200);
+    assert_eq!(broker.exchange(&Token::github().claim("repository_id", json!("75")).sign(), &[]).status, 400);
+}

@@ -239,6 +239,7 @@ fn d2_d25_a_pattern_of_a_permit_stops_where_a_name_stops() {
         format!("forbid (principal, action, resource) unless {{ {named} like \"acme/app*\" }};"),
         format!("forbid (principal, action, resource) when {{ !({named} like \"acme/app*\") }};"),
         format!("permit (principal, action, resource) when {{ if {named} like \"acme/app*\" then true else false }};"),
+        format!("forbid (principal, action, resource) when {{ if {named} like \"acme/app*\" then false else true }};"),
         format!("permit (principal, action, resource) when {{ ({named} like \"acme/app*\") == true }};"),
         format!("permit (principal, action, resource) unless {{ !({named} like \"acme/app*\") }};"),
         "permit (principal, action, resource) when { principal has github && principal.github has head_ref && principal.github.head_ref like \"release*\" };".to_owned(),
@@ -248,6 +249,8 @@ fn d2_d25_a_pattern_of_a_permit_stops_where_a_name_stops() {
     for narrowing in [
         format!("permit (principal, action, resource) unless {{ {named} like \"acme/secret*\" }};"),
         format!("forbid (principal, action, resource) when {{ {named} like \"acme/secret*\" }};"),
+        format!("permit (principal, action, resource) when {{ !({named} like \"acme/secret*\") }};"),
+        format!("forbid (principal, action, resource) when {{ if context has client then {named} like \"acme/secret*\" else false }};"),
         "permit (principal, action, resource) when { principal has github && principal.github has ref && principal.github.ref like \"refs/tags/v*\" };".to_owned(),
         "permit (principal, action, resource) when { context.scope like \"orders:re*\" };".to_owned(),
     ] {
