@@ -2,7 +2,7 @@
 //! wrong with them never stands in the way.
 
 use super::parts::{digest_key, replica};
-use super::running::{describe_key, describe_revocation, describe_task, done, wanted};
+use super::running::{NOT_SUSPENDED, describe_key, describe_revocation, describe_task, done, wanted};
 use super::{Installation, StartError};
 use crate::audit::{AuditLog, Keeping, Opening, Seal};
 use crate::config::IssuerKind;
@@ -11,7 +11,7 @@ use crate::domain::{ChainHead, Clock, DecisionId, Entropy, Purpose, Timestamp};
 use crate::exchange;
 use crate::revocation::Revocations;
 use crate::signing::{KeyError, Keys, SealingKeys};
-use crate::store::{AuditHeads, Embedded, KeyRecords, RevocationLog, TaskRecords};
+use crate::store::{Act, AuditHeads, Embedded, KeyRecords, RevocationLog, TaskRecords};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::key::Algorithm;
@@ -86,6 +86,12 @@ impl Installation {
         })
     }
 
+    /// The audience of the target of this name.
+    #[must_use]
+    pub fn audience_of(&self, name: &str) -> Option<String> {
+        Some(self.targets().find(name)?.audience.to_string())
+    }
+
     /// Puts in force what `command` wants.
     ///
     /// # Errors
@@ -98,6 +104,9 @@ impl Installation {
     ) -> Result<Reply, StartError> {
         let Opened { revocations, audit, decision, now, .. } = self.open(clock, entropy).await?;
         Ok(match wanted(command, own_operator(), now) {
+            Ok(change) if change.act == Act::Resume && !revocations.suspends(change.kind, &change.id) => {
+                Reply::Failed { message: NOT_SUSPENDED.to_owned() }
+            }
             Ok(change) => done(exchange::change(&change, decision, &revocations, &audit, now).await),
             Err(message) => Reply::Failed { message },
         })
@@ -129,7 +138,7 @@ impl Installation {
     /// As [`Installation::change`].
     pub async fn list_tasks(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
         let Opened { tasks, revocations, now, .. } = self.open(clock, entropy).await?;
-        let tasks = exchange::list_tasks(&*tasks, &revocations, self.config.tasks.idle, now).await;
+        let tasks = exchange::list_tasks(&*tasks, &revocations, self.task_idle(), now).await;
         let tasks = tasks.map_err(|fault| StartError::Store(self.config.store.clone(), fault))?;
         Ok(tasks.iter().map(|(task, end)| describe_task(task, *end)).collect())
     }
@@ -161,7 +170,7 @@ impl Installation {
         entropy: &Arc<dyn Entropy>,
     ) -> Result<Value, StartError> {
         let Opened { keys, revocations, audit, decision, now, .. } = self.open(clock, entropy).await?;
-        let revoked = exchange::revoke_key(kid, &decision, &keys, &revocations, &audit, now).await?;
+        let revoked = exchange::revoke_key((kid, &own_operator()), &decision, &keys, &revocations, &audit, now).await?;
         Ok(describe_key(&revoked, revoked.state(now)))
     }
 

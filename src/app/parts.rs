@@ -42,11 +42,12 @@ impl Installation {
             // The configuration has refused a name that is taken.
             let _ = targets.register(target, &resources);
         }
+        let Some(tasks) = self.config.tasks else { return targets };
         match self.config.server.issuer.parse() {
             Ok(audience) => targets.with_own(Target {
                 audience,
                 scopes: Scopes::default(),
-                max_lifetime: self.config.tasks.max_deadline,
+                max_lifetime: tasks.max_deadline,
                 algorithm: self.config.signing.algorithm,
                 client_required: false,
                 owner: None,
@@ -158,9 +159,14 @@ impl Installation {
             }
         }
         let longest = self.config.targets.iter().map(|target| target.max_lifetime).max();
-        let longest = longest.max(Some(self.config.tasks.max_deadline));
+        let longest = longest.max(self.config.tasks.map(|tasks| tasks.max_deadline));
         let every = Some(self.config.signing.rotate_every);
         Rotation { every, algorithms, longest: longest.unwrap_or(Lifetime::SECOND) }
+    }
+
+    /// How long a task may ask for no token.
+    pub(super) fn task_idle(&self) -> Lifetime {
+        self.config.tasks.map_or(Lifetime::SECOND, |tasks| tasks.idle)
     }
 
     /// Everything that a reload replaces, with pinned keys read.
@@ -183,7 +189,7 @@ impl Installation {
             let wrong = |fault| StartError::ClientKeys(keys.source().describe(), fault);
             keys.refresh().await.map_err(wrong)?;
         }
-        let task_idle = self.config.tasks.idle;
+        let task_idle = self.task_idle();
         Ok(Snapshot { issuers, targets: self.targets(), clients, policy, task_idle })
     }
 }

@@ -166,6 +166,9 @@ impl Commands for Running {
             let operator = Operator(&self.broker);
             match command {
                 change @ Command::Change { .. } => match wanted(change, by, self.clock.now()) {
+                    Ok(change) if change.act == Act::Resume && !operator.suspends(&change) => {
+                        Reply::Failed { message: NOT_SUSPENDED.to_owned() }
+                    }
                     Ok(change) => done(operator.change(&change).await),
                     Err(message) => Reply::Failed { message },
                 },
@@ -185,7 +188,7 @@ impl Commands for Running {
                     (Some(purpose), Ok(algorithm)) => self.told(operator.rotate(purpose, algorithm).await),
                     _ => Reply::Failed { message: "no such purpose or algorithm".to_owned() },
                 },
-                Command::RevokeKey { kid } => self.told(operator.revoke_key(&kid).await),
+                Command::RevokeKey { kid } => self.told(operator.revoke_key(&kid, &by).await),
                 Command::Reload {} => match self.reload().await {
                     Ok(()) => Reply::Told(json!({"reloaded": true})),
                     Err(message) => Reply::Failed { message },
@@ -203,6 +206,9 @@ impl Running {
         }
     }
 }
+
+/// Why nothing is lifted.
+pub(super) const NOT_SUSPENDED: &str = "it is not suspended; `countersign revocations` shows what is";
 
 /// What a command wants in force.
 pub(super) fn wanted(command: Command, by: String, now: Timestamp) -> Result<Change, String> {
@@ -225,8 +231,15 @@ pub(super) fn wanted(command: Command, by: String, now: Timestamp) -> Result<Cha
     if !plain(&id, 2_048) || reason.as_ref().is_some_and(|reason| !plain(reason, 1_024)) {
         return Err("the id or the reason is empty, too long or not printable".to_owned());
     }
-    if kind == Kind::Token {
+    if matches!(kind, Kind::Token | Kind::Task) {
         id.parse::<TokenId>().map_err(|fault| fault.to_string())?;
+    }
+    match (kind, act) {
+        (Kind::Key, _) => return Err("a key is revoked by `countersign keys revoke`, which drops it too".to_owned()),
+        (Kind::Token | Kind::Task, Act::RevokeBefore(_)) => {
+            return Err("a token or a task is issued once; revoke it without a moment".to_owned());
+        }
+        _ => {}
     }
     Ok(Change { kind, id, act, reason, by })
 }

@@ -29,7 +29,7 @@ Examples:
 )]
 pub(super) struct Revoke {
     /// The token's id (`jti`), which may begin with a `-`.
-    #[arg(allow_hyphen_values = true, conflicts_with_all = ["task", "workload", "actor", "issuer", "client", "target"])]
+    #[arg(allow_hyphen_values = true, conflicts_with_all = ["Named", "TokenSource"])]
     jti: Option<String>,
     #[command(flatten)]
     token: TokenSource,
@@ -56,7 +56,7 @@ pub(super) struct Suspend {
 
 /// What is named: one of these.
 #[derive(Debug, Args)]
-#[group(multiple = false)]
+#[group(multiple = false, conflicts_with = "TokenSource")]
 pub(super) struct Named {
     /// A task, by its id.
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
@@ -80,25 +80,34 @@ pub(super) struct Named {
 
 impl Named {
     /// What tokens call it. An issuer's entry stands for the `iss` that it signs as.
-    fn read(&self, installation: &Installation) -> Option<(Kind, String)> {
+    ///
+    /// # Errors
+    /// Where an issuer's name is that of no entry, and no `iss` either: what hits nothing must not look done.
+    fn read(&self, installation: &Installation) -> Result<Option<(Kind, String)>, Failure> {
         let Self { task, workload, actor, issuer, client, target } = self;
-        let issuer = issuer.as_ref().map(|name| installation.signs_as(name).unwrap_or_else(|| name.clone()));
+        let issuer = issuer.as_ref().map(|name| match installation.signs_as(name) {
+            Some(iss) => Ok(iss),
+            None if name.contains("://") => Ok(name.clone()),
+            None => Err(Failure(format!("no issuer is named `{name}` in the configuration; write its `iss`"))),
+        });
+        let issuer = issuer.transpose()?;
+        let target = target.as_ref().map(|name| installation.audience_of(name).unwrap_or_else(|| name.clone()));
         let all = [
             (Kind::Task, task.clone()),
             (Kind::Workload, workload.clone()),
             (Kind::Actor, actor.clone()),
             (Kind::Issuer, issuer),
             (Kind::Client, client.clone()),
-            (Kind::Target, target.clone()),
+            (Kind::Target, target),
         ];
-        all.into_iter().find_map(|(kind, id)| Some((kind, id?)))
+        Ok(all.into_iter().find_map(|(kind, id)| Some((kind, id?))))
     }
 }
 
 pub(super) fn run(arguments: &Revoke, config: &Path, output: Output) -> Result<ExitCode, Failure> {
     let installation = installation(config)?;
     let before = arguments.before.as_deref().map(moment).transpose()?;
-    let (kind, id) = match (&arguments.jti, arguments.named.read(&installation)) {
+    let (kind, id) = match (&arguments.jti, arguments.named.read(&installation)?) {
         (None, Some(named)) => named,
         (Some(jti), _) => (Kind::Token, jti.parse::<TokenId>()?.to_string()),
         (None, None) => (Kind::Token, id_of(&arguments.token.read("")?, &installation)?.to_string()),
@@ -113,7 +122,7 @@ pub(super) fn suspend(
     output: Output,
 ) -> Result<ExitCode, Failure> {
     let installation = installation(config)?;
-    let named = arguments.named.read(&installation);
+    let named = arguments.named.read(&installation)?;
     let (kind, id) = named.ok_or_else(|| {
         Failure(format!("name what to {act}: --task, --workload, --actor, --issuer, --client or --target"))
     })?;

@@ -47,7 +47,7 @@ File {
     /// What is permitted.
     #[schemars(with = "Policy")]
     policy: Section<Policy>,
-    /// Tasks that outlive the assertion that opens them.
+    /// Tasks that outlive the assertion that opens them. Where there is no such section, none can be opened.
     #[schemars(with = "Tasks")]
     tasks: Section<Tasks>,
     /// How issuers' keys are kept.

@@ -32,8 +32,8 @@ pub struct Config {
     pub audit: Audit,
     /// `[policy] directory`
     pub policies: PathBuf,
-    /// `[tasks]`
-    pub tasks: Tasks,
+    /// `[tasks]`; without it no task can be opened.
+    pub tasks: Option<Tasks>,
     /// `[keys]`
     pub refresh: Refresh,
     /// `[telemetry]`, where traces go somewhere

@@ -66,7 +66,9 @@ pub(super) fn show(config: &Config) -> Value {
             "reserve_bytes": audit.reserve,
         },
         "policy": {"directory": policies},
-        "tasks": {"max_deadline": tasks.max_deadline.to_string(), "idle": tasks.idle.to_string()},
+        "tasks": tasks.map(|tasks| json!({
+            "max_deadline": tasks.max_deadline.to_string(), "idle": tasks.idle.to_string(),
+        })),
         "keys": {
             "refresh_every": refresh.every.to_string(),
             "max_stale": refresh.max_stale.to_string(),

@@ -37,6 +37,12 @@ pub struct TaskRecord {
     pub deadline: i64,
     /// The decision that opened it.
     pub decision: String,
+    /// The `iss` of the assertion that opened it.
+    pub iss: String,
+    /// The key that signed its token.
+    pub kid: String,
+    /// The position in the revocation log that its token carries.
+    pub pos: u64,
 }
 
 impl TaskRecord {
@@ -56,4 +62,6 @@ pub struct TaskState {
     pub used: u32,
     /// When it was last used.
     pub last_used: Timestamp,
+    /// Since when it is idle: when the last token that it got has ended.
+    pub idle_since: Timestamp,
 }

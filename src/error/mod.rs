@@ -63,6 +63,9 @@ pub enum Error {
     /// The task's budget is used up.
     #[error("the task's budget is used up")]
     TaskSpent,
+    /// As many tasks as may be are open.
+    #[error("as many tasks as may be are open, of this workload or of all")]
+    TooManyTasks,
     /// The task was idle for too long.
     #[error("the task asked for no token for too long, so it is over")]
     TaskIdle,
@@ -181,6 +184,12 @@ impl Error {
                 "task_budget_spent",
                 "the task has got as many tokens as it was opened for; open another one",
             ),
+            Self::TooManyTasks => wire(
+                429,
+                "temporarily_unavailable",
+                "too_many_tasks",
+                "too many tasks are open; end those that are done with, by posting their tokens to /revoke",
+            ),
             Self::TaskIdle => wire(
                 400,
                 "invalid_request",
@@ -227,6 +236,7 @@ impl Error {
             | Self::ConfirmationRequired
             | Self::TaskInTask
             | Self::TaskSpent
+            | Self::TooManyTasks
             | Self::TaskIdle
             | Self::Replayed
             | Self::Throttled(_)

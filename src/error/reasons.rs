@@ -112,6 +112,7 @@ pages! {
     "token_withdrawn",
     "too_many_parameters",
     "too_many_targets",
+    "too_many_tasks",
     "typ_mismatch",
     "uri_too_long",
     "workload_not_accepted",

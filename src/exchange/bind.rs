@@ -110,6 +110,9 @@ impl BoundExchange {
                 return Err(Error::LineageTooLong);
             }
         }
+        // Ahead of targets: who is suspended learns nothing of them.
+        not_suspended(Kind::Workload, &subject.workload().name, revocations, trail)?;
+        not_suspended(Kind::Issuer, &subject.origin().iss, revocations, trail)?;
         let target = one_target(&names, &snapshot.targets, trail)?;
         if target.client_required {
             trail.check("client", client.is_some(), || "an authenticated client", || name_of(client.as_deref()));
@@ -119,21 +122,11 @@ impl BoundExchange {
         }
         let parent = subject.parent().map(AccessToken::claims);
         let task = Belongs::bind(terms, &target, parent, snapshot, issuer, trail)?;
-        let workload = subject.workload();
-        for (kind, id) in [
-            (Kind::Workload, workload.name.as_str()),
-            (Kind::Issuer, &subject.origin().iss),
-            (Kind::Target, target.audience.as_str()),
-        ] {
-            if revocations.suspends(kind, id) {
-                trail.check(kind.name(), false, || "not suspended", || format!("{id} is suspended"));
-                return Err(Error::Suspended(kind));
-            }
-        }
+        not_suspended(Kind::Target, target.audience.as_str(), revocations, trail)?;
         let ceiling = ceiling(&subject, &target, &scopes);
         // Its own assertion, or less of a token for the very same target: anything else an authenticated client asks in
         // the workload's name.
-        let at_first_hand = subject.parent().is_none() || matches!(task, Belongs::Within { .. });
+        let at_first_hand = parent.is_none_or(|parent| parent.aud == issuer);
         let own = client.is_none() || (is_subject && at_first_hand) || ceiling.is_some();
         let action = match task {
             Belongs::Opens(_) => Action::OpenTask,
@@ -156,6 +149,14 @@ impl BoundExchange {
             _seal: (),
         })
     }
+}
+
+fn not_suspended(kind: Kind, id: &str, revocations: &Revocations, trail: &mut Trail) -> Result<(), Error> {
+    if revocations.suspends(kind, id) {
+        trail.check(kind.name(), false, || "not suspended", || format!("{id} is suspended"));
+        return Err(Error::Suspended(kind));
+    }
+    Ok(())
 }
 
 fn name_of(client: Option<&Client>) -> String {

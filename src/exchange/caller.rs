@@ -2,7 +2,7 @@
 //! used up here: an assertion that counts once is claimed when something is given for it.
 
 use super::{Broker, Form, RequestError, Snapshot};
-use crate::assertion::{AssertionError, ClientAssertion, FirstUse, SubjectToken, Untrusted, Verified};
+use crate::assertion::{AssertionError, ClientAssertion, Confirmation, FirstUse, SubjectToken, Untrusted, Verified};
 use crate::audit::Trail;
 use crate::client::{Client, ClientError, Credentials, Method};
 use crate::domain::{Timestamp, TokenType, Workload};
@@ -153,6 +153,13 @@ impl Broker {
                     None => {
                         let verified = snapshot.issuers.verify_assertion(&token, now, trail).await.map_err(refused)?;
                         let origin = verified.origin();
+                        let suspended = [(Kind::Issuer, &origin.iss), (Kind::Workload, &verified.workload().name)]
+                            .into_iter()
+                            .find(|(kind, id)| self.revocations.suspends(*kind, id));
+                        if let Some((kind, id)) = suspended {
+                            trail.check(kind.name(), false, || "not suspended", || format!("{id} is suspended"));
+                            return Err(ClientError::Suspended.into());
+                        }
                         let issuer = &verified.workload().issuer;
                         let fits = origin.iss.starts_with("spiffe://") == is_svid;
                         let client = snapshot.clients.federated(issuer, &origin.sub, claimed).filter(|_| fits);
@@ -206,6 +213,8 @@ impl Broker {
     ) -> Result<Option<Arc<Client>>, Error> {
         let now = self.clock.now();
         let caller = self.caller(form, basic, peer, snapshot, now, trail).await?;
+        // No proof is asked for here, so nobody has shown that it is his.
+        Confirmation::fits(None, caller.bound_to(), trail)?;
         if let Some(mark) = caller.first_use() {
             let first = self.first_uses.claim(mark.key, mark.until, now).await.map_err(Unavailable::Store)?;
             if !first {

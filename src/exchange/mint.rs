@@ -1,7 +1,7 @@
 //! Fixes the claims and signs them.
 
-use super::AuthorizedExchange;
 use super::task::{Belongs, Counted};
+use super::{AuthorizedExchange, RequestError};
 use crate::assertion::{Confirmation, FirstUse};
 use crate::audit::Granted;
 use crate::domain::{DecisionId, Entropy, TaskRecord, Timestamp, TokenId};
@@ -10,6 +10,7 @@ use crate::signing::KeyRing;
 use crate::token::{self, Grant, Opens};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_verify::jws::MAX_TOKEN_BYTES;
 use countersign_verify::key::Algorithm;
 
 /// A signed token that nobody has yet.
@@ -80,6 +81,9 @@ impl MintedToken {
         let claims = token::claims(&grant, &jti);
         let algorithm = bound.target.algorithm;
         let (token, kid) = keys.sign(&claims, algorithm, now).map_err(|_| Unavailable::Signing)?;
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(RequestError::TaskParameter("task_target").into());
+        }
         let jkt = bound.confirmation.as_ref().map(|confirmation| confirmation.jkt().to_owned());
         let counted = match bound.task {
             Belongs::Implicitly => Counted::Nothing,
@@ -96,6 +100,9 @@ impl MintedToken {
                 opened: now.seconds(),
                 deadline: expires.seconds(),
                 decision: decision.to_string(),
+                iss: claims.origin.iss.clone(),
+                kid: kid.to_owned(),
+                pos: claims.pos,
             })),
         };
         let granted = Granted {

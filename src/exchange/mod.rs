@@ -215,8 +215,9 @@ impl Broker {
         now: Timestamp,
         trail: &mut Trail,
     ) -> Result<Issued, Error> {
-        let (snapshot, keys) = (self.snapshot(), self.keys.ring());
+        // Read first: what is revoked from here on hits what is decided now.
         let position = self.revocations.position();
+        let (snapshot, keys) = (self.snapshot(), self.keys.ring());
         let Presented { form, credentials, unsupported, proofs, peer, .. } = presented;
 
         let form = form?;

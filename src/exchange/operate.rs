@@ -4,14 +4,14 @@
 use super::revoke::{Change, UNSEEN, change};
 use super::{Answer, Broker, Snapshot};
 use crate::audit::{AuditLog, Kind, Outcome, Refused, Trail};
-use crate::domain::{ChainHead, DecisionId, KeyRecord, KeyState, Lifetime, Purpose, TaskState, Timestamp};
+use crate::domain::{ChainHead, DecisionId, KeyRecord, KeyState, Lifetime, Purpose, TaskRecord, TaskState, Timestamp};
 use crate::error::{Error, Unavailable};
 use crate::revocation::Revocations;
 use crate::signing::{KeyError, Keys, Rotation};
 use crate::store::{About, Act, Entry, Revoked, StoreError, TaskRecords};
 use crate::telemetry::Figures;
 use countersign_verify::key::Algorithm;
-use countersign_verify::revocation::Kind as Named;
+use countersign_verify::revocation::{Kind as NamedKind, Named};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -52,6 +52,12 @@ impl Operator<'_> {
         change(wanted, broker.decision(), &broker.revocations, &broker.audit, broker.clock.now()).await
     }
 
+    /// Whether what `change` names is suspended now.
+    #[must_use]
+    pub fn suspends(&self, change: &Change) -> bool {
+        self.0.revocations.suspends(change.kind, &change.id)
+    }
+
     /// Every revocation and suspension that is alive, oldest first.
     ///
     /// # Errors
@@ -73,10 +79,10 @@ impl Operator<'_> {
     ///
     /// # Errors
     /// [`KeyError`] when that is not on disk for good: then ask again.
-    pub async fn revoke_key(&self, kid: &str) -> Result<KeyRecord, KeyError> {
+    pub async fn revoke_key(&self, kid: &str, by: &str) -> Result<KeyRecord, KeyError> {
         let Self(broker) = self;
         let decision = broker.decision();
-        revoke_key(kid, &decision, &broker.keys, &broker.revocations, &broker.audit, broker.clock.now()).await
+        revoke_key((kid, by), &decision, &broker.keys, &broker.revocations, &broker.audit, broker.clock.now()).await
     }
 
     /// Every key and its state.
@@ -208,15 +214,28 @@ pub async fn list_tasks(
     let mut tasks = tasks.list(now).await?;
     tasks.sort_by(|a, b| (a.record.opened, &a.record.id).cmp(&(b.record.opened, &b.record.id)));
     let end = |task: &TaskState| {
-        if revocations.is_revoked(Named::Token, &task.record.id) {
+        if revocations.hits(&names_of(&task.record), task.record.pos) {
             TaskEnd::Ended
-        } else if now.since(task.last_used) > idle.seconds() {
+        } else if now.since(task.idle_since) > idle.seconds() {
             TaskEnd::Idle
         } else {
             TaskEnd::Open
         }
     };
     Ok(tasks.into_iter().map(|task| (task.clone(), end(&task))).collect())
+}
+
+/// Everything by which a task's token can be revoked.
+fn names_of(task: &TaskRecord) -> Vec<Named> {
+    let own = [
+        (NamedKind::Token, &task.id),
+        (NamedKind::Task, &task.id),
+        (NamedKind::Key, &task.kid),
+        (NamedKind::Workload, &task.workload),
+        (NamedKind::Issuer, &task.iss),
+    ];
+    let client = task.client.as_ref().map(|client| (NamedKind::Client, client));
+    own.into_iter().chain(client).map(|(kind, id)| Named::new(kind, id, task.opened)).collect()
 }
 
 /// Makes a successor for the key of a purpose and an algorithm, where a broker runs or not.
@@ -240,12 +259,12 @@ pub async fn rotate_key(
     made
 }
 
-/// Drops the key `kid`, where a broker runs or not, and ends what it signed for good.
+/// Drops the key `kid` for `by`, where a broker runs or not, and ends what it signed for good.
 ///
 /// # Errors
 /// [`KeyError::Unknown`], or [`KeyError`] when that is not on disk for good: then ask again.
 pub async fn revoke_key(
-    kid: &str,
+    (kid, by): (&str, &str),
     decision: &DecisionId,
     keys: &Keys,
     revocations: &Arc<Revocations>,
@@ -259,8 +278,9 @@ pub async fn revoke_key(
         if matches!(dropped, Err(KeyError::Unknown(_))) {
             return dropped;
         }
-        let about = About { at: now.seconds(), decision: decision.to_string(), ..About::default() };
-        revocations.enter(Entry::new(Named::Key, kid, Act::Revoke, now.plus(UNSEEN), about), now).await?;
+        let (at, decision) = (now.seconds(), decision.to_string());
+        let about = About { by: by.to_owned(), at, decision, ..About::default() };
+        revocations.enter(Entry::new(NamedKind::Key, kid, Act::Revoke, now.plus(UNSEEN), about), now).await?;
         dropped
     }
     .await;

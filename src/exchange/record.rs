@@ -7,7 +7,7 @@ use crate::audit::Trail;
 use crate::client::ClientError;
 use crate::domain::{Clock, Lifetime, Timestamp};
 use crate::error::{Error, Unavailable};
-use crate::store::{FirstUses, Spending, Spent, TaskRecords};
+use crate::store::{FirstUses, Spending, Spent, StoreError, TaskRecords};
 use countersign_verify::key::Algorithm;
 use std::fmt;
 
@@ -48,7 +48,7 @@ impl Issued {
         let [subject, client, proof] = marks;
         // One assertion can be both: then it is used once.
         let client = client.filter(|client| subject.is_none_or(|subject| subject.key != client.key));
-        let mut held = Held { claims, marks: Vec::new(), token: None };
+        let mut held = Held { claims, marks: Vec::new(), token: None, until: expires };
         for (mark, name) in [(subject, "first use"), (client, "client first use"), (proof, "proof's first use")] {
             let Some(mark) = mark else { continue };
             let first = match claims.first_uses.claim(mark.key, mark.until, now).await {
@@ -134,6 +134,8 @@ struct Held<'a> {
     claims: Claims<'a>,
     marks: Vec<FirstUse>,
     token: Option<HeldToken>,
+    /// When the token ends.
+    until: Timestamp,
 }
 
 /// A token that was counted, or a task that was opened.
@@ -150,12 +152,15 @@ impl Held<'_> {
             Counted::Nothing => Ok(()),
             Counted::Opened(record) => {
                 let id = record.id.clone();
-                tasks.open(*record, now).await.map_err(Unavailable::Store)?;
+                tasks.open(*record, now).await.map_err(|fault| match fault {
+                    StoreError::TooManyTasks => Error::TooManyTasks,
+                    other => Unavailable::Store(other).into(),
+                })?;
                 self.token = Some(HeldToken::Opened(id));
                 Ok(())
             }
             Counted::Used(task) => {
-                let spending = Spending { task: task.clone(), idle: Some(idle) };
+                let spending = Spending { task: task.clone(), idle, until: self.until };
                 let spent = tasks.spend(spending, now).await.map_err(Unavailable::Store)?;
                 let (found, fault) = match spent {
                     Spent::Counted(slot) => {

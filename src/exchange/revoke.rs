@@ -42,7 +42,7 @@ impl Change {
             Act::Resume => "is suspended no more".to_owned(),
         };
         let reason = self.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        format!("{kind} {id} {done} by {}{reason}", self.by)
+        format!("{done} by {}{reason}: {kind} {id}", self.by)
     }
 
     fn entry(&self, decision: &DecisionId, now: Timestamp) -> Entry {
@@ -74,10 +74,13 @@ pub async fn change(
     now: Timestamp,
 ) -> Answer<()> {
     let mut trail = Trail::begin(Kind::Revocation, &decision, None, now, audit);
+    // Told whatever comes of it.
+    trail.changed(change.text());
     let result = match revocations.enter(change.entry(&decision, now), now).await {
         Ok(()) => {
-            trail.revoked(&change.id);
-            trail.changed(change.text());
+            if change.act != Act::Resume {
+                trail.revoked(&change.id);
+            }
             trail.done(Outcome::Granted).map_err(|_| Unavailable::Audit.into())
         }
         Err(fault) => Err(Unavailable::Store(fault).into()),

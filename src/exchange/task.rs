@@ -10,6 +10,9 @@ use countersign_verify::claims::AccessClaims;
 /// The longest purpose, in characters.
 const MAX_PURPOSE: usize = 256;
 
+/// The longest name of a target, in bytes.
+const MAX_TARGET: usize = 1_024;
+
 /// What a task is to be opened with, as it was asked for.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Terms {
@@ -54,6 +57,9 @@ impl Terms {
             count.ok_or(RequestError::TaskParameter("task_budget"))
         });
         let targets = form.names_of("task_target")?;
+        if targets.iter().any(|name| name.len() > MAX_TARGET || name.chars().any(char::is_control)) {
+            return Err(RequestError::TaskParameter("task_target"));
+        }
         Ok(Self { purpose, deadline: deadline.transpose()?, budget: budget.transpose()?, targets, is_given })
     }
 }
@@ -80,7 +86,7 @@ impl Belongs {
     ///
     /// # Errors
     /// [`RequestError::NoTaskOpened`] for terms of a task where none is opened, [`Error::TaskInTask`] where a token of ours
-    /// would open one, [`Error::OutsideTask`] for a target that the task was not opened for, [`Error::UnknownTarget`].
+    /// would open one, [`Error::OutsideTask`] for a target that the task was not opened for.
     pub(super) fn bind(
         terms: Terms,
         target: &Target,
@@ -90,12 +96,13 @@ impl Belongs {
         trail: &mut Trail,
     ) -> Result<Self, Error> {
         if target.audience.as_str() == issuer {
-            return Self::open(terms, parent, snapshot, issuer, trail);
+            return Self::open(terms, parent, snapshot, trail);
         }
         if terms.is_given {
             return Err(RequestError::NoTaskOpened.into());
         }
-        let Some(task) = parent.filter(|parent| parent.aud == issuer).map(|parent| &parent.task) else {
+        // Everything below an opened task is within it, however far.
+        let Some(task) = parent.map(|parent| &parent.task).filter(|task| task.deadline.is_some()) else {
             return Ok(Self::Implicitly);
         };
         let covers = task.targets.is_empty() || task.targets.iter().any(|name| name == target.audience.as_str());
@@ -121,7 +128,6 @@ impl Belongs {
         mut terms: Terms,
         parent: Option<&AccessClaims>,
         snapshot: &Snapshot,
-        issuer: &str,
         trail: &mut Trail,
     ) -> Result<Self, Error> {
         trail.check(
@@ -133,10 +139,11 @@ impl Belongs {
         if parent.is_some() {
             return Err(Error::TaskInTask);
         }
+        // A name that no target has is kept, and is never asked for: what is registered is nothing to tell here.
         for name in &mut terms.targets {
-            let target = snapshot.targets.find(name).filter(|target| target.audience.as_str() != issuer);
-            trail.check("task_target", target.is_some(), || "a registered target", || name.clone());
-            *name = target.ok_or(Error::UnknownTarget)?.audience.to_string();
+            if let Some(target) = snapshot.targets.find(name) {
+                *name = target.audience.to_string();
+            }
         }
         terms.targets.sort();
         terms.targets.dedup();

@@ -141,23 +141,28 @@ impl Broker {
         if !owns {
             return trail.done(Outcome::NoEffect).map_err(|_| Unavailable::Audit.into());
         }
-        if !by_client {
-            // Who stole a bound token can do nothing with it, and not this either.
-            let confirmation = proofs.map(|proofs| Confirmation::prove(&proofs, now, trail)).transpose()?;
-            let needed = claims.cnf.as_ref().map(|cnf| jkt(cnf).unwrap_or_default());
-            Confirmation::fits(confirmation.as_ref(), needed, trail)?;
-            if let Some(mark) = confirmation.map(|confirmation| confirmation.first_use())
-                && !self.first_uses.claim(mark.key, mark.until, now).await.map_err(Unavailable::Store)?
-            {
-                return Err(ProofFault::Replayed.into());
-            }
+        let confirmation = proofs.map(|proofs| Confirmation::prove(&proofs, now, trail)).transpose()?;
+        // Who stole a bound token can do nothing with it, and not this either. A client that owns it needs no key.
+        let needed = claims.cnf.as_ref().filter(|_| !by_client).map(|cnf| jkt(cnf).unwrap_or_default());
+        Confirmation::fits(confirmation.as_ref(), needed, trail)?;
+        let proof = confirmation.map(|confirmation| confirmation.first_use());
+        if let Some(mark) = proof
+            && !self.first_uses.claim(mark.key, mark.until, now).await.map_err(Unavailable::Store)?
+        {
+            return Err(ProofFault::Replayed.into());
         }
         let jti: TokenId = claims.jti.parse().map_err(|_| RequestError::Missing("token"))?;
         let until = Timestamp::new(claims.exp).unwrap_or(Timestamp::MAX).plus(RECORD_MARGIN);
         let about =
             About { by: owner.to_owned(), at: now.seconds(), decision: decision.to_string(), ..About::default() };
         let entry = Entry::new(Named::Token, jti.as_str(), Act::Revoke, until, about);
-        self.revocations.enter(entry, now).await.map_err(Unavailable::Store)?;
+        if let Err(fault) = self.revocations.enter(entry, now).await {
+            if let Some(mark) = proof {
+                // Where this fails too, the proof counts as used.
+                let _ = self.first_uses.release(mark.key, mark.until).await;
+            }
+            return Err(Unavailable::Store(fault).into());
+        }
         trail.revoked(jti.as_str());
         trail.done(Outcome::Granted).map_err(|_| Unavailable::Audit.into())
     }

@@ -13,7 +13,10 @@ pub use question::{Action, Decision, Facts, Hints, Question, Task, Verdict};
 
 use cedar::Asker;
 use slices::Slices;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+
+/// A value that no caller can send: neither a purpose nor a thumbprint may hold it.
+const NOBODYS: &str = "\u{0}";
 
 /// A loaded, validated policy set. It never changes: a reload makes another one.
 pub struct Policy {
@@ -41,11 +44,36 @@ impl Policy {
     /// Answers `question`: one verdict for each of its scopes, in order.
     #[must_use]
     pub fn decide(&self, question: &Question) -> Decision {
-        let mut verdicts = self.asker.ask(question, &self.slices, |policy| self.max_lifetimes.get(policy).copied());
-        for verdict in verdicts.iter_mut().filter(|verdict| verdict.permitted && question.action == Action::OpenTask) {
-            let compared = verdict.determining.iter().filter_map(|policy| self.compares.get(policy)).flatten();
-            verdict.compared = compared.collect::<BTreeSet<_>>().into_iter().map(|what| (*what).to_owned()).collect();
+        let mut verdicts = self.verdicts(question);
+        if question.action == Action::OpenTask {
+            for what in ["confirmation", "purpose"] {
+                self.note_compared(what, question, &mut verdicts);
+            }
         }
         Decision { policies: self.digest.clone(), verdicts }
+    }
+
+    fn verdicts(&self, question: &Question) -> Vec<Verdict> {
+        self.asker.ask(question, &self.slices, |policy| self.max_lifetimes.get(policy).copied())
+    }
+
+    /// A permit has compared a fact where it reads it, and would not have permitted with another one: it is asked again with
+    /// one that nobody has. To be mentioned is not enough: `x != "drill"` says nothing of what is given.
+    fn note_compared(&self, what: &str, question: &Question, verdicts: &mut [Verdict]) {
+        let reads = |policy: &String| self.compares.get(policy).is_some_and(|compared| compared.contains(&what));
+        if !verdicts.iter().any(|verdict| verdict.permitted && verdict.determining.iter().any(reads)) {
+            return;
+        }
+        let mut other = question.clone();
+        match what {
+            "purpose" => other.hints.task_purpose = Some(NOBODYS.to_owned()),
+            _ => other.confirmation = Some(NOBODYS.to_owned()),
+        }
+        for (verdict, other) in verdicts.iter_mut().zip(self.verdicts(&other)) {
+            let depends = |policy: &String| reads(policy) && !(other.permitted && other.determining.contains(policy));
+            if verdict.permitted && verdict.determining.iter().any(depends) {
+                verdict.compared.push(what.to_owned());
+            }
+        }
     }
 }

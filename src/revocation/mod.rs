@@ -6,7 +6,7 @@ mod view;
 use crate::domain::Timestamp;
 use crate::store::{Entry, Replayed, RevocationLog, Revoked, StoreError};
 use countersign_verify::AccessToken;
-use countersign_verify::revocation::{Kind, Name, is_hit};
+use countersign_verify::revocation::{Kind, Name, Named, is_hit};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use view::View;
@@ -53,10 +53,11 @@ impl Revocations {
         view.suspends_any() && view.reach(Name::new(kind, id)).is_some_and(|reach| reach.suspended)
     }
 
-    /// Whether what is named `id` of `kind` was revoked itself.
+    /// Whether something that was decided at `pos` is dead by one of `names`.
     #[must_use]
-    pub fn is_revoked(&self, kind: Kind, id: &str) -> bool {
-        self.view.read().unwrap_or_else(PoisonError::into_inner).reach(Name::new(kind, id)).is_some()
+    pub fn hits(&self, names: &[Named], pos: u64) -> bool {
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        names.iter().any(|named| view.reach(named.name).is_some_and(|reach| reach.hits(named, pos)))
     }
 
     /// The position in the log that this replica has applied.
@@ -76,7 +77,9 @@ impl Revocations {
     /// # Errors
     /// [`StoreError`] when the log cannot be read.
     pub async fn list(&self, now: Timestamp) -> Result<Vec<Revoked>, StoreError> {
-        Ok(self.log.replay(now).await?.records)
+        let mut records = self.log.replay(now).await?.records;
+        records.retain(|record| record.entry.until >= now);
+        Ok(records)
     }
 
     /// Puts `entry` in force, on everything below what it names too.
@@ -92,6 +95,10 @@ impl Revocations {
 
     async fn record(&self, entry: Entry, now: Timestamp) -> Result<(), StoreError> {
         let _order = self.order.lock().await;
+        // Asked for again, or by many at once: it holds already.
+        if self.view.read().unwrap_or_else(PoisonError::into_inner).has(&entry) {
+            return Ok(());
+        }
         let position = self.log.append(entry.clone(), now).await?;
         self.view.write().unwrap_or_else(PoisonError::into_inner).apply(position, &entry, now);
         self.position.store(position, Ordering::Release);

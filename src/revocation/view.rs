@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 /// How much longer than it can hit something a record stays in the view, in seconds: a clock that jumps ahead for a moment
 /// must not lose it.
-const GRACE: i64 = 7 * 86_400;
+const GRACE: i64 = 86_400;
 
 #[derive(Default)]
 pub(super) struct View {
@@ -79,12 +79,19 @@ impl View {
         })
     }
 
+    /// Whether what never comes again is revoked for as long as `entry` would revoke it.
+    pub(super) fn has(&self, entry: &Entry) -> bool {
+        let long_enough = |held: &Packed| held.until() >= entry.until;
+        entry.act == Act::Revoke && entry.is_of_one() && self.revoked.get(&entry.name).is_some_and(long_enough)
+    }
+
     /// Puts the record at `position` in force. Of several against one name each counts: the latest position, the latest moment.
     pub(super) fn apply(&mut self, position: u64, entry: &Entry, now: Timestamp) {
         if self.count() >= self.swept {
             self.revoked.retain(|_, revoked| revoked.until().plus(GRACE) >= now);
             self.others.retain(|_, other| other.suspended || other.until.plus(GRACE) >= now);
             self.swept = self.count() * 2 + 1_024;
+            self.revoked.shrink_to(self.swept);
         }
         match entry.act {
             Act::Revoke => self.revoke(position, entry),

@@ -27,7 +27,7 @@ const CURRENT: u64 = 1;
 /// Key id → its record.
 const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
 /// How long a record is kept after its end, in seconds: a clock that jumps ahead for a moment must not lose it.
-const GRACE: i64 = 7 * 86_400;
+const GRACE: i64 = 86_400;
 /// How many revocations pass between two sweeps of those that are over.
 pub(super) const SWEEP: u64 = 1_024;
 /// Memory that redb may use as a cache, in bytes.
@@ -123,15 +123,14 @@ impl RevocationLog for Embedded {
 impl TaskRecords for Embedded {
     fn open(&self, task: TaskRecord, now: Timestamp) -> Answer<'_, ()> {
         let (tasks, database) = (Arc::clone(&self.tasks), Arc::clone(&self.database));
-        Box::pin(async move {
-            tasks.admit(now)?;
-            let record = task.clone();
-            let kept =
-                tokio::task::spawn_blocking(move || database.with(|database| tasks::keep(database, &record, now)));
-            kept.await.map_err(io)??;
+        // In one piece: a caller that goes away must not leave a task on disk that is nowhere else.
+        let keep = move || {
+            tasks.admit(&task.workload, now)?;
+            database.with(|database| tasks::keep(database, &task, now))?;
             tasks.add(task, now);
             Ok(())
-        })
+        };
+        Box::pin(async move { tokio::task::spawn_blocking(keep).await.map_err(io)? })
     }
 
     fn forget(&self, id: &str) -> Answer<'_, ()> {
@@ -280,9 +279,7 @@ fn replay(database: &Database, now: Timestamp) -> Result<Replayed, StoreError> {
     for entry in table.iter().map_err(io)? {
         let (position, record) = entry.map_err(io)?;
         let entry = revocation_record::decode(record.value()).ok_or(StoreError::UnknownRecord)?;
-        if entry.until >= now {
-            records.push(Revoked { position: position.value(), entry });
-        }
+        records.push(Revoked { position: position.value(), entry });
     }
     let position = read.open_table(LAST).map_err(io)?.get(0).map_err(io)?.map_or(0, |last| last.value());
     Ok(Replayed { position, records })
@@ -290,7 +287,7 @@ fn replay(database: &Database, now: Timestamp) -> Result<Replayed, StoreError> {
 
 /// A record that cannot be read is kept: only one that is known to be over may go.
 fn is_kept(record: &[u8], now: Timestamp) -> bool {
-    revocation_record::decode(record).is_none_or(|entry| entry.until.plus(GRACE) >= now)
+    revocation_record::until(record).is_none_or(|until| until.plus(GRACE) >= now)
 }
 
 pub(super) fn io(fault: impl std::fmt::Display) -> StoreError {

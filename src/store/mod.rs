@@ -38,7 +38,7 @@ pub enum StoreError {
     #[error("the store holds as many first-use marks as it may")]
     Full,
     /// As many tasks as may be are open.
-    #[error("as many tasks as may be are open")]
+    #[error("as many tasks as may be are open, of this workload or of all")]
     TooManyTasks,
 }
 
@@ -59,7 +59,8 @@ pub trait RevocationLog: Send + Sync {
     /// Appends a record; what comes back is its position. It is synced to disk first.
     fn append(&self, entry: Entry, now: Timestamp) -> Answer<'_, u64>;
 
-    /// Every record that is alive at `now`, and the last position; drops the others.
+    /// Every record that can hit something at `now`, or could a little earlier: a clock that is ahead for a moment must lose
+    /// nothing. And the last position.
     fn replay(&self, now: Timestamp) -> Answer<'_, Replayed>;
 }
 
@@ -87,7 +88,9 @@ pub struct Spending {
     /// The task's id.
     pub task: String,
     /// How long it may be idle before it is over.
-    pub idle: Option<Lifetime>,
+    pub idle: Lifetime,
+    /// When the token ends: a task is not idle while it has one.
+    pub until: Timestamp,
 }
 
 /// How it went.
@@ -158,6 +161,14 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Whether it names one thing that never comes again.
+    #[must_use]
+    pub fn is_of_one(&self) -> bool {
+        [Kind::Token, Kind::Key, Kind::Task].iter().any(|kind| kind.name() == self.about.kind)
+    }
+}
+
 /// What a record does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
@@ -195,6 +206,6 @@ pub struct About {
 pub struct Replayed {
     /// The last position that was ever given, or 0.
     pub position: u64,
-    /// Every record that is alive.
+    /// Every record that is kept.
     pub records: Vec<Revoked>,
 }

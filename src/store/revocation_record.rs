@@ -28,6 +28,13 @@ pub(super) fn encode(entry: &Entry) -> Vec<u8> {
     record
 }
 
+/// When a record is over.
+pub(super) fn until(record: &[u8]) -> Option<Timestamp> {
+    let (version, rest) = record.split_first()?;
+    let (until, _) = rest.get(16..)?.split_first_chunk::<8>()?;
+    Timestamp::new(i64::from_be_bytes(*until)).filter(|_| [FIRST, VERSION].contains(version))
+}
+
 pub(super) fn decode(record: &[u8]) -> Option<Entry> {
     let (version, rest) = record.split_first()?;
     let (name, rest) = rest.split_first_chunk::<16>()?;

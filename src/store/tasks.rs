@@ -11,8 +11,12 @@ use std::sync::{Mutex, PoisonError};
 
 /// Task id → its record, as JSON.
 const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
-/// How many tasks may be open, some half kilobyte each.
-const MAX_TASKS: usize = 100_000;
+/// How many tasks may be open, some kilobyte each.
+const MAX_TASKS: usize = 50_000;
+/// Of these, of one workload.
+const MAX_OF_ONE: usize = 1_000;
+/// A day, in seconds.
+const DAY: i64 = 86_400;
 
 #[derive(Default)]
 pub(super) struct Tasks {
@@ -22,26 +26,33 @@ pub(super) struct Tasks {
 impl Tasks {
     /// `records` as they are used so far, which the journal knows.
     pub(super) fn of(records: Vec<TaskRecord>, journal: &Journal, now: Timestamp) -> Self {
+        // As far as they were used one after the other; a place that was given back may be missed, and is found when it is
+        // asked for: what counts is the mark.
         let state = |record: TaskRecord| {
             let slots = 1..=record.budget.unwrap_or(0);
-            let used = slots.filter(|slot| journal.has(key(&record.id, *slot))).count();
-            let used = used.try_into().unwrap_or(u32::MAX);
-            (record.id.clone(), TaskState { record, used, last_used: now })
+            let used = slots.take_while(|slot| journal.has(key(&record.id, *slot))).last().unwrap_or(0);
+            (record.id.clone(), TaskState { record, used, last_used: now, idle_since: now })
         };
         Self { live: Mutex::new(records.into_iter().map(state).collect()) }
     }
 
-    /// Makes room for one more.
-    pub(super) fn admit(&self, now: Timestamp) -> Result<(), StoreError> {
+    /// Whether there is room for one more of `workload`.
+    pub(super) fn admit(&self, workload: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut live = self.lock();
-        if live.len() >= MAX_TASKS {
+        let of_it = |live: &HashMap<String, TaskState>| {
+            live.values().filter(|task| task.record.workload == workload).take(MAX_OF_ONE).count()
+        };
+        // Looked at in full only where it may be full.
+        if live.len() >= MAX_OF_ONE && (live.len() >= MAX_TASKS || of_it(&live) >= MAX_OF_ONE) {
             live.retain(|_, task| !task.record.is_over(now));
         }
-        if live.len() >= MAX_TASKS { Err(StoreError::TooManyTasks) } else { Ok(()) }
+        let full = live.len() >= MAX_TASKS || (live.len() >= MAX_OF_ONE && of_it(&live) >= MAX_OF_ONE);
+        if full { Err(StoreError::TooManyTasks) } else { Ok(()) }
     }
 
     pub(super) fn add(&self, record: TaskRecord, now: Timestamp) {
-        self.lock().insert(record.id.clone(), TaskState { record, used: 0, last_used: now });
+        let state = TaskState { record, used: 0, last_used: now, idle_since: now };
+        self.lock().insert(state.record.id.clone(), state);
     }
 
     pub(super) fn remove(&self, id: &str) {
@@ -52,14 +63,14 @@ impl Tasks {
         self.lock().values().filter(|task| !task.record.is_over(now)).cloned().collect()
     }
 
-    /// Counts one token. The lowest slot that is free is taken, so that one that was given back is used again.
+    /// Counts one token, by the next place of its budget that is free.
     pub(super) fn spend(&self, spending: &Spending, journal: &Journal, now: Timestamp) -> Result<Spent, StoreError> {
         let mut live = self.lock();
         let Some(task) = live.get_mut(&spending.task) else { return Ok(Spent::Unknown) };
-        if spending.idle.is_some_and(|idle| now.since(task.last_used) > idle.seconds()) {
+        if now.since(task.idle_since) > spending.idle.seconds() {
             return Ok(Spent::Idle);
         }
-        let until = Timestamp::new(task.record.deadline).unwrap_or(Timestamp::MAX);
+        let until = marked_until(&task.record);
         let mut slot = 0;
         if let Some(budget) = task.record.budget {
             if task.used >= budget {
@@ -78,6 +89,7 @@ impl Tasks {
         }
         task.used += 1;
         task.last_used = now;
+        task.idle_since = task.idle_since.max(spending.until);
         Ok(Spent::Counted(slot))
     }
 
@@ -86,13 +98,18 @@ impl Tasks {
         let mut live = self.lock();
         let Some(task) = live.get_mut(id) else { return Ok(()) };
         task.used = task.used.saturating_sub(1);
-        let until = Timestamp::new(task.record.deadline).unwrap_or(Timestamp::MAX);
+        let until = marked_until(&task.record);
         if slot == 0 { Ok(()) } else { journal.release(key(id, slot), until) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, TaskState>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Until the end of the day of its deadline: marks that end together share a file.
+fn marked_until(task: &TaskRecord) -> Timestamp {
+    Timestamp::new((task.deadline / DAY + 1) * DAY).unwrap_or(Timestamp::MAX)
 }
 
 fn key(task: &str, slot: u32) -> Digest {

@@ -1,5 +1,5 @@
 //! The claims of an access token (RFC 9068 §2.2). Every one comes from the broker: nothing that an assertion says is
-//! copied but who vouched for whom.
+//! copied but who vouched for whom, and in the token of a task, for policy to ask again, what it said of the workload.
 
 use crate::domain::{Attributes, Audience, Scopes, Timestamp, TokenId};
 use countersign_verify::AccessToken;
@@ -69,10 +69,7 @@ pub fn claims(grant: &Grant<'_>, jti: &TokenId) -> AccessClaims {
             facts: serde_json::to_value(opens.facts).ok(),
             ..own()
         },
-        (None, Some(parent)) => {
-            let Task { id, purpose, deadline, .. } = parent.claims().task.clone();
-            Task { id, purpose, deadline, ..Task::default() }
-        }
+        (None, Some(parent)) => Task { facts: None, ..parent.claims().task.clone() },
         (None, None) => own(),
     };
     AccessClaims {

@@ -92,7 +92,7 @@ const HOMES: [(&str, &[&str]); 38] = [
     ("comfy_table", &["cli/output.rs"]),
     ("ed25519_dalek", &["signing/ed25519.rs"]),
     ("form_urlencoded", &["cli"]),
-    ("futures_util", &["http"]),
+    ("futures_util", &["http", "cli/task"]),
     ("governor", &["rates.rs"]),
     ("ipnet", &["config", "http"]),
     ("jiff", &["domain/time.rs"]),

@@ -58,7 +58,6 @@ fn h18_h3_each_kind_kills_what_is_below_it_and_nothing_beside_it() {
         let child = onward(&broker, &cluster).token();
         [cluster, child, github]
     };
-    let kid = countersign_verify::jws::Compact::parse(&mint()[0]).unwrap().header().key_id.clone().unwrap();
     // Which of the three are hit: the cluster's token for orders, what orders made of it for the ledger, and GitHub's.
     for (kind, id, hit) in [
         (Kind::Workload, DEPLOYER, [true, true, false]),
@@ -70,7 +69,6 @@ fn h18_h3_each_kind_kills_what_is_below_it_and_nothing_beside_it() {
         (Kind::Target, ORDERS, [true, true, false]),
         (Kind::Target, LEDGER, [false, true, true]),
         (Kind::Actor, DEPLOYER, [false, false, false]),
-        (Kind::Key, kid.as_str(), [true, true, true]),
     ] {
         let tokens = mint();
         change(&broker, kind, id, Act::Revoke);
@@ -141,6 +139,11 @@ fn a_suspension_refuses_what_is_new_until_it_is_lifted() {
         assert!(!alive(&broker, &before), "what it killed stays dead");
         assert_eq!(ask(&broker).status, 200, "{kind}");
     }
+    // Who is suspended learns nothing of targets.
+    change(&broker, Kind::Workload, DEPLOYER, Act::Suspend);
+    let unknown = broker.exchange(&Token::cluster().sign(), &[("audience", "https://unknown.test")]);
+    assert_eq!(unknown.refusal(), ask(&broker).refusal());
+    change(&broker, Kind::Workload, DEPLOYER, Act::Resume);
     // A client proves itself no more, at any endpoint.
     let token = ask(&broker).token();
     change(&broker, Kind::Client, "orders-api", Act::Suspend);
@@ -227,6 +230,12 @@ fn reason_and_who_and_when_are_kept() {
         (&["suspend"][..], "name what to suspend"),
         (&["revoke", "--workload", GITHUB_MAIN, "--before", "yesterday"], "is no moment"),
         (&["revoke", "--workload", "a\u{1b}[2Jb"], "not printable"),
+        (&["suspend", "--issuer", "githb"], "no issuer is named"),
+        (&["resume", "--workload", GITHUB_MAIN], "is not suspended"),
+        (&["revoke", "AAAAAAAAAAAAAAAAAAAAAA", "--before", "2026-01-01T00:00:00Z"], "issued once"),
+        (&["revoke", "--task", "x"], "22 characters"),
+        (&["revoke", "--workload", GITHUB_MAIN, "--token-file", "x"], "cannot be used with"),
+        (&["revoke", "AAAAAAAAAAAAAAAAAAAAAA", "--token-file", "x"], "cannot be used with"),
     ] {
         let output = run(root, arguments, "");
         assert!(!output.status.success() && err(&output).contains(why), "{arguments:?}: {}", err(&output));
@@ -250,6 +259,78 @@ fn reason_and_who_and_when_are_kept() {
     done(&["revoke", "--target", ORDERS]);
     let broker = Serving::start(root);
     assert_eq!(introspect(&broker.url, &token)["active"], false);
+}
+
+#[test]
+fn a_client_that_a_suspended_issuer_vouches_for_is_nobody() {
+    let mut setup = Setup::new().policies(POLICIES);
+    setup.config.push_str("[[clients]]\nid = \"deployer\"\nissuer = \"cluster\"\nsubject = \"system:serviceaccount:prod:deployer\"\nintrospects = [\"https://orders.test\"]\n");
+    let broker = setup.start();
+    let token = broker.exchange(&Token::github().sign(), &[]).token();
+    let bearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    let ask = || {
+        let assertion = Token::cluster().sign();
+        broker.post(
+            "/introspect",
+            &[("token", &token), ("client_assertion", &assertion), ("client_assertion_type", bearer)],
+        )
+    };
+    assert_eq!(ask().json["active"], true);
+    for (kind, id) in [(Kind::Issuer, CLUSTER), (Kind::Workload, DEPLOYER), (Kind::Client, "deployer")] {
+        change(&broker, kind, id, Act::Suspend);
+        assert_eq!(ask().refusal(), (401, "invalid_client", "client_refused"), "{kind}");
+        change(&broker, kind, id, Act::Resume);
+        assert_eq!(ask().json["active"], true);
+    }
+    // One that is bound to a key is no bearer assertion either.
+    let bound = Token::cluster().claim("cnf", json!({"jkt": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"})).sign();
+    let reply = broker
+        .post("/introspect", &[("token", &token), ("client_assertion", &bound), ("client_assertion_type", bearer)]);
+    assert_eq!(reply.refusal(), (400, "invalid_dpop_proof", "dpop_proof_required"));
+}
+
+#[test]
+fn what_was_minted_after_the_backup_that_was_put_back_is_dead() {
+    let broker = started();
+    let early = broker.exchange(&Token::cluster().sign(), &[]).token();
+    let broker = broker.restart_after(|root| {
+        std::fs::copy(root.join("data/store.redb"), root.join("backup")).unwrap();
+    });
+    for number in 0..3 {
+        change(&broker, Kind::Workload, &format!("cluster:{number}"), Act::Revoke);
+    }
+    let late = broker.exchange(&Token::cluster().sign(), &[]).token();
+    assert!(alive(&broker, &early) && alive(&broker, &late));
+    let broker = broker.restart_after(|root| {
+        std::fs::copy(root.join("backup"), root.join("data/store.redb")).unwrap();
+    });
+    assert!(alive(&broker, &early) && !alive(&broker, &late));
+    // And a revocation hits what it names, however far the log has gone before.
+    assert_eq!(broker.post("/revoke", &[("token", &early)]).status, 200);
+    assert!(!alive(&broker, &early));
+}
+
+#[test]
+fn h19_a_clock_that_was_ahead_at_the_start_brings_nothing_back() {
+    let broker = started();
+    let token = broker.exchange(&Token::cluster().sign(), &[]).token();
+    assert_eq!(broker.post("/revoke", &[("token", &token)]).status, 200);
+    broker.clock.advance(7_200);
+    let broker = broker.restart();
+    broker.clock.advance(-7_190);
+    assert!(!alive(&broker, &token));
+}
+
+#[test]
+fn what_is_revoked_already_is_not_written_again() {
+    let broker = started();
+    let token = broker.exchange(&Token::cluster().sign(), &[]).token();
+    std::thread::scope(|scope| {
+        let all: Vec<_> =
+            (0..20).map(|_| scope.spawn(|| broker.post("/revoke", &[("token", &token)]).status)).collect();
+        assert!(all.into_iter().all(|one| one.join().unwrap() == 200));
+    });
+    assert_eq!(Operator(&broker.broker).figures().revocation_position, 1);
 }
 
 /// One step of the model.

@@ -89,6 +89,7 @@ fn every_error() -> Vec<Error> {
         Error::TaskInTask,
         Error::TaskSpent,
         Error::TaskIdle,
+        Error::TooManyTasks,
         Error::TaskUnknown,
         Error::Suspended(Kind::Workload),
         Error::Suspended(Kind::Target),

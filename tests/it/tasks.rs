@@ -152,14 +152,14 @@ fn a_task_is_for_the_targets_that_it_was_opened_for() {
     let reply = renew(&broker, &other);
     assert_eq!(reply.refusal(), (400, "invalid_target", "target_refused"));
     assert_eq!(broker.reason(&reply), "target_outside_task");
-    for unknown in ["https://unknown.test", STS, "x"] {
-        let reply = open(&broker, &[("task_target", unknown)]);
-        assert_eq!(
-            (reply.refusal().2, broker.reason(&reply).as_str()),
-            ("target_refused", "target_unknown"),
-            "{unknown}"
-        );
+    // A name that no target has is as good as any, and no use: what is registered is not told.
+    for unknown in ["https://unknown.test", "x"] {
+        let task = open(&broker, &[("task_target", unknown)]).token();
+        assert_eq!(renew(&broker, &task).refusal().2, "target_refused", "{unknown}");
+        let without_key = |name: &str| opened_by(&broker, &Token::github().sign(), None, &[("task_target", name)]);
+        assert_eq!(without_key(ORDERS).refusal(), without_key(unknown).refusal());
     }
+    assert_eq!(open(&broker, &[("task_target", &"x".repeat(1_025))]).refusal().2, "task_parameter_malformed");
     let many = [("task_target", ORDERS); 17];
     assert_eq!(open(&broker, &many).refusal().2, "too_many_targets");
 }
@@ -197,13 +197,121 @@ fn a_budget_counts_tokens_and_nothing_else() {
 #[test]
 fn a_task_that_is_idle_for_too_long_is_over() {
     let broker = Setup::new().policies(POLICIES).change("\"1h\"", "\"10m\"").start();
+    let unused = open(&broker, &[]).token();
     let task = open(&broker, &[]).token();
     for _ in 0..3 {
-        broker.clock.advance(600);
-        assert_eq!(renew(&broker, &task).status, 200);
+        // A token of ten minutes, and ten minutes without one.
+        assert_eq!(renew(&broker, &task).json["expires_in"], 600);
+        broker.clock.advance(1_200);
     }
-    broker.clock.advance(601);
+    assert_eq!(renew(&broker, &task).status, 200);
+    assert_eq!(renew(&broker, &unused).refusal(), (400, "invalid_request", "task_idle"));
+    broker.clock.advance(1_201);
     assert_eq!(renew(&broker, &task).refusal(), (400, "invalid_request", "task_idle"));
+}
+
+#[test]
+fn what_is_exchanged_onward_within_a_task_stays_within_it() {
+    let onward = "@id(\"onward\") permit (principal, action == Action::\"impersonate\", resource == Target::\"https://ledger.test\");";
+    let broker = Setup::new().policies(&format!("{POLICIES}{onward}")).start();
+    let unbound = |terms: &[(&str, &str)]| {
+        let terms = [&[("task_purpose", "import")][..], terms].concat();
+        opened_by(&broker, &Token::cluster().sign(), None, &terms).token()
+    };
+    let onward = |token: &str| {
+        let form = [
+            ("grant_type", GRANT),
+            ("subject_token", token),
+            ("subject_token_type", ACCESS_TOKEN),
+            ("audience", LEDGER),
+        ];
+        broker.post_as("orders-api", "/token", &form)
+    };
+    let narrow = unbound(&[("task_target", ORDERS)]);
+    let child = within(&broker, &narrow, None, ORDERS).token();
+    let reply = onward(&child);
+    assert_eq!((reply.refusal().2, broker.reason(&reply).as_str()), ("target_refused", "target_outside_task"));
+    let two = unbound(&[("task_budget", "2")]);
+    let child = within(&broker, &two, None, ORDERS).token();
+    let reply = onward(&child);
+    let task = broker.event(&reply).question.unwrap().task.unwrap();
+    assert_eq!((reply.status, task.purpose.as_deref()), (200, Some("import")));
+    assert_eq!(onward(&child).refusal().2, "task_budget_spent");
+}
+
+#[test]
+fn to_be_mentioned_by_a_permit_is_not_to_be_compared() {
+    let open = |condition: &str, bound: bool| {
+        let policies =
+            format!("@id(\"p\") permit (principal, action == Action::\"open_task\", resource) when {{ {condition} }};");
+        let broker = Setup::new().policies(&policies).start();
+        let key = bound.then_some(&keys().ed);
+        let reply = opened_by(&broker, &Token::github().sign(), key, &[("task_purpose", "import")]);
+        let purpose = if reply.status == 200 { claims(&reply.token())["task"].get("purpose").cloned() } else { None };
+        (reply.status, purpose, reply.text("reason").to_owned())
+    };
+    let told = Some(json!("import"));
+    assert_eq!(open("context.hints has task_purpose && context.hints.task_purpose == \"import\"", true).1, told);
+    for loose in [
+        "!(context.hints has task_purpose && context.hints.task_purpose == \"drill\")",
+        "(context has client) == false || (context.hints has task_purpose && context.hints.task_purpose == \"import\")",
+        "context.hints has task_purpose",
+    ] {
+        let (status, purpose, _) = open(loose, true);
+        assert_eq!((status, purpose), (200, None), "{loose}");
+    }
+    assert_eq!(open("!(context has confirmation)", false).0, 200);
+    for loose in [
+        "!(context has confirmation && context.confirmation.jkt == \"stolen\")",
+        "context has confirmation || (context has client) == false",
+        "true",
+    ] {
+        let (status, _, reason) = open(loose, false);
+        assert_eq!((status, reason.as_str()), (400, "confirmation_required"), "{loose}");
+    }
+}
+
+#[test]
+fn without_a_section_of_tasks_none_is_opened() {
+    let none = Setup::new().change("[tasks]\nmax_deadline = \"6h\"\nidle = \"1h\"\n", "");
+    let broker = none.policies(POLICIES).start();
+    let reply = open(&broker, &[]);
+    assert_eq!((reply.refusal().2, broker.reason(&reply).as_str()), ("target_refused", "target_unknown"));
+}
+
+#[test]
+fn one_workload_does_not_take_all_places() {
+    use countersign::store::{Embedded, StoreError, TaskRecords as _};
+    let record = |number: usize, workload: &str| countersign::domain::TaskRecord {
+        id: format!("t{number}"),
+        workload: workload.to_owned(),
+        issuer: "github".to_owned(),
+        client: None,
+        jkt: None,
+        purpose: None,
+        budget: None,
+        targets: Vec::new(),
+        opened: NOW,
+        deadline: NOW + 60,
+        decision: String::new(),
+        iss: GITHUB.to_owned(),
+        kid: String::new(),
+        pos: 0,
+    };
+    let now = countersign::domain::Timestamp::new(NOW).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(folder.path(), now).unwrap();
+    countersign::http::block_on(async {
+        for number in 0..1_000 {
+            store.open(record(number, "a"), now).await.unwrap();
+        }
+        assert_eq!(store.open(record(1_000, "a"), now).await, Err(StoreError::TooManyTasks));
+        assert!(store.open(record(1_001, "b"), now).await.is_ok());
+        assert!(
+            store.open(record(1_002, "a"), now.plus(61)).await.is_ok(),
+            "those whose deadline has passed make room"
+        );
+    });
 }
 
 #[test]
@@ -321,13 +429,18 @@ fn policy_of_this_moment_bounds_a_task_and_an_issuer_that_is_gone_ends_it() {
 }
 
 #[test]
-fn a_task_that_the_store_does_not_know_is_refused_and_one_that_it_cannot_keep_is_not_opened() {
+fn a_task_that_the_store_does_not_know_is_refused() {
     let broker = started();
     let task = open(&broker, &[]).token();
-    let broker = broker.restart_after(|root| std::fs::remove_file(root.join("data/store.redb")).unwrap());
+    let broker = broker.restart_after(|root| {
+        let database = redb::Database::create(root.join("data/store.redb")).unwrap();
+        let write = database.begin_write().unwrap();
+        let table: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("tasks");
+        write.open_table(table).unwrap().retain(|_, _| false).unwrap();
+        write.commit().unwrap();
+    });
     let reply = renew(&broker, &task);
-    // The keys' records are gone with the store: the token is verified by nothing, or counted by nobody.
-    assert_eq!((reply.status, reply.text("reason")), (400, "subject_token_refused"));
+    assert_eq!((reply.refusal().2, broker.reason(&reply).as_str()), ("subject_token_refused", "task_unknown"));
 }
 
 fn told(root: &Path, arguments: &[&str]) -> Value {
@@ -460,7 +573,29 @@ fn a_command_in_a_task_that_an_operator_ends_is_told_that_its_token_is_not_renew
     assert_eq!(job.wait().unwrap().code(), Some(0));
     assert!(said.contains("is not renewed") && said.contains("subject_token_revoked"), "{said}");
     drop(broker);
-    let refused = task_run(root, &Serving::start(root), &["--unbound"], "touch ran").output().unwrap();
+    let broker = Serving::start(root);
+    // Every way to end it shows.
+    for named in [["--workload", "github:repo:acme/app:ref:refs/heads/main"], ["--issuer", "github"]] {
+        let mut job = task_run(root, &broker, &[], "exec sleep 60").spawn().unwrap();
+        let since = Instant::now();
+        let used = || {
+            let tasks = told(root, &["task", "list"]);
+            let open = tasks.as_array().unwrap().iter().filter(|task| task["state"] == "open");
+            open.map(|task| task["used"].as_u64().unwrap()).sum::<u64>()
+        };
+        while used() == 0 {
+            assert!(since.elapsed() < Duration::from_secs(30));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // It runs by now.
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(run(root, &["revoke", named[0], named[1]], "").status.success());
+        assert_eq!(used(), 0, "{named:?}");
+        let pid = rustix::process::Pid::from_raw(i32::try_from(job.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::USR1).unwrap();
+        assert_eq!(job.wait().unwrap().code(), Some(128 + 10), "passed on");
+    }
+    let refused = task_run(root, &broker, &["--unbound"], "touch ran").output().unwrap();
     assert!(!refused.status.success() && err(&refused).contains("confirmation_required"), "{}", err(&refused));
     assert!(!root.join("ran").exists());
 }

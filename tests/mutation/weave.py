@@ -13,7 +13,9 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tree_sitter_rust
@@ -24,6 +26,8 @@ PACKAGES = {
     "countersign": "src/assertion/*.rs src/exchange/*.rs src/policy/*.rs src/revocation/*.rs src/client/*.rs src/rates.rs".split(),
     "countersign-verify": ["verify/src/[!w]*.rs"],
 }
+# How many are tried at once.
+AT_ONCE = os.cpu_count() or 2
 # What is for people is not a check.
 PEOPLE = "fmt::|::describe|::name |Debug|Display|_text |name_of |replace said "
 # Tests that build, and those that see nothing of these modules.
@@ -188,8 +192,9 @@ def run(tests, copy, env, seconds):
     """Whether all of them pass, in one process a binary."""
     for binary in sorted({test[0] for test in tests}):
         names = [name for other, name in tests if other == binary]
-        command = [binary, "--exact", *names]
-        child = subprocess.Popen(command, cwd=copy, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        # The first that fails is enough.
+        command = [binary, "-Z", "unstable-options", "--fail-fast", "--exact", *names]
+        child = subprocess.Popen(command, cwd=copy, env=dict(env, RUSTC_BOOTSTRAP="1"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
             if child.wait(seconds) != 0:
                 return False
@@ -227,30 +232,39 @@ def main():
     binaries = [m["executable"] for m in messages if m.get("executable") and m["profile"]["test"] and m["target"]["kind"] != ["bin"]]
     tests = [test for binary in binaries for test in tests_of(binary)]
     seen, cost = {}, {}
-    for number, test in enumerate(tests):
-        trace = out / "seen"
+
+    def traced(test):
+        trace = out / f"seen-{abs(hash(test))}"
         trace.unlink(missing_ok=True)
         began = time.monotonic()
         if not run([test], copy, dict(env, MUTANTS_SEEN=str(trace)), 300):
             print(f"fails with nothing taken out, left out: {test[1]}", flush=True)
-            continue
+            return
         cost[test] = time.monotonic() - began
         seen[test] = {int(line) for line in trace.read_text().split()} if trace.exists() else set()
+        trace.unlink(missing_ok=True)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(traced, tests))
     print(f"{len(seen)} tests, {sum(cost.values()):.0f} s one by one", flush=True)
     done = {line for name in ("caught.txt", "missed.txt") if (out / name).exists() for line in (out / name).read_text().splitlines()}
-    for number, mutant in mutants.items():
-        name = mutant["name"]
-        if number in unwoven or name in done or number % parts != part:
-            continue
+    writing = threading.Lock()
+
+    def tried(number):
+        name = mutants[number]["name"]
         able = sorted((test for test in seen if number in seen[test]), key=lambda test: (cost[test] > 3, len(seen[test]), cost[test]))
         began, caught = time.monotonic(), False
-        for chunk in [able[:6], able[6:30], able[30:90], able[90:]]:
-            if chunk and not run(chunk, copy, dict(env, MUTANT=str(number)), 30 + 3 * sum(cost[test] for test in chunk)):
+        for chunk in [able[:8], able[8:]]:
+            if chunk and not run(chunk, copy, dict(env, MUTANT=str(number)), 40 + 3 * sum(cost[test] for test in chunk)):
                 caught = True
                 break
-        with open(out / ("caught.txt" if caught else "missed.txt"), "a") as file:
+        with writing, open(out / ("caught.txt" if caught else "missed.txt"), "a") as file:
             file.write(name + "\n")
         print(f"{'caught' if caught else 'MISSED'} {time.monotonic() - began:5.1f} s of {len(able)} tests  {name}", flush=True)
+
+    left = [n for n, m in mutants.items() if n not in unwoven and m["name"] not in done and n % parts == part]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(tried, left))
 
 
 main()

@@ -56,7 +56,7 @@ pub struct Task {
     /// When an opened task is over, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<i64>,
-    /// In a task's own token: the targets that it was opened for; any that policy permits where there is none.
+    /// The targets that an opened task is for; any that policy permits where there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<String>,
     /// In a task's own token: what the broker knew of the workload when the task was opened.

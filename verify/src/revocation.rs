@@ -108,40 +108,62 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// Whether a token that was decided at `pos` is hit, where what is named was issued at `iat`.
+    /// Whether a token that was decided at `pos` is hit by what is in force against `named`.
     #[must_use]
-    pub fn hits(&self, pos: u64, iat: i64) -> bool {
-        self.suspended || pos < self.position || self.before.is_some_and(|before| iat < before)
+    pub fn hits(&self, named: &Named, pos: u64) -> bool {
+        let revoked = if named.once { self.position > 0 } else { pos < self.position };
+        self.suspended || revoked || self.before.is_some_and(|before| named.iat < before)
+    }
+}
+
+/// One name of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// The name.
+    pub name: Name,
+    /// When what is named was issued, in seconds since 1970.
+    pub iat: i64,
+    /// Whether it is the name of one thing that never comes again: a token, a key, a task. Then a revocation hits it
+    /// whatever position it claims; who holds a stolen key writes what he likes.
+    pub once: bool,
+}
+
+impl Named {
+    /// What is named `id` of `kind`, and was issued at `iat`.
+    #[must_use]
+    pub fn new(kind: Kind, id: &str, iat: i64) -> Self {
+        let once = matches!(kind, Kind::Token | Kind::Key | Kind::Task);
+        Self { name: Name::new(kind, id), iat, once }
     }
 }
 
 /// Whether `token` is hit by what `of` says is in force against each of its names.
 pub fn is_hit(token: &AccessToken, of: impl Fn(Name) -> Option<Reach>) -> bool {
     let pos = token.claims().pos;
-    names(token).any(|(name, iat)| of(name).is_some_and(|reach| reach.hits(pos, iat)))
+    names(token).any(|named| of(named.name).is_some_and(|reach| reach.hits(&named, pos)))
 }
 
-/// Every name by which `token` can be revoked, each with when what it names was issued: its own, and those of each token
-/// above it. Who the chain speaks for, who vouched and its task are as old as its first token.
-pub fn names(token: &AccessToken) -> impl Iterator<Item = (Name, i64)> {
+/// Every name by which `token` can be revoked: its own, and those of each token above it. Who the chain speaks for, who
+/// vouched and its task are as old as its first token.
+pub fn names(token: &AccessToken) -> impl Iterator<Item = Named> {
     let claims = token.claims();
     let root = claims.lineage.iter().map(|above| above.iat).fold(claims.iat, i64::min);
     let whole = [
-        Name::new(Kind::Task, &claims.task.id),
-        Name::new(Kind::Workload, &claims.sub),
-        Name::new(Kind::Issuer, &claims.origin.iss),
+        Named::new(Kind::Task, &claims.task.id, root),
+        Named::new(Kind::Workload, &claims.sub, root),
+        Named::new(Kind::Issuer, &claims.origin.iss, root),
     ];
     let own = [(&claims.jti, token.key_id(), &claims.aud, &claims.client_id, claims.iat)].into_iter();
     let above =
         claims.lineage.iter().map(|above| (&above.jti, above.kid.as_str(), &above.aud, &above.client_id, above.iat));
     let each = own.chain(above).flat_map(move |(jti, kid, aud, client, iat)| {
-        let names = [Name::new(Kind::Token, jti), Name::new(Kind::Key, kid), Name::new(Kind::Target, aud)];
+        let names = [(Kind::Token, jti.as_str()), (Kind::Key, kid), (Kind::Target, aud)];
         // Where nobody authenticated the client is the workload itself.
-        let client = (*client != claims.sub).then(|| Name::new(Kind::Client, client));
-        names.into_iter().chain(client).map(move |name| (name, iat))
+        let client = (*client != claims.sub).then_some((Kind::Client, client.as_str()));
+        names.into_iter().chain(client).map(move |(kind, id)| Named::new(kind, id, iat))
     });
-    let actors = actors(claims).map(move |actor| (Name::new(Kind::Actor, actor), root));
-    whole.into_iter().map(move |name| (name, root)).chain(each).chain(actors)
+    let actors = actors(claims).map(move |actor| Named::new(Kind::Actor, actor, root));
+    whole.into_iter().chain(each).chain(actors)
 }
 
 /// The names of the acting parties, the present one first (RFC 8693 §4.1).

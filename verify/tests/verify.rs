@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::json;
 use countersign_verify::jws::{Bounds, Compact, EnvelopeError};
 use countersign_verify::key::{Algorithm, KeyError, KeySet, KeySetError, KeyUse, MAX_KEYS, NoKey};
-use countersign_verify::revocation::{Kind, Name, Reach, is_hit, names};
+use countersign_verify::revocation::{Kind, Name, Named, Reach, is_hit, names};
 use countersign_verify::{LEEWAY, Refusal, Verifier, verify_any_audience};
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Value, json};
@@ -234,7 +234,7 @@ fn a_revocation_hits_a_token_by_everything_that_names_it_or_one_above_it() {
     claims["act"] = json!({"sub": "a1", "act": {"iss": "x", "act": {"sub": "a0"}}});
     let token = verify_any_audience(&signed(&header(), &claims), ISSUER, &set(&json!([jwk("k1")])), NOW, 0).unwrap();
     let own = token.claims().clone();
-    let hit: Vec<(Name, i64)> = names(&token).collect();
+    let hit: Vec<Named> = names(&token).collect();
     let expected = [
         (Kind::Task, own.task.id.as_str(), NOW - 90),
         (Kind::Workload, &own.sub, NOW - 90),
@@ -250,12 +250,16 @@ fn a_revocation_hits_a_token_by_everything_that_names_it_or_one_above_it() {
         (Kind::Actor, "a1", NOW - 90),
         (Kind::Actor, "a0", NOW - 90),
     ];
-    assert_eq!(hit, expected.map(|(kind, id, iat)| (Name::new(kind, id), iat)));
+    assert_eq!(hit, expected.map(|(kind, id, iat)| Named::new(kind, id, iat)));
     let reach =
         |reach: Reach, kind: Kind, id: &str| is_hit(&token, |name| (name == Name::new(kind, id)).then_some(reach));
     let at = |position| Reach { position, ..Reach::default() };
     assert!(reach(at(own.pos + 1), Kind::Client, "d") && !reach(at(own.pos), Kind::Client, "d"));
     assert!(!reach(at(own.pos + 1), Kind::Client, "somebody else"));
+    // What never comes again is hit whatever position a token claims.
+    for (kind, id) in [(Kind::Token, "j0"), (Kind::Key, "k1"), (Kind::Task, own.task.id.as_str())] {
+        assert!(reach(at(1), kind, id) && !reach(at(0), kind, id), "{kind}");
+    }
     let before = |moment| Reach { before: Some(moment), ..Reach::default() };
     assert!(reach(before(NOW - 89), Kind::Target, "c") && !reach(before(NOW - 90), Kind::Target, "c"));
     assert!(!reach(before(own.iat), Kind::Target, &own.aud), "its own is younger");

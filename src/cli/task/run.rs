@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -96,16 +96,17 @@ pub(super) fn run(arguments: &Run, output: Output) -> Result<ExitCode, Failure> 
         places.write(&places.key(), prover.pem())?;
     }
     crate::http::block_on(async {
+        // Heard from here on, so that nothing stays behind whenever it comes.
+        let mut signals = Signals::hear()?;
         let (token, id) = broker.open(arguments, &assertion).await?;
-        let ran = broker.serve(arguments, &token, &places, output).await;
-        let ended = broker.end(&token).await;
-        let code = ran?;
-        ended.map_err(|Failure(why)| {
-            Failure(format!(
-                "the task {id} was not ended: {why}; it ends by itself when it is idle, or by `countersign task end {id}`"
-            ))
-        })?;
-        Ok(code)
+        let ran = broker.serve(arguments, &token, &places, &mut signals, output).await;
+        if let Err(Failure(why)) = broker.end(&token).await {
+            let by_itself = "it ends by itself when it is idle";
+            output.warning(&format!(
+                "the task {id} was not ended: {why}; {by_itself}, or by `countersign task end {id}`"
+            ));
+        }
+        ran
     })
 }
 
@@ -137,7 +138,7 @@ impl Broker {
         let optional = [("task_purpose", &arguments.purpose), ("task_deadline", &deadline), ("task_budget", &budget)];
         form.extend(optional.into_iter().filter_map(|(name, value)| value.as_deref().map(|value| (name, value))));
         form.extend(arguments.targets.iter().map(|target| ("task_target", target.as_str())));
-        let given = given(&self.post("/token", &form).await?)?;
+        let given = self.given(&self.post("/token", &form).await?)?;
         let id = id_of(&given.token).unwrap_or_default();
         Ok((given.token, id))
     }
@@ -150,7 +151,22 @@ impl Broker {
             ("audience", target),
         ];
         form.extend(scope.map(|scope| ("scope", scope)));
-        given(&self.post("/token", &form).await?)
+        self.given(&self.post("/token", &form).await?)
+    }
+
+    /// The token of an answer. One that is not bound, where a key was proved, is none that was asked for (RFC 9449 §5):
+    /// something between here and the broker took the proof away.
+    fn given(&self, answer: &Answer) -> Result<Given, Failure> {
+        let given = given(answer)?;
+        let bound =
+            answer.body.get("token_type").and_then(Value::as_str).is_some_and(|is| is.eq_ignore_ascii_case("dpop"));
+        if bound == self.prover.is_some() {
+            return Ok(given);
+        }
+        Err(Failure(
+            "the broker gave a token that is not bound as was asked for; does a proxy take the `DPoP` header away?"
+                .to_owned(),
+        ))
     }
 
     /// Revokes the task's token, and with it everything under it.
@@ -169,44 +185,62 @@ impl Broker {
     }
 
     /// Runs the command until it ends, and keeps its tokens fresh.
-    async fn serve(&self, arguments: &Run, task: &str, places: &Places, output: Output) -> Result<ExitCode, Failure> {
-        let scope = arguments.scope.as_deref();
-        let mut due = Vec::new();
-        for (index, target) in arguments.targets.iter().enumerate() {
-            let given = self.token(task, target, scope).await?;
-            places.write(&places.token(index), &given.token)?;
-            due.push(Due { index, target, at: tokio::time::Instant::now() + given.renew_after(), wait: RETRY.0 });
-        }
-        let mut signals =
-            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal).into_iter();
-        let (Some(term), Some(int), Some(hangup)) = (signals.next(), signals.next(), signals.next()) else {
-            return Err(Failure("signals cannot be heard".to_owned()));
+    async fn serve(
+        &self,
+        arguments: &Run,
+        task: &str,
+        places: &Places,
+        signals: &mut Signals,
+        output: Output,
+    ) -> Result<ExitCode, Failure> {
+        let first = async {
+            let mut due = Vec::new();
+            for (index, target) in arguments.targets.iter().enumerate() {
+                due.push(Due { index, target, after: self.hand_over(arguments, task, target, index, places).await? });
+            }
+            Ok::<_, Failure>(due)
         };
-        let (mut term, mut int, mut hangup) = (term?, int?, hangup?);
+        let due = tokio::select! {
+            due = first => due?,
+            signal = signals.next() => return Ok(ended_by(signal)),
+        };
         let mut child = self.spawn(arguments, places)?;
+        let renewing = due.into_iter().map(|due| self.renew(arguments, task, due, places, output));
+        let mut renewing = std::pin::pin!(futures_util::future::join_all(renewing));
         loop {
-            let Some(next) = due.iter_mut().min_by_key(|due| due.at) else {
-                return Err(Failure("there is no target".to_owned()));
-            };
             tokio::select! {
                 status = child.wait() => return Ok(code_of(status?)),
-                _ = term.recv() => forward(&child, Signal::TERM),
-                _ = int.recv() => forward(&child, Signal::INT),
-                _ = hangup.recv() => forward(&child, Signal::HUP),
-                () = tokio::time::sleep_until(next.at) => {
-                    let renewed = self.token(task, next.target, scope).await;
-                    let kept = renewed.and_then(|given| {
-                        places.write(&places.token(next.index), &given.token)?;
-                        Ok(given.renew_after())
-                    });
-                    match kept {
-                        Ok(after) => (next.at, next.wait) = (tokio::time::Instant::now() + after, RETRY.0),
-                        Err(Failure(why)) => {
-                            output.warning(&format!("the token for {} is not renewed: {why}", next.target));
-                            next.at = tokio::time::Instant::now() + next.wait;
-                            next.wait = (next.wait * 2).min(RETRY.1);
-                        }
-                    }
+                signal = signals.next() => forward(&child, signal),
+                _ = &mut renewing => {}
+            }
+        }
+    }
+
+    /// Asks for a token for `target`, and puts it where the command reads it; how long until it is to be renewed.
+    async fn hand_over(
+        &self,
+        arguments: &Run,
+        task: &str,
+        target: &str,
+        index: usize,
+        places: &Places,
+    ) -> Result<Duration, Failure> {
+        let given = self.token(task, target, arguments.scope.as_deref()).await?;
+        places.write(&places.token(index), &given.token)?;
+        Ok(given.renew_after())
+    }
+
+    /// Renews the token of one target, for as long as the command runs.
+    async fn renew(&self, arguments: &Run, task: &str, due: Due<'_>, places: &Places, output: Output) {
+        let (mut after, mut wait) = (due.after, RETRY.0);
+        loop {
+            tokio::time::sleep(after).await;
+            match self.hand_over(arguments, task, due.target, due.index, places).await {
+                Ok(next) => (after, wait) = (next, RETRY.0),
+                Err(Failure(why)) => {
+                    output.warning(&format!("the token for {} is not renewed: {why}", due.target));
+                    after = wait;
+                    wait = (wait * 2).min(RETRY.1);
                 }
             }
         }
@@ -245,8 +279,35 @@ impl Given {
 struct Due<'a> {
     index: usize,
     target: &'a str,
-    at: tokio::time::Instant,
-    wait: Duration,
+    after: Duration,
+}
+
+/// Signals that are passed on to the command.
+struct Signals([(Signal, tokio::signal::unix::Signal); 6]);
+
+impl Signals {
+    fn hear() -> Result<Self, Failure> {
+        let hear = |kind: SignalKind, own| Ok::<_, Failure>((own, signal(kind)?));
+        Ok(Self([
+            hear(SignalKind::terminate(), Signal::TERM)?,
+            hear(SignalKind::interrupt(), Signal::INT)?,
+            hear(SignalKind::hangup(), Signal::HUP)?,
+            hear(SignalKind::quit(), Signal::QUIT)?,
+            hear(SignalKind::user_defined1(), Signal::USR1)?,
+            hear(SignalKind::user_defined2(), Signal::USR2)?,
+        ]))
+    }
+
+    async fn next(&mut self) -> Signal {
+        let heard = self.0.iter_mut().map(|(own, heard)| {
+            let own = *own;
+            Box::pin(async move {
+                heard.recv().await;
+                own
+            })
+        });
+        futures_util::future::select_all(heard).await.0
+    }
 }
 
 fn given(answer: &Answer) -> Result<Given, Failure> {
@@ -268,10 +329,18 @@ fn id_of(token: &str) -> Option<String> {
 }
 
 fn forward(child: &Child, signal: Signal) {
+    // What is typed at a terminal goes to the command by itself.
+    if matches!(signal, Signal::INT | Signal::QUIT) && std::io::stdin().is_terminal() {
+        return;
+    }
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
         let _ = kill_process(pid, signal);
     }
+}
+
+fn ended_by(signal: Signal) -> ExitCode {
+    ExitCode::from(u8::try_from(128 + signal.as_raw()).unwrap_or(1))
 }
 
 /// What a shell would say: the command's own code, or 128 and the signal that ended it.

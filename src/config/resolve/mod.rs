@@ -32,7 +32,7 @@ pub(super) fn resolve(file: &file::File, directory: &Path, problems: &mut Proble
         "name the directory of your `*.cedar` files, e.g. \"policies\"",
         &file.policy.place,
     );
-    let tasks = reader.tasks(&file.tasks.keys);
+    let tasks = file.tasks.given.then(|| reader.tasks(&file.tasks.keys));
     let refresh = reader.refresh(&file.keys.keys);
     let telemetry = reader.telemetry(&file.telemetry);
     let algorithm = signing.as_ref().map_or(Algorithm::Es256, |signing| signing.algorithm);
@@ -62,7 +62,8 @@ pub(super) fn resolve(file: &file::File, directory: &Path, problems: &mut Proble
         .collect();
     let us = server.as_ref().map(|server| server.issuer.as_str());
     reader.across(us, &issuers, &targets, &clients);
-    if let (Some(signing), Some(tasks)) = (&signing, &tasks) {
+    if let Some(signing) = &signing {
+        let tasks = tasks.as_ref().and_then(Option::as_ref);
         reader.keys_at_once(signing, tasks, &targets, file.signing.keys.rotate_every.place().unwrap_or(0..0));
     }
     if file.issuers.is_empty() {
@@ -78,7 +79,7 @@ pub(super) fn resolve(file: &file::File, directory: &Path, problems: &mut Proble
         signing: signing?,
         audit: audit?,
         policies: policies?,
-        tasks: tasks?,
+        tasks: tasks.map_or(Some(None), |tasks| tasks.map(Some))?,
         refresh: refresh?,
         telemetry: telemetry?,
         issuers: issuers.into_iter().map(|(_, issuer)| issuer).collect(),
@@ -226,11 +227,12 @@ impl Reader<'_> {
     fn keys_at_once(
         &mut self,
         signing: &Signing,
-        tasks: &Tasks,
+        tasks: Option<&Tasks>,
         targets: &[(Range<usize>, Target)],
         place: Range<usize>,
     ) {
-        let longest = targets.iter().map(|(_, target)| target.max_lifetime).chain([tasks.max_deadline]).max();
+        let longest =
+            targets.iter().map(|(_, target)| target.max_lifetime).chain(tasks.map(|tasks| tasks.max_deadline)).max();
         if longest.is_some_and(|longest| longest.seconds() / signing.rotate_every.seconds() > MOST_ROTATIONS) {
             let message = format!(
                 "`signing.rotate_every` is {}, and a token can live for more than {MOST_ROTATIONS} times as long, so that too many keys would be published; rotate less often, or shorten `max_lifetime` or `tasks.max_deadline`",
