@@ -56,7 +56,7 @@ pub(super) struct Suspend {
 
 /// What is named: one of these.
 #[derive(Debug, Args)]
-#[group(multiple = false, conflicts_with = "TokenSource")]
+#[group(multiple = false)]
 pub(super) struct Named {
     /// A task, by its id.
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
@@ -107,7 +107,11 @@ impl Named {
 pub(super) fn run(arguments: &Revoke, config: &Path, output: Output) -> Result<ExitCode, Failure> {
     let installation = installation(config)?;
     let before = arguments.before.as_deref().map(moment).transpose()?;
-    let (kind, id) = match (&arguments.jti, arguments.named.read(&installation)?) {
+    let named = arguments.named.read(&installation)?;
+    if named.is_some() && arguments.token.is_given() {
+        return Err(Failure("name one thing to revoke: a token, or what tokens belong to".to_owned()));
+    }
+    let (kind, id) = match (&arguments.jti, named) {
         (None, Some(named)) => named,
         (Some(jti), _) => (Kind::Token, jti.parse::<TokenId>()?.to_string()),
         (None, None) => (Kind::Token, id_of(&arguments.token.read("")?, &installation)?.to_string()),

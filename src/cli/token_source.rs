@@ -34,6 +34,11 @@ enum Ci {
 }
 
 impl TokenSource {
+    /// Whether it says where the token is.
+    pub(super) fn is_given(&self) -> bool {
+        self.token_file.is_some() || self.token_env.is_some() || self.from.is_some()
+    }
+
     /// Reads the token. `audience` is what a CI system is asked to put into its `aud`.
     pub(super) fn read(&self, audience: &str) -> Result<Zeroizing<String>, Failure> {
         let text = match (&self.token_env, &self.from, &self.token_file) {

@@ -234,7 +234,7 @@ fn reason_and_who_and_when_are_kept() {
         (&["resume", "--workload", GITHUB_MAIN], "is not suspended"),
         (&["revoke", "AAAAAAAAAAAAAAAAAAAAAA", "--before", "2026-01-01T00:00:00Z"], "issued once"),
         (&["revoke", "--task", "x"], "22 characters"),
-        (&["revoke", "--workload", GITHUB_MAIN, "--token-file", "x"], "cannot be used with"),
+        (&["revoke", "--workload", GITHUB_MAIN, "--token-file", "x"], "name one thing"),
         (&["revoke", "AAAAAAAAAAAAAAAAAAAAAA", "--token-file", "x"], "cannot be used with"),
     ] {
         let output = run(root, arguments, "");
