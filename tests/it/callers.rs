@@ -89,6 +89,14 @@ fn each_method_proves_its_client_and_no_other() {
 }
 
 #[test]
+fn an_assertion_of_a_clients_own_is_read_as_far_as_any() {
+    let broker = start(&clients().change("workers = 2", "workers = 2\n[server.limits]\ntoken_bytes = 1024"));
+    assert_eq!(by_assertion(&broker, &own("signer").sign()).status, 200);
+    let long = by_assertion(&broker, &own("signer").claim("pad", json!("x".repeat(1_024))).sign());
+    assert_eq!(long.refusal(), (401, "invalid_client", "client_assertion_refused"));
+}
+
+#[test]
 fn j13_two_methods_are_one_too_many() {
     let broker = start(&clients());
     let assertion = own("signer").sign();

@@ -160,6 +160,7 @@ fn a_task_is_for_the_targets_that_it_was_opened_for() {
         assert_eq!(without_key(ORDERS).refusal(), without_key(unknown).refusal());
     }
     assert_eq!(open(&broker, &[("task_target", &"x".repeat(1_025))]).refusal().2, "task_parameter_malformed");
+    assert_eq!(open(&broker, &[("task_target", ORDERS); 16]).status, 200);
     let many = [("task_target", ORDERS); 17];
     assert_eq!(open(&broker, &many).refusal().2, "too_many_targets");
 }
@@ -206,7 +207,16 @@ fn a_task_that_is_idle_for_too_long_is_over() {
     }
     assert_eq!(renew(&broker, &task).status, 200);
     assert_eq!(renew(&broker, &unused).refusal(), (400, "invalid_request", "task_idle"));
-    broker.clock.advance(1_201);
+    let states = || {
+        let tasks = countersign::http::block_on(countersign::exchange::Operator(&broker.broker).tasks()).unwrap();
+        tasks.into_iter().map(|(_, end)| end.name()).collect::<Vec<_>>()
+    };
+    broker.clock.advance(1_200);
+    let mut before = states();
+    before.sort_unstable();
+    assert_eq!(before, ["idle", "open"]);
+    broker.clock.advance(1);
+    assert_eq!(states(), ["idle", "idle"]);
     assert_eq!(renew(&broker, &task).refusal(), (400, "invalid_request", "task_idle"));
 }
 

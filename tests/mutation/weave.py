@@ -4,15 +4,18 @@ cargo-mutants says what to take out. It builds once for each of its mutants, whi
 cores. This weaves all of them into one copy of the sources, each behind a switch (`MUTANT=17`), builds that once, sees which
 tests come by each switch, and runs those, the most particular first, until one fails.
 
-    weave.py OUT [K/N]    the part K, from 0, of N; OUT/caught.txt, OUT/missed.txt, OUT/unwoven.txt; goes on where it was cut off
+    weave.py OUT [K/N]    the part K, from 0, of N. What it finds is in OUT/results, with the test that caught each, for these very
+                          sources and tests: it goes on where it was cut off, and begins anew when one of them has changed.
 """
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -189,24 +192,42 @@ def tests_of(binary):
 
 
 def run(tests, copy, env, seconds):
-    """Whether all of them pass, in one process a binary."""
+    """The tests that fail, in one process a binary; one that takes too long fails."""
     for binary in sorted({test[0] for test in tests}):
         names = [name for other, name in tests if other == binary]
         # The first that fails is enough.
         command = [binary, "-Z", "unstable-options", "--fail-fast", "--exact", *names]
-        child = subprocess.Popen(command, cwd=copy, env=dict(env, RUSTC_BOOTSTRAP="1"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        try:
-            if child.wait(seconds) != 0:
-                return False
-        except subprocess.TimeoutExpired:
-            return False
-        finally:
+        with tempfile.TemporaryFile("w+") as said:
+            child = subprocess.Popen(
+                command, cwd=copy, env=dict(env, RUSTC_BOOTSTRAP="1"), stdout=said, stderr=subprocess.DEVNULL, start_new_session=True
+            )
             try:
-                os.killpg(child.pid, 9)
-            except ProcessLookupError:
-                pass
-            child.wait()
-    return True
+                failed = child.wait(seconds) != 0
+            except subprocess.TimeoutExpired:
+                return tests
+            finally:
+                stop(child)
+            if failed:
+                said.seek(0)
+                named = re.findall(r"^test (\S+) \.\.\. FAILED$", said.read(), re.MULTILINE)
+                return [(binary, name) for name in named if name in names] or tests
+    return []
+
+
+def stop(child):
+    try:
+        os.killpg(child.pid, 9)
+    except ProcessLookupError:
+        pass
+    child.wait()
+
+
+def tree(copy):
+    """Stands for every file that is built or run."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for path in sorted(path for path in copy.rglob("*") if path.is_file()):
+        digest.update(str(path.relative_to(copy)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def main():
@@ -218,13 +239,15 @@ def main():
     for name in subprocess.run(["git", "ls-files"], cwd=root, check=True, capture_output=True, text=True).stdout.splitlines():
         if (root / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(root / name, copy / name)
+            shutil.copy(root / name, copy / name)
+    results = out / "results" / tree(copy)
+    results.mkdir(parents=True, exist_ok=True)
     mutants = dict(enumerate(listed(root), 1))
     sources = {}
     unwoven = {n for n, m in mutants.items() if not sources.setdefault(m["file"], Source(root / m["file"])).add(n, m)}
     env = dict(os.environ, CARGO_TARGET_DIR=str(out / "target"), RUSTFLAGS="--cap-lints allow", CARGO_PROFILE_DEV_DEBUG="0")
     unwoven |= build(copy, sources, len(mutants) + 1, env)
-    (out / "unwoven.txt").write_text("".join(mutants[n]["name"] + "\n" for n in sorted(unwoven)))
+    (results / "unwoven.txt").write_text("".join(mutants[n]["name"] + "\n" for n in sorted(unwoven)))
     print(f"{len(mutants)} mutants, {len(unwoven)} of them not woven in", flush=True)
     command = ["cargo", "test", "--locked", "--no-run", *CHOSEN, "--lib", "--tests", "--bins", "--message-format=json"]
     built = subprocess.run(command, cwd=copy, env=env, check=True, stdout=subprocess.PIPE)
@@ -237,7 +260,7 @@ def main():
         trace = out / f"seen-{abs(hash(test))}"
         trace.unlink(missing_ok=True)
         began = time.monotonic()
-        if not run([test], copy, dict(env, MUTANTS_SEEN=str(trace)), 300):
+        if run([test], copy, dict(env, MUTANTS_SEEN=str(trace)), 300):
             print(f"fails with nothing taken out, left out: {test[1]}", flush=True)
             return
         cost[test] = time.monotonic() - began
@@ -247,24 +270,30 @@ def main():
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(traced, tests))
     print(f"{len(seen)} tests, {sum(cost.values()):.0f} s one by one", flush=True)
-    done = {line for name in ("caught.txt", "missed.txt") if (out / name).exists() for line in (out / name).read_text().splitlines()}
+    files = [results / name for name in ("caught.txt", "missed.txt")]
+    done = {line.split("\t")[0] for file in files if file.exists() for line in file.read_text().splitlines()}
     writing = threading.Lock()
 
     def tried(number):
         name = mutants[number]["name"]
         able = sorted((test for test in seen if number in seen[test]), key=lambda test: (cost[test] > 3, len(seen[test]), cost[test]))
-        began, caught = time.monotonic(), False
+        began, by = time.monotonic(), None
+        with_it = dict(env, MUTANT=str(number))
         for chunk in [able[:8], able[8:]]:
-            if chunk and not run(chunk, copy, dict(env, MUTANT=str(number)), 40 + 3 * sum(cost[test] for test in chunk)):
-                caught = True
+            failed = run(chunk, copy, with_it, 40 + 3 * sum(cost[test] for test in chunk)) if chunk else []
+            # Once more and alone: a test that fails for being one of many on a busy machine has caught nothing.
+            by = next((test for test in failed if run([test], copy, with_it, 40 + 3 * cost[test])), None)
+            if by:
                 break
-        with writing, open(out / ("caught.txt" if caught else "missed.txt"), "a") as file:
-            file.write(name + "\n")
-        print(f"{'caught' if caught else 'MISSED'} {time.monotonic() - began:5.1f} s of {len(able)} tests  {name}", flush=True)
+        with writing, open(results / ("caught.txt" if by else "missed.txt"), "a") as file:
+            file.write(f"{name}\t{by[1]}\n" if by else f"{name}\n")
+        print(f"{'caught' if by else 'MISSED'} {time.monotonic() - began:5.1f} s of {len(able)} tests  {name}", flush=True)
 
     left = [n for n, m in mutants.items() if n not in unwoven and m["name"] not in done and n % parts == part]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(tried, left))
+    counts = {file.stem: len(file.read_text().splitlines()) if file.exists() else 0 for file in files}
+    print(f"{counts['caught']} caught, {counts['missed']} missed, {len(unwoven)} not woven in: see {results}")
 
 
 main()
