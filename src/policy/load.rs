@@ -222,7 +222,7 @@ pub(super) struct Reads {
     pub(super) github: HashSet<String>,
     /// Whether `principal.github` is used as a whole, so that all its claims count.
     pub(super) whole_github: bool,
-    /// Whether `context.hints.task_purpose` is read.
+    /// Whether `context.hints.task_purpose` is read: by this one policy.
     pub(super) purpose: bool,
 }
 
@@ -247,7 +247,6 @@ impl Reads {
         self.context.extend(other.context);
         self.github.extend(other.github);
         self.whole_github |= other.whole_github;
-        self.purpose |= other.purpose;
     }
 
     fn access(&mut self, operator: &str, left: &serde_json::Value, attribute: &str) {
@@ -255,7 +254,7 @@ impl Reads {
             self.context.insert(attribute.to_owned());
         }
         let of_hints = left.get(".").is_some_and(|inner| inner.get("attr").is_some_and(|name| name == "hints"));
-        self.purpose |= of_hints && attribute == "task_purpose" && operator != "has";
+        self.purpose |= of_hints && attribute == "task_purpose";
         let inner = left.get(".").filter(|inner| inner.get("attr").is_some_and(|attribute| attribute == "github"));
         if let Some(inner) = inner {
             self.github.insert(attribute.to_owned());

@@ -380,6 +380,7 @@ fn e30_terms_of_a_task_are_understood_or_refused() {
             "{name}"
         );
     }
+    assert_eq!(open(&broker, &[("task_purpose", &"é".repeat(256)), ("task_budget", "10000")]).status, 200);
     assert_eq!(open(&broker, &[("task_owner", "me")]).refusal().2, "task_parameter_unknown");
     assert_eq!(open(&broker, &[("task_budget", "1"), ("task_budget", "2")]).refusal().2, "parameter_repeated");
     let task = open(&broker, &[]).token();
