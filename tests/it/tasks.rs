@@ -250,6 +250,28 @@ fn what_is_exchanged_onward_within_a_task_stays_within_it() {
 }
 
 #[test]
+fn a_client_that_is_the_workload_itself_uses_its_task_at_first_hand() {
+    let mut setup = Setup::new().policies(POLICIES);
+    setup.config.push_str("[[clients]]\nid = \"deployer\"\nissuer = \"cluster\"\nsubject = \"system:serviceaccount:prod:deployer\"\nintrospects = [\"https://orders.test\"]\n");
+    let broker = setup.start();
+    let bearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    let ask = |subject: &str, declared: &str, more: &[(&str, &str)]| {
+        let assertion = Token::cluster().sign();
+        let form = [("grant_type", GRANT), ("subject_token", subject), ("subject_token_type", declared)];
+        let client = [("client_assertion", assertion.as_str()), ("client_assertion_type", bearer)];
+        broker.post("/token", &[&form[..], &client, more].concat())
+    };
+    let opens = [("audience", STS), ("task_purpose", "import")];
+    let task = ask(&Token::cluster().sign(), JWT, &opens).token();
+    let action = |reply: &Reply| broker.event(reply).question.unwrap().action.name();
+    let first = ask(&task, ACCESS_TOKEN, &[("audience", ORDERS)]);
+    assert_eq!((first.status, action(&first)), (200, "exchange"));
+    // A token that it got is another thing: what it asks for with that it asks as the target's server.
+    let onward = ask(&first.token(), ACCESS_TOKEN, &[("audience", LEDGER)]);
+    assert_eq!(action(&onward), "impersonate");
+}
+
+#[test]
 fn to_be_mentioned_by_a_permit_is_not_to_be_compared() {
     let open = |condition: &str, bound: bool| {
         let policies =
