@@ -159,6 +159,7 @@ fn a_task_is_for_the_targets_that_it_was_opened_for() {
         let without_key = |name: &str| opened_by(&broker, &Token::github().sign(), None, &[("task_target", name)]);
         assert_eq!(without_key(ORDERS).refusal(), without_key(unknown).refusal());
     }
+    assert_eq!(open(&broker, &[("task_target", &"x".repeat(1_024))]).status, 200);
     assert_eq!(open(&broker, &[("task_target", &"x".repeat(1_025))]).refusal().2, "task_parameter_malformed");
     assert_eq!(open(&broker, &[("task_target", ORDERS); 16]).status, 200);
     let many = [("task_target", ORDERS); 17];
