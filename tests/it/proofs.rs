@@ -212,6 +212,7 @@ fn f8_f9_f11_f13_a_proof_brings_a_public_key_and_its_own_type() {
         ("upper case", good().head("typ", json!("DPOP+JWT"))),
         ("a whole media type", good().head("typ", json!("application/dpop+jwt"))),
         ("with a kid", good().head("kid", json!("x"))),
+        ("with the longest jti", good().claim("jti", json!("x".repeat(256)))),
         ("with a nonce that nobody asked for", good().claim("nonce", json!("x"))),
     ] {
         let reply = prove(&broker, &proof);

@@ -225,6 +225,7 @@ mod tests {
             assert!(!same(other, "https://sts.test/token"), "{other}");
         }
         assert!(same("https://sts.test/a%2fb", "https://sts.test/a%2Fb"));
+        assert!(!same("https://sts.test/a%2Fb", "https://sts.test/a/b"));
     }
 
     #[test]
