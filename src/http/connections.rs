@@ -7,6 +7,7 @@ use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
 use rustix::net::Shutdown;
+use rustix::net::sockopt::set_socket_linger;
 use std::any::Any;
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -115,6 +116,9 @@ impl Connections {
                         let _ = rustix::net::connect_unspec(&connection.socket);
                         return false;
                     }
+                    // Closed with a reset, even where all that came was read: who still sends learns it now, not from a
+                    // probe a minute later.
+                    let _ = set_socket_linger(&connection.socket, Some(Duration::ZERO));
                     let _ = rustix::net::shutdown(&connection.socket, Shutdown::Both);
                     true
                 });
