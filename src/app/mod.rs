@@ -17,7 +17,7 @@ use crate::http::{Certificate, TlsError};
 use crate::policy::{LoadError, Policy};
 use crate::revocation::Revocations;
 use crate::signing::{KeyError, Keys};
-use crate::store::{AuditHeads, Embedded, FirstUses, KeyRecords, RevocationLog, StoreError, TaskRecords};
+use crate::store::{AuditHeads, Embedded, KeyRecords, RevocationLog, StoreError, TaskRecords, Uses};
 use crate::telemetry::{Metrics, Traces};
 use parts::replica;
 use serde_json::Value;
@@ -183,14 +183,14 @@ impl Installation {
         let log: Arc<dyn RevocationLog> = Arc::clone(&store) as _;
         let revocations = Arc::new(Revocations::load(log, now).await.map_err(store_fault)?);
         let tasks: Arc<dyn TaskRecords> = Arc::clone(&store) as _;
-        let first_uses: Arc<dyn FirstUses> = store;
+        let uses: Arc<dyn Uses> = store;
         Ok(Broker::new(Parts {
             issuer: self.config.server.issuer.clone(),
             replica: replica(&self.config.store, &*entropy)?,
             snapshot,
             keys,
             revocations,
-            first_uses,
+            uses,
             tasks,
             audit,
             clock,

@@ -3,9 +3,9 @@
 
 use super::claims::{self, times};
 use super::verify::MARK_MARGIN;
-use super::{AssertionError, ClientAssertion, FirstUse, IssuerKeys, SubjectToken, Untrusted, Verified};
+use super::{AssertionError, ClientAssertion, IssuerKeys, SubjectToken, Untrusted, Verified};
 use crate::audit::Trail;
-use crate::domain::{Digest, Lifetime, Timestamp};
+use crate::domain::{Digest, FirstUse, Lifetime, Timestamp};
 use countersign_verify::jws::{Bounds, Compact};
 use serde_json::Value;
 use std::marker::PhantomData;

@@ -22,7 +22,7 @@ pub use proof::{Confirmation, ProofFault, Proofs};
 pub use refusal::AssertionError;
 pub use verify::{Issuers, LEEWAY};
 
-use crate::domain::{Digest, Timestamp, TokenType, Workload};
+use crate::domain::{FirstUse, Timestamp, TokenType, Workload};
 use countersign_verify::AccessToken;
 use countersign_verify::claims::Origin;
 use std::fmt;
@@ -86,15 +86,6 @@ pub struct Verified<R> {
     /// The key that whoever presents it has to prove, by its thumbprint.
     bound_to: Option<String>,
     role: PhantomData<R>,
-}
-
-/// What marks an assertion as used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FirstUse {
-    /// Stands for `(iss, jti)`, or for the signed part where there is no `jti`.
-    pub key: Digest,
-    /// How long the mark has to be kept.
-    pub until: Timestamp,
 }
 
 impl<R> Verified<R> {

@@ -1,9 +1,8 @@
 //! Proof that the caller holds a key (DPoP, RFC 9449): what a token is bound to, and what presents a bound one.
 
-use super::FirstUse;
 use super::verify::MARK_MARGIN;
 use crate::audit::Trail;
-use crate::domain::{Digest, Timestamp};
+use crate::domain::{Digest, FirstUse, Timestamp};
 use countersign_verify::dpop::{self, Proof, Request};
 
 /// The header fields by which a caller proves that it holds a key, as they came, and the URI that it asked, by our own name

@@ -1,10 +1,10 @@
 //! The order of the checks, the same for every kind of issuer, so that no kind can forget one.
 
 use super::claims::{self, audience, times};
-use super::{AssertionError, FirstUse, Issuer, Kind, OwnTokens, Role, SubjectToken, Untrusted, Verified};
+use super::{AssertionError, Issuer, Kind, OwnTokens, Role, SubjectToken, Untrusted, Verified};
 use super::{github_actions, oidc, spiffe};
 use crate::audit::Trail;
-use crate::domain::{Attributes, Digest, Timestamp, TokenType, Workload, WorkloadName};
+use crate::domain::{Attributes, Digest, FirstUse, Timestamp, TokenType, Workload, WorkloadName};
 use crate::telemetry::Stage;
 use countersign_verify::claims::Origin;
 use countersign_verify::jws::{Bounds, Compact, Header, Payload};

@@ -1,5 +1,6 @@
 //! Digests that stand for what must not be kept whole.
 
+use super::Timestamp;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -32,6 +33,15 @@ impl Digest {
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
+}
+
+/// What marks an assertion, or a proof, as used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstUse {
+    /// Stands for `(iss, jti)`, or for the signed part where there is no `jti`.
+    pub key: Digest,
+    /// How long the mark has to be kept.
+    pub until: Timestamp,
 }
 
 /// SHA-256 over `parts` one after the other.

@@ -16,7 +16,7 @@ mod token_type;
 mod workload;
 
 pub use chain_head::ChainHead;
-pub use digest::{Digest, DigestKey, sha256};
+pub use digest::{Digest, DigestKey, FirstUse, sha256};
 pub use entropy::{Entropy, NoEntropy, SystemEntropy};
 pub use ids::{Audience, ClientId, DecisionId, IssuerName, Malformed, SpiffeId, TokenId, TrustDomain, WorkloadName};
 pub use name_template::NameTemplate;

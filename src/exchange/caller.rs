@@ -2,11 +2,12 @@
 //! used up here: an assertion that counts once is claimed when something is given for it.
 
 use super::{Broker, Form, RequestError, Snapshot};
-use crate::assertion::{AssertionError, ClientAssertion, Confirmation, FirstUse, SubjectToken, Untrusted, Verified};
+use crate::assertion::{AssertionError, ClientAssertion, Confirmation, SubjectToken, Untrusted, Verified};
 use crate::audit::Trail;
 use crate::client::{Client, ClientError, Credentials, Method};
-use crate::domain::{Timestamp, TokenType, Workload};
+use crate::domain::{FirstUse, Timestamp, TokenType, Workload};
 use crate::error::{Error, Unavailable};
+use crate::store::Claimed;
 use countersign_verify::revocation::Kind;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -216,8 +217,8 @@ impl Broker {
         // No proof is asked for here, so nobody has shown that it is his.
         Confirmation::fits(None, caller.bound_to(), trail)?;
         if let Some(mark) = caller.first_use() {
-            let first = self.first_uses.claim(mark.key, mark.until, now).await.map_err(Unavailable::Store)?;
-            if !first {
+            let claimed = self.uses.claim(mark.into(), now).await.map_err(Unavailable::Store)?;
+            if claimed != Claimed::Whole(0) {
                 return Err(ClientError::Replayed.into());
             }
         }

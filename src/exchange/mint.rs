@@ -2,9 +2,9 @@
 
 use super::task::{Belongs, Counted};
 use super::{AuthorizedExchange, RequestError};
-use crate::assertion::{Confirmation, FirstUse};
+use crate::assertion::Confirmation;
 use crate::audit::Granted;
-use crate::domain::{DecisionId, Entropy, TaskRecord, Timestamp, TokenId};
+use crate::domain::{DecisionId, Entropy, FirstUse, TaskRecord, Timestamp, TokenId};
 use crate::error::{Error, Unavailable};
 use crate::signing::KeyRing;
 use crate::token::{self, Grant, Opens};

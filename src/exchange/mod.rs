@@ -37,7 +37,7 @@ use crate::policy::Policy;
 use crate::rates::Rates;
 use crate::revocation::Revocations;
 use crate::signing::{KeyRing, Keys};
-use crate::store::{FirstUses, TaskRecords};
+use crate::store::{TaskRecords, Uses};
 use crate::telemetry::{Laps, Metrics, Stage, TraceParent, adopt};
 use arc_swap::{ArcSwap, Guard};
 use base64::Engine as _;
@@ -104,8 +104,8 @@ pub struct Parts {
     pub keys: Arc<Keys>,
     /// What is revoked.
     pub revocations: Arc<Revocations>,
-    /// Which assertions were used.
-    pub first_uses: Arc<dyn FirstUses>,
+    /// What was used how often.
+    pub uses: Arc<dyn Uses>,
     /// Which tasks were opened.
     pub tasks: Arc<dyn TaskRecords>,
     /// What happened.
@@ -133,7 +133,7 @@ pub struct Broker {
     metrics: Arc<Metrics>,
     keys: Arc<Keys>,
     revocations: Arc<Revocations>,
-    first_uses: Arc<dyn FirstUses>,
+    uses: Arc<dyn Uses>,
     tasks: Arc<dyn TaskRecords>,
     audit: Arc<AuditLog>,
     clock: Arc<dyn Clock>,
@@ -153,20 +153,8 @@ impl Broker {
     /// Puts a broker together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts {
-            issuer,
-            replica,
-            snapshot,
-            keys,
-            revocations,
-            first_uses,
-            tasks,
-            audit,
-            clock,
-            entropy,
-            metrics,
-            rates,
-        } = parts;
+        let Parts { issuer, replica, snapshot, keys, revocations, uses, tasks, audit, clock, entropy, metrics, rates } =
+            parts;
         let own = OwnTokens::new(issuer.clone(), Arc::clone(&keys), Arc::clone(&revocations));
         Self {
             issuer,
@@ -179,7 +167,7 @@ impl Broker {
             metrics,
             keys,
             revocations,
-            first_uses,
+            uses,
             tasks,
             audit,
             clock,
@@ -243,7 +231,7 @@ impl Broker {
         let by = Minting { issuer: &self.issuer, keys: &keys, entropy: &*self.entropy, decision };
         let minted = MintedToken::mint(authorized, by, position, now)?;
         trail.lap(Stage::Mint);
-        let claims = Claims { first_uses: &*self.first_uses, tasks: &*self.tasks, idle: snapshot.task_idle };
+        let claims = Claims { uses: &*self.uses, tasks: &*self.tasks, idle: snapshot.task_idle };
         let issued = Issued::record(minted, claims, &*self.clock, trail).await?;
         trail.lap(Stage::Record);
         Ok(issued)

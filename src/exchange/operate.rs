@@ -178,7 +178,7 @@ impl Operator<'_> {
             clock_skew: broker.clock_skew(),
             revocations: broker.revocations.count().try_into().unwrap_or(i64::MAX),
             revocation_position: whole(broker.revocations.position()),
-            first_uses: broker.first_uses.count().try_into().unwrap_or(i64::MAX),
+            first_uses: broker.uses.count().try_into().unwrap_or(i64::MAX),
             keys: states.into_iter().collect(),
             keys_missing: ring.missing(now).try_into().unwrap_or(i64::MAX),
             oldest_signing_key: signing.map(|key| now.since(key.signs_from)).max().unwrap_or(0),

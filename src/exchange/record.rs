@@ -2,12 +2,12 @@
 
 use super::MintedToken;
 use super::task::Counted;
-use crate::assertion::{AssertionError, FirstUse, ProofFault};
+use crate::assertion::{AssertionError, ProofFault};
 use crate::audit::Trail;
 use crate::client::ClientError;
-use crate::domain::{Clock, Lifetime, Timestamp};
+use crate::domain::{Clock, FirstUse, Lifetime, Timestamp};
 use crate::error::{Error, Unavailable};
-use crate::store::{FirstUses, Spending, Spent, StoreError, TaskRecords};
+use crate::store::{Claim, Claimed, Spending, StoreError, TaskRecords, Uses};
 use countersign_verify::key::Algorithm;
 use std::fmt;
 
@@ -27,54 +27,36 @@ impl fmt::Debug for Issued {
 }
 
 impl Issued {
-    /// Claims first use, and its place in its task, then writes the grant. A refusal consumes nothing; where the grant cannot be written the mark is
-    /// taken back, and where that fails too the assertion counts as used.
+    /// Claims first use and a place in the task, all at once, then writes the grant. A refusal consumes nothing; where the
+    /// grant cannot be written what was claimed is taken back, and where that fails too it counts as used.
     ///
     /// # Errors
-    /// [`Error::Replayed`] when someone else was first, [`Unavailable`] when mark or grant cannot be written.
+    /// [`Error::Replayed`] when someone else was first, [`Unavailable`] when claim or grant cannot be written.
     pub(super) async fn record(
         minted: MintedToken,
         claims: Claims<'_>,
         clock: &dyn Clock,
         trail: &mut Trail,
     ) -> Result<Self, Error> {
-        let MintedToken { token, expires, scope, granted, algorithm, first_uses: marks, counted, .. } = minted;
+        let MintedToken { token, expires, scope, granted, algorithm, first_uses, counted, .. } = minted;
         let is_bound = granted.jkt.is_some();
         let now = clock.now();
         let expires_in = expires.since(now);
         if expires_in <= 0 {
             return Err(AssertionError::Expired.into());
         }
-        let [subject, client, proof] = marks;
-        // One assertion can be both: then it is used once.
-        let client = client.filter(|client| subject.is_none_or(|subject| subject.key != client.key));
-        let mut held = Held { claims, marks: Vec::new(), token: None, until: expires };
-        for (mark, name) in [(subject, "first use"), (client, "client first use"), (proof, "proof's first use")] {
-            let Some(mark) = mark else { continue };
-            let first = match claims.first_uses.claim(mark.key, mark.until, now).await {
-                Ok(first) => first,
-                Err(fault) => return Err(held.release(Unavailable::Store(fault).into()).await),
-            };
-            trail.check(
-                name,
-                first,
-                || "not exchanged before".to_owned(),
-                || if first { "not exchanged before" } else { "exchanged before" }.to_owned(),
-            );
-            if !first {
-                // So can whoever saw the assertion: what is used up says nothing new.
-                trail.counted();
-                let fault = match name {
-                    "first use" => Error::Replayed,
-                    "client first use" => ClientError::Replayed.into(),
-                    _ => ProofFault::Replayed.into(),
-                };
-                return Err(held.release(fault).await);
+        let (spending, opened) = match counted {
+            Counted::Nothing => (None, None),
+            Counted::Opened(record) => (None, Some(record)),
+            Counted::Used(task) => (Some(Spending { task, idle: claims.idle, until: expires }), None),
+        };
+        let mut held = claims.claim(Claim { marks: once(first_uses), spending }, now, trail).await?;
+        if let Some(record) = opened {
+            let id = record.id.clone();
+            if let Err(fault) = claims.tasks.open(*record, now).await {
+                return Err(held.release(opening(fault)).await);
             }
-            held.marks.push(mark);
-        }
-        if let Err(fault) = held.count(counted, now, trail).await {
-            return Err(held.release(fault).await);
+            held.opened = Some(id);
         }
         if let Err(fault) = trail.grant(granted) {
             tracing::error!(%fault, "grant not written, so not given");
@@ -120,78 +102,95 @@ pub fn token_type(is_bound: bool) -> &'static str {
     if is_bound { "DPoP" } else { "Bearer" }
 }
 
+/// One assertion can be the subject's and the client's: then it is used once.
+fn once([subject, client, proof]: [Option<FirstUse>; 3]) -> [Option<FirstUse>; 3] {
+    let client = client.filter(|client| subject.is_none_or(|subject| subject.key != client.key));
+    [subject, client, proof]
+}
+
+fn opening(fault: StoreError) -> Error {
+    match fault {
+        StoreError::TooManyTasks => Error::TooManyTasks,
+        other => Unavailable::Store(other).into(),
+    }
+}
+
 /// What is claimed before a token leaves.
 #[derive(Clone, Copy)]
 pub(super) struct Claims<'a> {
-    pub(super) first_uses: &'a dyn FirstUses,
+    pub(super) uses: &'a dyn Uses,
     pub(super) tasks: &'a dyn TaskRecords,
     /// How long a task may ask for no token.
     pub(super) idle: Lifetime,
 }
 
-/// What was claimed so far.
-struct Held<'a> {
-    claims: Claims<'a>,
-    marks: Vec<FirstUse>,
-    token: Option<HeldToken>,
-    /// When the token ends.
-    until: Timestamp,
+impl<'a> Claims<'a> {
+    async fn claim(self, claim: Claim, now: Timestamp, trail: &mut Trail) -> Result<Held<'a>, Error> {
+        if claim == Claim::default() {
+            return Ok(Held { claims: self, claim, slot: 0, opened: None });
+        }
+        let claimed = self.uses.claim(claim.clone(), now).await.map_err(Unavailable::Store)?;
+        let names = ["first use", "client first use", "proof's first use"];
+        for (place, name) in names.into_iter().enumerate() {
+            if claim.marks.get(place).is_some_and(Option::is_some) {
+                let first = claimed != Claimed::Used(place);
+                let found = if first { "not exchanged before" } else { "exchanged before" };
+                trail.check(name, first, || "not exchanged before", || found);
+                if !first {
+                    break;
+                }
+            }
+        }
+        let refused = match claimed {
+            Claimed::Used(place) => {
+                // So can whoever saw the assertion: what is used up says nothing new.
+                trail.counted();
+                return Err(match place {
+                    0 => Error::Replayed,
+                    1 => ClientError::Replayed.into(),
+                    _ => ProofFault::Replayed.into(),
+                });
+            }
+            Claimed::Whole(_) => None,
+            Claimed::Budget => Some(("its budget is used up", Error::TaskSpent)),
+            Claimed::Idle => Some(("idle for too long", Error::TaskIdle)),
+            Claimed::Unknown => Some(("not known", Error::TaskUnknown)),
+        };
+        if claim.spending.is_some() {
+            const EXPECTED: &str = "known, in use and within its budget";
+            let found = refused.as_ref().map_or(EXPECTED, |(found, _)| found);
+            trail.check("task's use", refused.is_none(), || EXPECTED, || found);
+        }
+        match (refused, claimed) {
+            (Some((_, fault)), _) => Err(fault),
+            (None, Claimed::Whole(slot)) => Ok(Held { claims: self, claim, slot, opened: None }),
+            (None, _) => Err(Error::TaskUnknown),
+        }
+    }
 }
 
-/// A token that was counted, or a task that was opened.
-enum HeldToken {
-    Used(String, u32),
-    Opened(String),
+/// What was claimed.
+struct Held<'a> {
+    claims: Claims<'a>,
+    claim: Claim,
+    slot: u32,
+    /// The task that was opened.
+    opened: Option<String>,
 }
 
 impl Held<'_> {
-    /// Counts the token in its task, or keeps the task that it opens.
-    async fn count(&mut self, counted: Counted, now: Timestamp, trail: &mut Trail) -> Result<(), Error> {
-        let Claims { tasks, idle, .. } = self.claims;
-        match counted {
-            Counted::Nothing => Ok(()),
-            Counted::Opened(record) => {
-                let id = record.id.clone();
-                tasks.open(*record, now).await.map_err(|fault| match fault {
-                    StoreError::TooManyTasks => Error::TooManyTasks,
-                    other => Unavailable::Store(other).into(),
-                })?;
-                self.token = Some(HeldToken::Opened(id));
-                Ok(())
-            }
-            Counted::Used(task) => {
-                let spending = Spending { task: task.clone(), idle, until: self.until };
-                let spent = tasks.spend(spending, now).await.map_err(Unavailable::Store)?;
-                let (found, fault) = match spent {
-                    Spent::Counted(slot) => {
-                        self.token = Some(HeldToken::Used(task, slot));
-                        ("known, in use and within its budget", None)
-                    }
-                    Spent::Budget => ("its budget is used up", Some(Error::TaskSpent)),
-                    Spent::Idle => ("idle for too long", Some(Error::TaskIdle)),
-                    Spent::Unknown => ("not known", Some(Error::TaskUnknown)),
-                };
-                trail.check("task's use", fault.is_none(), || "known, in use and within its budget", || found);
-                fault.map_or(Ok(()), Err)
-            }
-        }
-    }
-
     /// Takes back what was claimed, and for which nothing is given because of `fault`. What stays counts as used.
     async fn release(self, fault: Error) -> Error {
-        let Claims { first_uses, tasks, .. } = self.claims;
-        for mark in self.marks {
-            if let Err(fault) = first_uses.release(mark.key, mark.until).await {
-                tracing::error!(%fault, "first-use mark not taken back");
-            }
+        let Claims { uses, tasks, .. } = self.claims;
+        if self.claim != Claim::default()
+            && let Err(fault) = uses.release(self.claim, self.slot).await
+        {
+            tracing::error!(%fault, "what was claimed for a token that was not given counts as used");
         }
-        let released = match &self.token {
-            None => Ok(()),
-            Some(HeldToken::Used(task, slot)) => tasks.give_back(task, *slot).await,
-            Some(HeldToken::Opened(task)) => tasks.forget(task).await,
-        };
-        if let Err(fault) = released {
-            tracing::error!(%fault, "a token that was not given is counted in its task");
+        if let Some(task) = self.opened
+            && let Err(fault) = tasks.forget(&task).await
+        {
+            tracing::error!(%fault, "a task whose token was not given is open");
         }
         fault
     }

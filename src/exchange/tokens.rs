@@ -7,7 +7,7 @@ use crate::audit::{Kind, Outcome, Trail};
 use crate::client::{Client, ClientError};
 use crate::domain::{DecisionId, Purpose, Timestamp, TokenId};
 use crate::error::{Error, Unavailable};
-use crate::store::{About, Act, Entry};
+use crate::store::{About, Act, Claimed, Entry};
 use countersign_verify::AccessToken;
 use countersign_verify::dpop::jkt;
 use countersign_verify::revocation::Kind as Named;
@@ -147,7 +147,7 @@ impl Broker {
         Confirmation::fits(confirmation.as_ref(), needed, trail)?;
         let proof = confirmation.map(|confirmation| confirmation.first_use());
         if let Some(mark) = proof
-            && !self.first_uses.claim(mark.key, mark.until, now).await.map_err(Unavailable::Store)?
+            && self.uses.claim(mark.into(), now).await.map_err(Unavailable::Store)? != Claimed::Whole(0)
         {
             return Err(ProofFault::Replayed.into());
         }
@@ -159,7 +159,7 @@ impl Broker {
         if let Err(fault) = self.revocations.enter(entry, now).await {
             if let Some(mark) = proof {
                 // Where this fails too, the proof counts as used.
-                let _ = self.first_uses.release(mark.key, mark.until).await;
+                let _ = self.uses.release(mark.into(), 0).await;
             }
             return Err(Unavailable::Store(fault).into());
         }

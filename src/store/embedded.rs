@@ -3,10 +3,10 @@
 use super::first_use::Journal;
 use super::tasks::{self, Tasks};
 use super::{
-    Answer, AuditHeads, Entry, FirstUses, KeyRecords, Replayed, RevocationLog, Revoked, Spending, Spent, StoreError,
-    TaskRecords, key_record, revocation_record,
+    Answer, AuditHeads, Claim, Claimed, Entry, KeyRecords, Replayed, RevocationLog, Revoked, StoreError, TaskRecords,
+    Uses, key_record, revocation_record,
 };
-use crate::domain::{ChainHead, Digest, KeyRecord, TaskRecord, TaskState, Timestamp};
+use crate::domain::{ChainHead, KeyRecord, TaskRecord, TaskState, Timestamp};
 use redb::backends::FileBackend;
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
@@ -94,15 +94,17 @@ impl Opened {
     }
 }
 
-impl FirstUses for Embedded {
-    fn claim(&self, key: Digest, until: Timestamp, now: Timestamp) -> Answer<'_, bool> {
-        let claimed = self.journal.claim(key, until, now);
-        Box::pin(std::future::ready(claimed))
+impl Uses for Embedded {
+    fn claim(&self, claim: Claim, now: Timestamp) -> Answer<'_, Claimed> {
+        Box::pin(std::future::ready(self.claim_all(&claim, now)))
     }
 
-    fn release(&self, key: Digest, until: Timestamp) -> Answer<'_, ()> {
-        let released = self.journal.release(key, until);
-        Box::pin(std::future::ready(released))
+    fn release(&self, claim: Claim, slot: u32) -> Answer<'_, ()> {
+        let released = claim.marks.iter().flatten().map(|mark| self.journal.release(mark.key, mark.until));
+        let given_back = claim.spending.map(|spent| self.tasks.give_back(&spent.task, slot, &self.journal));
+        // Each of them, whatever becomes of the others.
+        let all: Vec<_> = released.chain(given_back).collect();
+        Box::pin(std::future::ready(all.into_iter().collect()))
     }
 
     fn count(&self) -> usize {
@@ -137,14 +139,6 @@ impl TaskRecords for Embedded {
         self.tasks.remove(id);
         let id = id.to_owned();
         self.off_the_reactor(move |database| tasks::forget(database, &id))
-    }
-
-    fn spend(&self, spending: Spending, now: Timestamp) -> Answer<'_, Spent> {
-        Box::pin(std::future::ready(self.tasks.spend(&spending, &self.journal, now)))
-    }
-
-    fn give_back(&self, task: &str, slot: u32) -> Answer<'_, ()> {
-        Box::pin(std::future::ready(self.tasks.give_back(task, slot, &self.journal)))
     }
 
     fn list(&self, now: Timestamp) -> Answer<'_, Vec<TaskState>> {
@@ -198,6 +192,33 @@ impl KeyRecords for Embedded {
 }
 
 impl Embedded {
+    fn claim_all(&self, claim: &Claim, now: Timestamp) -> Result<Claimed, StoreError> {
+        let mut done = Ok(Claimed::Whole(0));
+        let mut claimed = 0;
+        for (place, mark) in claim.marks.iter().enumerate() {
+            let first = mark.map_or(Ok(true), |mark| self.journal.claim(mark.key, mark.until, now));
+            match first {
+                Ok(true) => claimed = place + 1,
+                Ok(false) => done = Ok(Claimed::Used(place)),
+                Err(fault) => done = Err(fault),
+            }
+            if claimed <= place {
+                break;
+            }
+        }
+        if let (Ok(Claimed::Whole(_)), Some(spending)) = (&done, &claim.spending) {
+            done = self.tasks.spend(spending, &self.journal, now);
+        }
+        if !matches!(done, Ok(Claimed::Whole(_))) {
+            for mark in claim.marks.iter().take(claimed).flatten() {
+                if let Err(fault) = self.journal.release(mark.key, mark.until) {
+                    tracing::error!(%fault, "first-use mark not taken back");
+                }
+            }
+        }
+        done
+    }
+
     /// A sync takes milliseconds, and a request must not wait for another one's.
     fn off_the_reactor<T: Send + 'static>(
         &self,

@@ -9,7 +9,7 @@ mod tasks;
 
 pub use embedded::Embedded;
 
-use crate::domain::{ChainHead, Digest, KeyRecord, Lifetime, TaskRecord, TaskState, Timestamp};
+use crate::domain::{ChainHead, FirstUse, KeyRecord, Lifetime, TaskRecord, TaskState, Timestamp};
 use countersign_verify::revocation::{Kind, Name};
 use serde::{Deserialize, Serialize};
 use std::pin::Pin;
@@ -42,16 +42,48 @@ pub enum StoreError {
     TooManyTasks,
 }
 
-/// Marks assertions as used, each at most once, whoever asks at the same time.
-pub trait FirstUses: Send + Sync {
-    /// Marks `key` until `until`. True where this call did; false where it was marked already.
-    fn claim(&self, key: Digest, until: Timestamp, now: Timestamp) -> Answer<'_, bool>;
+/// What can be used a number of times: assertions and proofs once, a task as often as its budget says. Whoever asks at the
+/// same time, nothing is used once more than that.
+pub trait Uses: Send + Sync {
+    /// Claims all of `claim`, or nothing of it. Where it fails, it may be used up.
+    fn claim(&self, claim: Claim, now: Timestamp) -> Answer<'_, Claimed>;
 
-    /// Takes back a mark for which nothing was issued.
-    fn release(&self, key: Digest, until: Timestamp) -> Answer<'_, ()>;
+    /// Takes back what [`Claimed::Whole`] said was claimed, in this place of the task's budget, and for which nothing was
+    /// issued.
+    fn release(&self, claim: Claim, slot: u32) -> Answer<'_, ()>;
 
-    /// How many marks are held.
+    /// How many marks this replica holds itself.
     fn count(&self) -> usize;
+}
+
+/// What is to be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// Each at most once.
+    pub marks: [Option<FirstUse>; 3],
+    /// A token of a task.
+    pub spending: Option<Spending>,
+}
+
+impl From<FirstUse> for Claim {
+    fn from(mark: FirstUse) -> Self {
+        Self { marks: [Some(mark), None, None], spending: None }
+    }
+}
+
+/// How it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claimed {
+    /// All of it is claimed. A token of a task is this one of its budget, from 1; 0 where it has none.
+    Whole(u32),
+    /// The mark in this place was set before.
+    Used(usize),
+    /// The task's budget is used up.
+    Budget,
+    /// The task was idle for too long.
+    Idle,
+    /// The store knows no such task.
+    Unknown,
 }
 
 /// The log of revocations: append-only, in one order.
@@ -64,19 +96,13 @@ pub trait RevocationLog: Send + Sync {
     fn replay(&self, now: Timestamp) -> Answer<'_, Replayed>;
 }
 
-/// Tasks that were opened, and what they used.
+/// Tasks that were opened.
 pub trait TaskRecords: Send + Sync {
     /// Keeps `task`, synced to disk first.
     fn open(&self, task: TaskRecord, now: Timestamp) -> Answer<'_, ()>;
 
     /// Lets go of a task whose token nobody got.
     fn forget(&self, id: &str) -> Answer<'_, ()>;
-
-    /// Counts one token of a task, before it is given.
-    fn spend(&self, spending: Spending, now: Timestamp) -> Answer<'_, Spent>;
-
-    /// Takes back one that was counted, by [`Spent::Counted`], and not given.
-    fn give_back(&self, task: &str, slot: u32) -> Answer<'_, ()>;
 
     /// Every task whose deadline lies ahead.
     fn list(&self, now: Timestamp) -> Answer<'_, Vec<TaskState>>;
@@ -91,19 +117,6 @@ pub struct Spending {
     pub idle: Lifetime,
     /// When the token ends: a task is not idle while it has one.
     pub until: Timestamp,
-}
-
-/// How it went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spent {
-    /// Counted, as this one of its budget, from 1; 0 where it has none.
-    Counted(u32),
-    /// The budget is used up.
-    Budget,
-    /// It was idle for too long.
-    Idle,
-    /// The store knows no such task.
-    Unknown,
 }
 
 /// Remembers where this replica's audit chain stands, away from the chain itself: lines that are cut off its end show.

@@ -3,7 +3,7 @@
 
 use super::embedded::{SWEEP, io};
 use super::first_use::Journal;
-use super::{Spending, Spent, StoreError};
+use super::{Claimed, Spending, StoreError};
 use crate::domain::{Digest, TaskRecord, TaskState, Timestamp};
 use redb::{Database, Durability, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 use std::collections::HashMap;
@@ -64,17 +64,17 @@ impl Tasks {
     }
 
     /// Counts one token, by the next place of its budget that is free.
-    pub(super) fn spend(&self, spending: &Spending, journal: &Journal, now: Timestamp) -> Result<Spent, StoreError> {
+    pub(super) fn spend(&self, spending: &Spending, journal: &Journal, now: Timestamp) -> Result<Claimed, StoreError> {
         let mut live = self.lock();
-        let Some(task) = live.get_mut(&spending.task) else { return Ok(Spent::Unknown) };
+        let Some(task) = live.get_mut(&spending.task) else { return Ok(Claimed::Unknown) };
         if now.since(task.idle_since) > spending.idle.seconds() {
-            return Ok(Spent::Idle);
+            return Ok(Claimed::Idle);
         }
         let until = marked_until(&task.record);
         let mut slot = 0;
         if let Some(budget) = task.record.budget {
             if task.used >= budget {
-                return Ok(Spent::Budget);
+                return Ok(Claimed::Budget);
             }
             let next = task.used + 1;
             for free in (next..=budget).chain(1..next) {
@@ -84,13 +84,13 @@ impl Tasks {
                 }
             }
             if slot == 0 {
-                return Ok(Spent::Budget);
+                return Ok(Claimed::Budget);
             }
         }
         task.used += 1;
         task.last_used = now;
         task.idle_since = task.idle_since.max(spending.until);
-        Ok(Spent::Counted(slot))
+        Ok(Claimed::Whole(slot))
     }
 
     /// Takes back a token that was counted and not given.

@@ -1,14 +1,14 @@
 //! The contract of every store. An implementation is a line in [`every_store`].
 
-use countersign::domain::{Digest, Timestamp};
+use countersign::domain::{Digest, FirstUse, Timestamp};
 use countersign::revocation::Revocations;
-use countersign::store::{About, Act, Embedded, Entry, FirstUses, RevocationLog, StoreError};
+use countersign::store::{About, Act, Claimed, Embedded, Entry, RevocationLog, StoreError, Uses};
 use countersign_verify::revocation::{Kind, Name};
 use std::path::Path;
 use std::sync::Arc;
 
-trait Store: FirstUses + RevocationLog {}
-impl<T: FirstUses + RevocationLog> Store for T {}
+trait Store: Uses + RevocationLog {}
+impl<T: Uses + RevocationLog> Store for T {}
 
 type Open = fn(&Path, Timestamp) -> Result<Arc<dyn Store>, StoreError>;
 
@@ -36,8 +36,17 @@ fn entry(id: &str, act: Act, until: Timestamp) -> Entry {
     Entry::new(Kind::Token, id, act, until, about)
 }
 
-fn key(number: u32) -> Digest {
-    Digest::of("test", &[&number.to_string()])
+fn mark(number: u32, until: Timestamp) -> FirstUse {
+    FirstUse { key: Digest::of("test", &[&number.to_string()]), until }
+}
+
+/// Whether this call marked it.
+fn claim(store: &(impl Uses + ?Sized), number: u32, until: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
+    wait(store.claim(mark(number, until).into(), now)).map(|claimed| match claimed {
+        Claimed::Whole(0) => true,
+        Claimed::Used(0) => false,
+        other => panic!("{other:?}"),
+    })
 }
 
 #[test]
@@ -48,26 +57,24 @@ fn a_mark_is_claimed_once_across_threads_and_restarts_until_it_ends() {
         let first = std::thread::scope(|scope| {
             let all: Vec<_> = (0..8)
                 .map(|_| {
-                    scope.spawn(|| {
-                        (0..500).filter(|number| wait(store.claim(key(*number), at(300), at(0))).unwrap()).count()
-                    })
+                    scope.spawn(|| (0..500).filter(|number| claim(&*store, *number, at(300), at(0)).unwrap()).count())
                 })
                 .collect();
             all.into_iter().map(|one| one.join().unwrap()).sum::<usize>()
         });
         assert_eq!(first, 500);
-        assert_eq!(wait(store.release(key(1), at(300))), Ok(()));
-        assert_eq!(wait(store.release(key(9_999), at(300))), Ok(()));
+        assert_eq!(wait(store.release(mark(1, at(300)).into(), 0)), Ok(()));
+        assert_eq!(wait(store.release(mark(9_999, at(300)).into(), 0)), Ok(()));
         drop(store);
         let store = open(root.path(), at(10)).unwrap();
-        assert_eq!(wait(store.claim(key(0), at(300), at(10))), Ok(false));
-        assert_eq!(wait(store.claim(key(1), at(300), at(10))), Ok(true), "taken back");
-        assert_eq!(wait(store.claim(key(1), at(300), at(299))), Ok(false));
+        assert_eq!(claim(&*store, 0, at(300), at(10)), Ok(false));
+        assert_eq!(claim(&*store, 1, at(300), at(10)), Ok(true), "taken back");
+        assert_eq!(claim(&*store, 1, at(300), at(299)), Ok(false));
         // Kept as long as was asked for at least, and not for ever.
-        assert_eq!(wait(store.claim(key(0), at(300), at(300))), Ok(false));
+        assert_eq!(claim(&*store, 0, at(300), at(300)), Ok(false));
         drop(store);
         let store = open(root.path(), at(2_000)).unwrap();
-        assert_eq!(wait(store.claim(key(0), at(2_300), at(2_000))), Ok(true));
+        assert_eq!(claim(&*store, 0, at(2_300), at(2_000)), Ok(true));
     });
 }
 
@@ -75,19 +82,19 @@ fn a_mark_is_claimed_once_across_threads_and_restarts_until_it_ends() {
 fn a_torn_mark_is_taken_away_and_an_unknown_one_stops_the_start() {
     let root = tempfile::tempdir().unwrap();
     let store = Embedded::open(root.path(), at(0)).unwrap();
-    assert_eq!(wait(store.claim(key(1), at(300), at(0))), Ok(true));
+    assert_eq!(claim(&store, 1, at(300), at(0)), Ok(true));
     drop(store);
     let journal = std::fs::read_dir(root.path().join("first-use")).unwrap().next().unwrap().unwrap().path();
     let whole = std::fs::read(&journal).unwrap();
     assert_eq!(whole.len(), 17, "what was reserved is cut off in the end");
     std::fs::write(&journal, [&whole[..], &[0; 40]].concat()).unwrap();
     let store = Embedded::open(root.path(), at(0)).unwrap();
-    assert_eq!(wait(store.claim(key(1), at(300), at(0))), Ok(false));
+    assert_eq!(claim(&store, 1, at(300), at(0)), Ok(false));
     drop(store);
     std::fs::write(&journal, [&whole[..], b"+123"].concat()).unwrap();
     let store = Embedded::open(root.path(), at(0)).unwrap();
-    assert_eq!(wait(store.claim(key(1), at(300), at(0))), Ok(false));
-    assert_eq!(wait(store.claim(key(2), at(300), at(0))), Ok(true));
+    assert_eq!(claim(&store, 1, at(300), at(0)), Ok(false));
+    assert_eq!(claim(&store, 2, at(300), at(0)), Ok(true));
     drop(store);
     assert_eq!(std::fs::read(&journal).unwrap().len(), 2 * whole.len());
     let mut unknown = whole.clone();
