@@ -11,7 +11,7 @@ demo: ## a whole exchange on this machine
 	@./target/debug/countersign demo
 
 test: ## everything that a Rust toolchain and Debian packages can run
-	@.ci/needs cc make pkg-config openssl openssl-dev curl python3 unshare
+	@.ci/needs cc make pkg-config openssl openssl-dev curl python3 unshare redis-server redis-cli
 	$(CARGO) test --locked --workspace
 
 lint: ## formatting, lints, documentation, dependencies

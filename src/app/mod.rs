@@ -4,6 +4,7 @@
 mod offline;
 mod parts;
 mod running;
+mod stores;
 
 pub use running::Listening;
 
@@ -17,7 +18,7 @@ use crate::http::{Certificate, TlsError};
 use crate::policy::{LoadError, Policy};
 use crate::revocation::Revocations;
 use crate::signing::{KeyError, Keys};
-use crate::store::{AuditHeads, Embedded, KeyRecords, RevocationLog, StoreError, TaskRecords, Uses};
+use crate::store::StoreError;
 use crate::telemetry::{Metrics, Traces};
 use parts::replica;
 use serde_json::Value;
@@ -25,6 +26,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use stores::Stores;
 
 /// When this program was built, in seconds since 1970.
 const BUILT: &str = env!("COUNTERSIGN_BUILT");
@@ -49,6 +51,9 @@ pub enum StartError {
     /// The store.
     #[error("the store in `{0}`: {1}")]
     Store(PathBuf, StoreError),
+    /// The shared store.
+    #[error("the shared store at {0}: {1}")]
+    SharedStore(String, StoreError),
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -172,21 +177,18 @@ impl Installation {
             return Err(StartError::ClockBehind(now, built));
         }
         let snapshot = self.snapshot(&clock, None).await?;
-        let store_fault = |fault| StartError::Store(self.config.store.clone(), fault);
-        let store = Arc::new(Embedded::open(&self.config.store, now).map_err(store_fault)?);
-        let records: Arc<dyn KeyRecords> = Arc::clone(&store) as _;
+        let replica = replica(&self.config.store.path, &*entropy)?;
+        let Stores { records, heads, log, tasks, uses, max_staleness } = self.stores(&replica, now)?;
+        // Before the keys: whether the store is fit to hold anything is looked at first.
+        let revocations = Revocations::load(log, max_staleness, now).await;
+        let revocations = Arc::new(revocations.map_err(|fault| self.store_fault(fault))?);
         let directory = &self.config.signing.directory;
         let keys = Keys::open(directory, records, Arc::clone(&entropy), self.rotation(), now).await?;
         let keys = Arc::new(keys);
-        let heads: Arc<dyn AuditHeads> = Arc::clone(&store) as _;
         let audit = Arc::new(self.audit_log(&keys, heads, &*entropy, now)?);
-        let log: Arc<dyn RevocationLog> = Arc::clone(&store) as _;
-        let revocations = Arc::new(Revocations::load(log, now).await.map_err(store_fault)?);
-        let tasks: Arc<dyn TaskRecords> = Arc::clone(&store) as _;
-        let uses: Arc<dyn Uses> = store;
         Ok(Broker::new(Parts {
             issuer: self.config.server.issuer.clone(),
-            replica: replica(&self.config.store, &*entropy)?,
+            replica,
             snapshot,
             keys,
             revocations,

@@ -3,6 +3,7 @@
 
 use super::parts::{digest_key, replica};
 use super::running::{NOT_SUSPENDED, describe_key, describe_revocation, describe_task, done, wanted};
+use super::stores::Stores;
 use super::{Installation, StartError};
 use crate::audit::{AuditLog, Keeping, Opening, Seal};
 use crate::config::IssuerKind;
@@ -11,7 +12,7 @@ use crate::domain::{ChainHead, Clock, DecisionId, Entropy, Purpose, Timestamp};
 use crate::exchange;
 use crate::revocation::Revocations;
 use crate::signing::{KeyError, Keys, SealingKeys};
-use crate::store::{Act, AuditHeads, Embedded, KeyRecords, RevocationLog, TaskRecords};
+use crate::store::{Act, AuditHeads, TaskRecords, audit_head};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::key::Algorithm;
@@ -30,21 +31,17 @@ struct Opened {
 
 impl Installation {
     async fn open(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Opened, StartError> {
-        let store_fault = |fault| StartError::Store(self.config.store.clone(), fault);
         let now = clock.now();
-        let store = Arc::new(Embedded::open(&self.config.store, now).map_err(store_fault)?);
-        let records: Arc<dyn KeyRecords> = Arc::clone(&store) as _;
-        let rotation = self.rotation();
-        let directory = &self.config.signing.directory;
+        let name = replica(&self.config.store.path, &**entropy)?;
+        let Stores { records, heads, log, tasks, .. } = self.stores(&name, now)?;
+        let (rotation, directory) = (self.rotation(), &self.config.signing.directory);
         let keys = Arc::new(Keys::read(directory, records, Arc::clone(entropy), rotation, now).await?);
-        let heads: Arc<dyn AuditHeads> = Arc::clone(&store) as _;
         let audit = Arc::new(self.audit_log(&keys, heads, &**entropy, now)?);
-        let tasks: Arc<dyn TaskRecords> = Arc::clone(&store) as _;
-        let log: Arc<dyn RevocationLog> = store;
-        let revocations = Arc::new(Revocations::load(log, now).await.map_err(store_fault)?);
+        // Nobody follows it here: what is asked is asked of the store.
+        let revocations = Revocations::load(log, None, now).await;
+        let revocations = Arc::new(revocations.map_err(|fault| self.store_fault(fault))?);
         let mut random = [0; 12];
         entropy.fill(&mut random)?;
-        let name = replica(&self.config.store, &**entropy)?;
         let decision = DecisionId::new(&name, &URL_SAFE_NO_PAD.encode(random));
         Ok(Opened { keys, revocations, tasks, audit, decision, now })
     }
@@ -67,11 +64,11 @@ impl Installation {
             reserve: audit.reserve,
         };
         let opening = Opening {
-            replica: replica(&self.config.store, entropy)?,
+            replica: replica(&self.config.store.path, entropy)?,
             keeping,
             heads,
             seal,
-            digests: digest_key(&self.config.store, entropy)?,
+            digests: digest_key(&self.config.store.path, entropy)?,
         };
         Ok(AuditLog::open(&audit.path, opening, now)?)
     }
@@ -119,7 +116,7 @@ impl Installation {
     pub async fn list_revocations(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
         let Opened { revocations, now, .. } = self.open(clock, entropy).await?;
         let records = revocations.list(now).await;
-        let records = records.map_err(|fault| StartError::Store(self.config.store.clone(), fault))?;
+        let records = records.map_err(|fault| self.store_fault(fault))?;
         Ok(records.iter().map(describe_revocation).collect())
     }
 
@@ -139,7 +136,7 @@ impl Installation {
     pub async fn list_tasks(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
         let Opened { tasks, revocations, now, .. } = self.open(clock, entropy).await?;
         let tasks = exchange::list_tasks(&*tasks, &revocations, self.task_idle(), now).await;
-        let tasks = tasks.map_err(|fault| StartError::Store(self.config.store.clone(), fault))?;
+        let tasks = tasks.map_err(|fault| self.store_fault(fault))?;
         Ok(tasks.iter().map(|(task, end)| describe_task(task, *end)).collect())
     }
 
@@ -187,7 +184,7 @@ impl Installation {
     /// # Errors
     /// [`StartError::Store`].
     pub fn audit_head(&self) -> Result<Option<ChainHead>, StartError> {
-        Embedded::audit_head(&self.config.store).map_err(|fault| StartError::Store(self.config.store.clone(), fault))
+        audit_head(&self.config.store.path).map_err(|fault| self.store_fault(fault))
     }
 
     /// What stands for `token` in the audit log.
@@ -195,6 +192,6 @@ impl Installation {
     /// # Errors
     /// [`StartError::Kept`] when its key cannot be read.
     pub fn digest(&self, token: &str, entropy: &dyn Entropy) -> Result<String, StartError> {
-        Ok(digest_key(&self.config.store, entropy)?.digest(token))
+        Ok(digest_key(&self.config.store.path, entropy)?.digest(token))
     }
 }

@@ -13,9 +13,9 @@ use crate::signing::Rotation;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::jws::Bounds;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -262,6 +262,8 @@ impl Fetchers {
 /// The name of this replica, made once and kept beside its store: decision ids begin with it.
 pub(super) fn replica(store: &Path, entropy: &dyn Entropy) -> Result<String, StartError> {
     let path = store.join("replica");
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(store);
+    made.map_err(|fault| StartError::Kept(store.to_owned(), fault.to_string()))?;
     let name = read_or_make(&path, || {
         let mut random = [0; 6];
         entropy.fill(&mut random)?;

@@ -77,10 +77,15 @@ impl Listening {
         let tended = Arc::clone(&broker);
         beside.push(tokio::spawn(async move {
             loop {
-                tokio::time::sleep(TEND).await;
+                // At once where a key was revoked, by another broker too.
+                tokio::select! {
+                    () = tokio::time::sleep(TEND) => {}
+                    () = tended.revocations().key_revoked() => {}
+                }
                 Operator(&tended).tend().await;
             }
         }));
+        beside.push(tokio::spawn(Arc::clone(broker.revocations()).follow(Arc::clone(&running.clock))));
         let reloading = Arc::clone(&running);
         beside.push(tokio::spawn(async move {
             while reload.recv().await.is_some() {

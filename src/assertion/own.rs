@@ -34,8 +34,9 @@ impl OwnTokens {
     /// before anything is looked up.
     ///
     /// # Errors
-    /// [`AssertionError::OwnToken`] when it does not verify, [`AssertionError::Revoked`] when it or one above it is dead.
-    pub fn verify(&self, token: &str, now: Timestamp) -> Result<(Arc<AccessToken>, bool), AssertionError> {
+    /// [`AssertionError::OwnToken`] when it does not verify, [`AssertionError::Revoked`] when it or one above it is dead,
+    /// [`AssertionError::Behind`] when that is not known here.
+    pub async fn verify(&self, token: &str, now: Timestamp) -> Result<(Arc<AccessToken>, bool), AssertionError> {
         let (ring, digest) = (self.keys.ring(), sha256(&[token.as_bytes()]));
         let known = self.verified.get(&digest).filter(|token| ring.verifying().has(token.key_id()));
         let found = known.is_some();
@@ -51,21 +52,22 @@ impl OwnTokens {
         if token.claims().exp <= now.seconds() {
             return Err(AssertionError::OwnToken(Refusal::Expired));
         }
-        // Decided by a log that is longer than ours: an older store was put back, and what would hit it is not known.
-        if token.claims().pos > self.revocations.position() {
+        // Decided by a log that is longer than ours: another replica is a moment ahead, and its records are on their way; or an
+        // older store was put back, and what would hit it is not known.
+        if !self.revocations.reaches(token.claims().pos).await.map_err(|_| AssertionError::Behind)? {
             return Err(AssertionError::Revoked);
         }
         if self.revocations.hit(&token) { Err(AssertionError::Revoked) } else { Ok((token, found)) }
     }
 
     /// As [`OwnTokens::verify`], for a token that is to be exchanged.
-    pub(super) fn verify_subject(
+    pub(super) async fn verify_subject(
         &self,
         token: &str,
         now: Timestamp,
         trail: &mut Trail,
     ) -> Result<Arc<AccessToken>, AssertionError> {
-        let verified = self.verify(token, now).map(|(token, _)| token);
+        let verified = self.verify(token, now).await.map(|(token, _)| token);
         trail.check(
             "own token",
             verified.is_ok(),

@@ -62,6 +62,9 @@ pub enum AssertionError {
     /// Its `cnf` binds it in another way than to a key by thumbprint.
     #[error("the token's `cnf` is not a `jkt` alone, so nobody can prove here that it is theirs")]
     Bound,
+    /// One of our own tokens, decided by a replica that knew more of the revocation log than is known here.
+    #[error("the revocation log is not known here as far as when the token was decided")]
+    Behind,
     /// The issuer's keys are not to be had.
     #[error(transparent)]
     Keys(KeyFault),
@@ -90,6 +93,7 @@ impl AssertionError {
             Self::Revoked => "token_revoked",
             Self::Withdrawn => "token_withdrawn",
             Self::Bound => "confirmation_unsupported",
+            Self::Behind => "revocations_behind",
             Self::Keys(_) => "keys_unavailable",
         }
     }

@@ -83,7 +83,7 @@ impl Issuers {
     ) -> Result<Verified<SubjectToken>, AssertionError> {
         match token.declared {
             TokenType::AccessToken => {
-                let token = own.verify_subject(&token.text, now, trail)?;
+                let token = own.verify_subject(&token.text, now, trail).await?;
                 let origin = &token.claims().origin.iss;
                 let vouching = self.signing_as(origin);
                 trail.check("origin", vouching.is_some(), || "a configured issuer", || origin.clone());

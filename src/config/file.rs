@@ -38,6 +38,9 @@ File {
     /// Where it keeps what has to outlive a request.
     #[schemars(with = "Store")]
     store: Section<Store>,
+    /// How revocations of other brokers are followed.
+    #[schemars(with = "Revocation")]
+    revocation: Section<Revocation>,
     /// Its own keys.
     #[schemars(with = "Signing")]
     signing: Section<Signing>,
@@ -141,13 +144,56 @@ section!(Limits {
 section!(
     #[schemars(extend("required" = ["kind", "path"]))]
     Store {
-        /// `embedded` serves one machine.
-        #[schemars(extend("enum" = ["embedded"]))]
+        /// `embedded` serves one machine; `redis` is shared by several brokers.
+        #[schemars(extend("enum" = ["embedded", "redis"]))]
         kind: Text,
-        /// The store's directory.
+        /// The store's directory; for `redis`, where the broker keeps what is its own.
         path: Text,
+        /// The shared store.
+        #[schemars(with = "Redis")]
+        redis: Section<Redis>,
     }
 );
+section!(
+    #[schemars(extend("required" = ["urls"]))]
+    Redis {
+        /// `standalone` is one server, `sentinel` one that Sentinels watch, `cluster` a cluster. By default `standalone`.
+        #[schemars(extend("enum" = ["standalone", "sentinel", "cluster"]))]
+        mode: Text,
+        /// `rediss://host:port` of the server, of the Sentinels, or of some of the cluster.
+        urls: Texts,
+        /// The name by which the Sentinels know the server.
+        master: Text,
+        /// The ACL user.
+        username: Text,
+        /// A file with its password.
+        password_file: Text,
+        /// Whether `redis://` may leave this machine, where the network between is trusted.
+        allow_plaintext: Field<bool>,
+        /// What every key begins with; brokers that share a store share it. By default `countersign:`.
+        key_prefix: Text,
+        /// What is not lost: with `strict` nothing that was acknowledged, with `persisted` nothing but the last second and what
+        /// no replica had at a failover, with `memory` nothing while the server runs. By default `strict`.
+        #[schemars(extend("enum" = ["strict", "persisted", "memory"]))]
+        durability: Text,
+        /// How many replicas confirm what is written under `strict`: as many as could be promoted.
+        replicas: Field<u32>,
+        /// How long the store may take to answer; longer is 503. By default `1s`.
+        timeout: Text,
+        /// Connections, each shared by many requests. By default 4.
+        connections: Field<usize>,
+        /// PEM certificates to trust, instead of the machine's.
+        ca_file: Text,
+        /// PEM file of the certificate that the broker shows.
+        certificate: Text,
+        /// PEM file of its key.
+        key: Text,
+    }
+);
+section!(Revocation {
+    /// How long the shared revocation log may not be heard of; longer, and exchange and introspection are 503. By default `5s`.
+    max_staleness: Text,
+});
 section!(
     #[schemars(extend("required" = ["directory"]))]
     Signing {
@@ -300,6 +346,8 @@ pub(super) fn keys_of_section(name: &str) -> Option<&'static [&'static str]> {
         "tls" => Tls::KEYS,
         "limits" => Limits::KEYS,
         "store" => Store::KEYS,
+        "redis" => Redis::KEYS,
+        "revocation" => Revocation::KEYS,
         "signing" => Signing::KEYS,
         "audit" => Audit::KEYS,
         "policy" => Policy::KEYS,

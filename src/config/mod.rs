@@ -6,8 +6,10 @@ mod problem;
 mod raw;
 mod resolve;
 mod show;
+mod store;
 
 pub use problem::{Problem, Problems};
+pub use store::{Durability, Redis, RedisMode, Store};
 
 use crate::domain::{Audience, ClientId, IssuerName, Lifetime, NameTemplate, Scopes, TrustDomain};
 use countersign_verify::key::Algorithm;
@@ -24,8 +26,8 @@ pub struct Config {
     pub server: Server,
     /// `[server.limits]`
     pub limits: Limits,
-    /// `[store] path`
-    pub store: PathBuf,
+    /// `[store]`
+    pub store: Store,
     /// `[signing]`
     pub signing: Signing,
     /// `[audit]`

@@ -1,6 +1,6 @@
 //! The configuration as it is resolved, for people: every default filled in, every path whole, no secret.
 
-use super::{Client, ClientMethod, Config, Issuer, IssuerKind, KeyPlace, Target};
+use super::{Client, ClientMethod, Config, Issuer, IssuerKind, KeyPlace, Redis, RedisMode, Target};
 use crate::domain::Audience;
 use serde_json::{Map, Value, json};
 use std::num::NonZeroU32;
@@ -52,7 +52,12 @@ pub(super) fn show(config: &Config) -> Value {
                 "connections_per_network": limits.connections_per_network,
             },
         },
-        "store": {"kind": "embedded", "path": store},
+        "store": {
+            "kind": if store.redis.is_some() { "redis" } else { "embedded" },
+            "path": store.path,
+            "redis": store.redis.as_ref().map(redis),
+        },
+        "revocation": store.redis.as_ref().map(|_| json!({"max_staleness": store.max_staleness.to_string()})),
         "signing": {
             "directory": signing.directory,
             "algorithm": signing.algorithm.name(),
@@ -81,6 +86,25 @@ pub(super) fn show(config: &Config) -> Value {
         "targets": targets.iter().map(target).collect::<Vec<_>>(),
         "clients": clients.iter().map(client).collect::<Vec<_>>(),
     }))
+}
+
+fn redis(redis: &Redis) -> Value {
+    let master = if let RedisMode::Sentinel { master } = &redis.mode { Some(master) } else { None };
+    json!({
+        "mode": redis.mode.name(),
+        "urls": redis.urls,
+        "master": master,
+        "username": redis.username,
+        "password_file": redis.password_file,
+        "key_prefix": redis.prefix,
+        "durability": redis.durability.name(),
+        "replicas": redis.replicas,
+        "timeout": redis.timeout.to_string(),
+        "connections": redis.connections,
+        "ca_file": redis.ca_file,
+        "certificate": redis.certificate.as_ref().map(|(certificate, _)| certificate),
+        "key": redis.certificate.as_ref().map(|(_, key)| key),
+    })
 }
 
 fn issuer(issuer: &Issuer) -> Value {

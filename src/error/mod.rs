@@ -247,6 +247,6 @@ impl Error {
     /// Whether it is not the caller's fault.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Assertion(AssertionError::Keys(_)))
+        matches!(self, Self::Unavailable(_) | Self::Assertion(AssertionError::Keys(_) | AssertionError::Behind))
     }
 }

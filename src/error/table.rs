@@ -4,6 +4,7 @@ use super::{REFUSED, Unavailable, Wire, wire};
 use crate::assertion::{AssertionError, ProofFault};
 use crate::client::ClientError;
 use crate::rates::Throttled;
+use crate::store::StoreError;
 use countersign_verify::dpop::ProofError;
 
 pub(super) fn client(fault: &ClientError) -> Wire {
@@ -56,6 +57,7 @@ pub(super) fn client(fault: &ClientError) -> Wire {
             | AssertionError::Withdrawn
             | AssertionError::Revoked
             | AssertionError::Bound
+            | AssertionError::Behind
             | AssertionError::Keys(_) => told(
                 "client_assertion_refused",
                 "the client assertion is not accepted; the operator can explain this decision",
@@ -95,6 +97,7 @@ pub(super) fn assertion(fault: &AssertionError) -> Wire {
             "subject_token_bound",
             "the subject token is bound by another member of cnf than jkt, which cannot be proved here",
         ),
+        AssertionError::Behind => unavailable(&Unavailable::Store(StoreError::Stale)),
         AssertionError::Keys(_) => wire(
             503,
             "temporarily_unavailable",

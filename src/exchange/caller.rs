@@ -229,7 +229,7 @@ impl Broker {
 /// An outage is never told as a fault of the client.
 fn refused(fault: AssertionError) -> Error {
     match fault {
-        AssertionError::Keys(_) => fault.into(),
+        AssertionError::Keys(_) | AssertionError::Behind => fault.into(),
         _ => ClientError::Assertion(fault).into(),
     }
 }

@@ -203,6 +203,7 @@ impl Broker {
         now: Timestamp,
         trail: &mut Trail,
     ) -> Result<Issued, Error> {
+        self.revocations.fresh().map_err(Unavailable::Store)?;
         // Read first: what is revoked from here on hits what is decided now.
         let position = self.revocations.position();
         let (snapshot, keys) = (self.snapshot(), self.keys.ring());
@@ -241,6 +242,12 @@ impl Broker {
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer
+    }
+
+    /// What is revoked.
+    #[must_use]
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
     }
 
     /// The keys of this moment.

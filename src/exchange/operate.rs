@@ -144,11 +144,14 @@ impl Operator<'_> {
         }
     }
 
-    /// Whether tokens can be signed for every target, and the last write of the audit log succeeded.
+    /// Whether tokens can be signed for every target, what others revoked is known, and the last write of the audit log
+    /// succeeded.
     #[must_use]
     pub fn can_mint(&self) -> bool {
         let Self(broker) = self;
-        broker.keys.ring().missing(broker.clock.now()) == 0 && !broker.audit.is_failing()
+        broker.keys.ring().missing(broker.clock.now()) == 0
+            && broker.revocations.fresh().is_ok()
+            && !broker.audit.is_failing()
     }
 
     /// Where the audit chain stands.
@@ -178,6 +181,7 @@ impl Operator<'_> {
             clock_skew: broker.clock_skew(),
             revocations: broker.revocations.count().try_into().unwrap_or(i64::MAX),
             revocation_position: whole(broker.revocations.position()),
+            revocation_staleness: whole(broker.revocations.staleness()),
             first_uses: broker.uses.count().try_into().unwrap_or(i64::MAX),
             keys: states.into_iter().collect(),
             keys_missing: ring.missing(now).try_into().unwrap_or(i64::MAX),

@@ -2,7 +2,7 @@
 //! verified before anything is looked up by what it says.
 
 use super::{Answer, Broker, Presented, RequestError, token_type};
-use crate::assertion::{Confirmation, ProofFault};
+use crate::assertion::{AssertionError, Confirmation, ProofFault};
 use crate::audit::{Kind, Outcome, Trail};
 use crate::client::{Client, ClientError};
 use crate::domain::{DecisionId, Purpose, Timestamp, TokenId};
@@ -65,11 +65,13 @@ impl Broker {
         let client = client.ok_or(ClientError::Required)?;
         let token = form.single("token")?.ok_or(RequestError::Missing("token"))?;
         form.single("token_type_hint")?;
-        let found = self
-            .own
-            .verify(token, now)
-            .ok()
-            .filter(|(token, _)| client.serves(&token.claims().aud) && snapshot.knows(token.claims()));
+        // What is revoked is known, or nothing is said.
+        self.revocations.fresh().map_err(Unavailable::Store)?;
+        let verified = match self.own.verify(token, now).await {
+            Err(AssertionError::Behind) => return Err(AssertionError::Behind.into()),
+            verified => verified.ok(),
+        };
+        let found = verified.filter(|(token, _)| client.serves(&token.claims().aud) && snapshot.knows(token.claims()));
         self.metrics.introspected(found.is_some(), found.as_ref().is_some_and(|(_, known)| *known));
         match found {
             found if signed => self.signed(found.as_ref().map(|(token, _)| &**token), &client, now),
@@ -112,7 +114,10 @@ impl Broker {
         let client = self.caller_at_once(&form, credentials, peer, &snapshot, trail).await?;
         let token = form.single("token")?.ok_or(RequestError::Missing("token"))?;
         form.single("token_type_hint")?;
-        let verified = self.own.verify(token, now).map(|(token, _)| token);
+        let verified = self.own.verify(token, now).await.map(|(token, _)| token);
+        if matches!(verified, Err(AssertionError::Behind)) {
+            return Err(AssertionError::Behind.into());
+        }
         trail.check(
             "token",
             verified.is_ok(),

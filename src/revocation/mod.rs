@@ -1,42 +1,75 @@
 //! What is revoked, in memory, and the log behind it. Owns the order: a revocation is in the log for good before it is in
-//! the view, and in the view before anyone is told.
+//! the view, and in the view before anyone is told. Where other brokers append to the log too, it is followed, and what was
+//! not heard of for too long is not guessed.
 
+mod shared;
 mod view;
 
 use crate::domain::Timestamp;
 use crate::store::{Entry, Replayed, RevocationLog, Revoked, StoreError};
 use countersign_verify::AccessToken;
 use countersign_verify::revocation::{Kind, Name, Named, is_hit};
-use std::sync::atomic::{AtomicU64, Ordering};
+use shared::Shared;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
 use view::View;
 
 /// All live revocations of this replica.
 pub struct Revocations {
     log: Arc<dyn RevocationLog>,
     view: RwLock<View>,
-    position: AtomicU64,
+    position: watch::Sender<u64>,
     /// Held from the log to the view, so that the view never skips a position.
     order: tokio::sync::Mutex<()>,
+    /// What is known of a log that others append to.
+    shared: Option<Shared>,
+    /// Told where a signing key was revoked, by whomever.
+    keys_changed: Notify,
 }
 
 impl Revocations {
-    /// Reads the log.
+    /// Reads the log. Where others append to it, what was not heard of for `max_staleness` is not answered for.
     ///
     /// # Errors
     /// [`StoreError`] when it cannot be read whole: a replica that does not know what is revoked does not start.
-    pub async fn load(log: Arc<dyn RevocationLog>, now: Timestamp) -> Result<Self, StoreError> {
-        let Replayed { position, records } = log.replay(now).await?;
+    pub async fn load(
+        log: Arc<dyn RevocationLog>,
+        max_staleness: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let shared = max_staleness.map(Shared::new);
+        let asked = shared::instant();
+        let Replayed { position, records } = log.replay(0, now).await?;
         let mut view = View::default();
         for Revoked { position, entry } in &records {
             view.apply(*position, entry, now);
         }
+        if let Some(shared) = &shared {
+            shared.heard(asked);
+        }
         Ok(Self {
             log,
             view: RwLock::new(view),
-            position: AtomicU64::new(position),
+            position: watch::Sender::new(position),
             order: tokio::sync::Mutex::default(),
+            shared,
+            keys_changed: Notify::new(),
         })
+    }
+
+    /// Whether what is known here is fresh enough to be answered for.
+    ///
+    /// # Errors
+    /// [`StoreError::Stale`] where the shared log was not heard of for too long.
+    pub fn fresh(&self) -> Result<(), StoreError> {
+        self.shared.as_ref().map_or(Ok(()), Shared::fresh)
+    }
+
+    /// For how long the shared log was not heard of, in milliseconds; 0 where nobody else appends to it.
+    #[must_use]
+    pub fn staleness(&self) -> u64 {
+        self.shared.as_ref().map_or(0, Shared::staleness)
     }
 
     /// Whether `token` is dead: it, one above it, or something that one of them belongs to.
@@ -63,7 +96,27 @@ impl Revocations {
     /// The position in the log that this replica has applied.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.position.load(Ordering::Acquire)
+        *self.position.borrow()
+    }
+
+    /// Whether this replica has applied the log as far as `position`. One that another replica has just appended to is waited
+    /// for.
+    ///
+    /// # Errors
+    /// [`StoreError::Stale`] where the shared log is not heard of.
+    pub async fn reaches(&self, position: u64) -> Result<bool, StoreError> {
+        if self.position() >= position {
+            return Ok(true);
+        }
+        let Some(shared) = &self.shared else { return Ok(false) };
+        shared.fresh()?;
+        let mut applied = self.position.subscribe();
+        let reached = applied.wait_for(|applied| *applied >= position);
+        match tokio::time::timeout(shared::CATCH_UP, reached).await {
+            Ok(reached) => Ok(reached.is_ok()),
+            // Nothing is left to be heard of, or it is not known whether there is.
+            Err(_) => shared.heard_lately().then_some(false).ok_or(StoreError::Stale),
+        }
     }
 
     /// How many are live.
@@ -72,12 +125,17 @@ impl Revocations {
         self.view.read().unwrap_or_else(PoisonError::into_inner).count()
     }
 
+    /// Ends when a signing key was revoked, by whomever.
+    pub async fn key_revoked(&self) {
+        self.keys_changed.notified().await;
+    }
+
     /// Every record that is alive at `now`, oldest first.
     ///
     /// # Errors
     /// [`StoreError`] when the log cannot be read.
     pub async fn list(&self, now: Timestamp) -> Result<Vec<Revoked>, StoreError> {
-        let mut records = self.log.replay(now).await?.records;
+        let mut records = self.log.replay(self.position(), now).await?.records;
         records.retain(|record| record.entry.until >= now);
         Ok(records)
     }
@@ -94,14 +152,35 @@ impl Revocations {
     }
 
     async fn record(&self, entry: Entry, now: Timestamp) -> Result<(), StoreError> {
+        if self.shared.is_some() {
+            return self.record_shared(entry, now).await;
+        }
         let _order = self.order.lock().await;
         // Asked for again, or by many at once: it holds already.
-        if self.view.read().unwrap_or_else(PoisonError::into_inner).has(&entry) {
+        if self.has(&entry) {
             return Ok(());
         }
         let position = self.log.append(entry.clone(), now).await?;
-        self.view.write().unwrap_or_else(PoisonError::into_inner).apply(position, &entry, now);
-        self.position.store(position, Ordering::Release);
+        self.apply(&[Revoked { position, entry }], now);
         Ok(())
+    }
+
+    fn has(&self, entry: &Entry) -> bool {
+        self.view.read().unwrap_or_else(PoisonError::into_inner).has(entry)
+    }
+
+    /// Puts in force what the log has next.
+    fn apply(&self, records: &[Revoked], now: Timestamp) {
+        let Some(last) = records.last() else { return };
+        {
+            let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            for Revoked { position, entry } in records {
+                view.apply(*position, entry, now);
+            }
+        }
+        self.position.send_replace(last.position);
+        if records.iter().any(|record| record.entry.about.kind == Kind::Key.name()) {
+            self.keys_changed.notify_one();
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What is in force, by name, in as little memory as it takes: nearly all of it is revoked once, and then looked up.
 
 use crate::domain::Timestamp;
-use crate::store::{Act, Entry};
+use crate::store::{About, Act, Entry};
 use countersign_verify::revocation::{Name, Reach};
 use std::collections::HashMap;
 
@@ -118,6 +118,27 @@ impl View {
                 }
             }
         }
+    }
+
+    /// What is in force here and not, or not as far, in `other`.
+    pub(super) fn lacking_in(&self, other: &Self, now: Timestamp) -> Vec<Entry> {
+        let entry = |name: &Name, act, until| Entry { name: *name, until, act, about: About::default() };
+        let suspended = |view: &Self, name: &Name| view.others.get(name).is_some_and(|other| other.suspended);
+        let revoked = self.revoked.iter().filter_map(|(name, held)| {
+            let there = other.revoked.get(name);
+            let is_there =
+                there.is_some_and(|there| there.position() >= held.position() && there.until() >= held.until());
+            let act = if suspended(self, name) { Act::Suspend } else { Act::Revoke };
+            (!is_there && held.until() >= now).then(|| entry(name, act, held.until()))
+        });
+        let others = self.others.iter().flat_map(|(name, held)| {
+            let there = other.others.get(name).copied().unwrap_or_default();
+            let before = held.before.filter(|before| there.before < Some(*before) && held.until >= now);
+            let before = before.map(|before| entry(name, Act::RevokeBefore(before), held.until));
+            let is_lost = held.suspended && !there.suspended && other.revoked.contains_key(name);
+            before.into_iter().chain(is_lost.then(|| entry(name, Act::Suspend, Timestamp::MAX)))
+        });
+        revoked.chain(others).collect()
     }
 
     fn revoke(&mut self, position: u64, entry: &Entry) {

@@ -2,10 +2,11 @@
 //! and dropped at once where one is compromised. Owns the directory and the records; whoever signs or verifies takes the
 //! ring of the moment.
 
-use super::files::{self, KeyFile, KeyFileError};
+use super::files::{self, KeyFileError};
+use super::stock::Unrecorded;
 use super::{KeyRing, Signer};
 use crate::domain::{Entropy, KeyRecord, KeyState, Lifetime, PUBLISHED_BEFORE_USE, Purpose, Timestamp};
-use crate::store::{KeyRecords, StoreError};
+use crate::store::{KeyRecords, Lease, StoreError};
 use arc_swap::{ArcSwap, Guard};
 use countersign_verify::SIGNING_ALGORITHMS;
 use countersign_verify::key::{Algorithm, KeySet, KeyUse, VerifyingKey};
@@ -95,15 +96,11 @@ impl Keys {
     ) -> Result<Self, KeyError> {
         let keys = Self::read(directory, records, entropy, rotation, now).await?;
         let mut held = keys.held.lock().await;
-        for record in held.records.iter().filter(|record| record.state(now).is_alive()) {
-            if !held.files.contains_key(&record.kid) {
-                let place = directory.to_owned();
-                return Err(KeyError::Lost(record.kid.clone(), record.purpose, place));
-            }
-        }
-        keys.tend_held(&mut held, now).await?;
+        let lease = keys.lease().await?;
+        let done = keys.open_held(&mut held, &lease, now).await;
+        keys.let_go(lease).await;
         drop(held);
-        Ok(keys)
+        done.map(|()| keys)
     }
 
     /// As [`Keys::open`], but makes none and misses none: for an operator who looks at them where no broker runs.
@@ -118,29 +115,22 @@ impl Keys {
         now: Timestamp,
     ) -> Result<Self, KeyError> {
         files::ensure(directory)?;
-        let mut known = records.read().await?;
-        let mut files = BTreeMap::new();
-        let found = files::read(directory)?;
-        let first: Vec<Purpose> =
-            Purpose::ALL.into_iter().filter(|purpose| known.iter().all(|record| record.purpose != *purpose)).collect();
-        for KeyFile { path, purpose, signer } in found {
-            match known.iter().find(|record| record.kid == signer.key_id()) {
-                Some(record) if !record.state(now).is_alive() => {
-                    tracing::warn!(kid = signer.key_id(), "a key that was revoked or has retired is removed");
-                    files::remove(&path, record.public_half(&*signer).as_deref())?;
-                    continue;
-                }
-                Some(_) => {}
-                None => {
-                    let longest = rotation.longest.seconds();
-                    adopt(&mut known, purpose, &*signer, first.contains(&purpose), longest, now);
-                }
-            }
-            files.insert(signer.key_id().to_owned(), (path, signer));
-        }
-        let held = Held { rotation, records: known, files, unsaved: true };
+        let held = Held { rotation, records: Vec::new(), files: BTreeMap::new(), unsaved: true };
         let ring = ArcSwap::from_pointee(held.ring(now));
-        Ok(Self { directory: directory.to_owned(), records, entropy, ring, held: Mutex::new(held) })
+        let keys = Self { directory: directory.to_owned(), records, entropy, ring, held: Mutex::new(held) };
+        keys.take_stock(&mut *keys.held.lock().await, Unrecorded::Adopted, now).await?;
+        Ok(keys)
+    }
+
+    async fn open_held(&self, held: &mut Held, lease: &Lease, now: Timestamp) -> Result<(), KeyError> {
+        self.take_stock(held, Unrecorded::Adopted, now).await?;
+        for record in held.records.iter().filter(|record| record.state(now).is_alive()) {
+            if !held.files.contains_key(&record.kid) {
+                let place = self.directory.clone();
+                return Err(KeyError::Lost(record.kid.clone(), record.purpose, place));
+            }
+        }
+        self.tend_held(held, lease, now).await
     }
 
     /// The ring of this moment.
@@ -162,11 +152,16 @@ impl Keys {
     /// [`KeyError`] when a key that it needs cannot be made.
     pub async fn follow(&self, rotation: Rotation, now: Timestamp) -> Result<(), KeyError> {
         let mut held = self.held.lock().await;
+        let lease = self.lease().await?;
         let before = std::mem::replace(&mut held.rotation, rotation);
-        let done = self.tend_held(&mut held, now).await;
+        let done = match self.take_stock(&mut held, Unrecorded::Left, now).await {
+            Ok(()) => self.tend_held(&mut held, &lease, now).await,
+            Err(fault) => Err(fault),
+        };
         if done.is_err() {
             held.rotation = before;
         }
+        self.let_go(lease).await;
         done
     }
 
@@ -177,7 +172,20 @@ impl Keys {
     /// [`KeyError`]; what there is goes on as it was.
     pub async fn tend(&self, now: Timestamp) -> Result<(), KeyError> {
         let mut held = self.held.lock().await;
-        self.tend_held(&mut held, now).await
+        let published = self.ring.load().records().map(|record| record.kid.clone()).collect::<Vec<_>>();
+        let ready = self.records.publish(&published).await?;
+        let lease = self.records.take(self.lease_name()?).await?;
+        self.take_stock(&mut held, Unrecorded::Left, now).await?;
+        // Where another replica is at it, this one has seen what there is.
+        let Some(lease) = lease else { return Ok(()) };
+        let before = held.records.clone();
+        held.hold_back(&ready, now);
+        let done = self.tend_held(&mut held, &lease, now).await;
+        if done.is_err() {
+            held.records = before;
+        }
+        self.let_go(lease).await;
+        done
     }
 
     /// Makes a successor for the key that signs `purpose` with `algorithm`: published now, signing when everyone can have
@@ -187,6 +195,20 @@ impl Keys {
     /// [`KeyError`] when it cannot be made or recorded.
     pub async fn rotate(&self, purpose: Purpose, algorithm: Algorithm, now: Timestamp) -> Result<KeyRecord, KeyError> {
         let mut held = self.held.lock().await;
+        let lease = self.lease().await?;
+        let made = self.rotate_held(&mut held, (purpose, algorithm), &lease, now).await;
+        self.let_go(lease).await;
+        made
+    }
+
+    async fn rotate_held(
+        &self,
+        held: &mut Held,
+        (purpose, algorithm): (Purpose, Algorithm),
+        lease: &Lease,
+        now: Timestamp,
+    ) -> Result<KeyRecord, KeyError> {
+        self.take_stock(held, Unrecorded::Adopted, now).await?;
         if purpose != Purpose::Tokens && !held.wanted().contains(&(purpose, algorithm)) {
             return Err(KeyError::Algorithm(purpose, algorithm));
         }
@@ -197,8 +219,8 @@ impl Keys {
         }
         let from = if held.current(purpose, algorithm).is_some() { now.plus(PUBLISHED_BEFORE_USE) } else { now };
         let before = held.records.clone();
-        let made = self.make(&mut held, purpose, algorithm, from, now).await?;
-        self.keep_or_undo(&mut held, before, now).await?;
+        let made = self.make(held, purpose, algorithm, from, now).await?;
+        self.keep_or_undo(held, before, lease, now).await?;
         Ok(made)
     }
 
@@ -209,17 +231,41 @@ impl Keys {
     /// [`KeyError::Unknown`], or [`KeyError`] when that cannot be recorded for good.
     pub async fn revoke(&self, kid: &str, now: Timestamp) -> Result<KeyRecord, KeyError> {
         let mut held = self.held.lock().await;
+        // Dropped here before anything that can fail.
+        if let Some(record) = held.records.iter_mut().find(|record| record.kid == kid) {
+            record.revoked = record.revoked.or(Some(now));
+            held.unsaved = true;
+            self.ring.store(Arc::new(held.ring(now)));
+        }
+        let lease = self.lease().await?;
+        let revoked = self.revoke_held(&mut held, kid, &lease, now).await;
+        self.let_go(lease).await;
+        revoked
+    }
+
+    async fn revoke_held(
+        &self,
+        held: &mut Held,
+        kid: &str,
+        lease: &Lease,
+        now: Timestamp,
+    ) -> Result<KeyRecord, KeyError> {
+        let state_of = |held: &Held| {
+            let known = held.records.iter().find(|record| record.kid == kid);
+            known.map(|record| KeyRecord { revoked: None, ..record.clone() }.state(now))
+        };
+        self.take_stock(held, Unrecorded::Adopted, now).await?;
+        let state = state_of(held);
         let unknown = || KeyError::Unknown(kid.to_owned());
         let record = held.records.iter_mut().find(|record| record.kid == kid).ok_or_else(unknown)?;
-        let (purpose, algorithm, state) = (record.purpose, record.algorithm, record.state(now));
+        let (purpose, algorithm) = (record.purpose, record.algorithm);
         record.revoked = record.revoked.or(Some(now));
         let revoked = record.clone();
         held.unsaved = true;
-        let was_needed = matches!(state, KeyState::Active | KeyState::Published);
-        // Dropped before anything that can fail.
+        let was_needed = matches!(state, Some(KeyState::Active | KeyState::Published));
         self.ring.store(Arc::new(held.ring(now)));
         let wanted = held.wanted().contains(&(purpose, algorithm));
-        if state == KeyState::Published {
+        if state == Some(KeyState::Published) {
             // Its predecessor goes on as if it had never been.
             let line = |record: &&mut KeyRecord| is_of(record, purpose, algorithm) && record.revoked.is_none();
             let last = held.records.iter_mut().filter(line).max_by_key(|record| record.signs_from);
@@ -238,14 +284,14 @@ impl Keys {
             successor.signs_from = now;
         }
         // For good before another one is made: whatever fails after this leaves nothing of the key.
-        self.keep(&mut held, now).await?;
+        self.keep(held, lease, now).await?;
         if let Some((path, signer)) = held.files.get(kid) {
             files::remove(path, revoked.public_half(&**signer).as_deref())?;
             held.files.remove(kid);
         }
         if needs_another {
-            self.make(&mut held, purpose, algorithm, now, now).await?;
-            self.keep(&mut held, now).await?;
+            self.make(held, purpose, algorithm, now, now).await?;
+            self.keep(held, lease, now).await?;
         }
         Ok(revoked)
     }
@@ -312,22 +358,4 @@ impl KeyRecord {
 
 pub(super) fn is_of(record: &KeyRecord, purpose: Purpose, algorithm: Algorithm) -> bool {
     record.purpose == purpose && record.algorithm == algorithm
-}
-
-/// Records a key that an operator put there. The `first` of a purpose sign at once, the last by name of each algorithm; one
-/// that comes later is published before it signs.
-fn adopt(known: &mut Vec<KeyRecord>, purpose: Purpose, signer: &dyn Signer, first: bool, longest: i64, now: Timestamp) {
-    let signs_from = if first { now } else { now.plus(PUBLISHED_BEFORE_USE) };
-    let line = |record: &&mut KeyRecord| is_of(record, purpose, signer.algorithm()) && record.signs_until.is_none();
-    let alone = known.iter_mut().filter(line).map(|record| record.signs_until = Some(signs_from)).count() == 0;
-    known.push(KeyRecord {
-        kid: signer.key_id().to_owned(),
-        purpose,
-        algorithm: signer.algorithm(),
-        published: now,
-        signs_from: if alone { now } else { signs_from },
-        signs_until: None,
-        longest: if purpose == Purpose::Tokens { longest } else { ANSWERS_LIVE },
-        revoked: None,
-    });
 }

@@ -7,6 +7,7 @@ mod files;
 mod keys;
 mod ring;
 mod rs256;
+mod stock;
 mod tend;
 
 pub use ed25519::Ed25519;

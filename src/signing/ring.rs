@@ -24,6 +24,8 @@ pub struct KeyRing {
     jwks: String,
     /// What there has to be a key for.
     wanted: Vec<(Purpose, Algorithm)>,
+    /// How many keys are alive that this replica does not have.
+    lacking: usize,
 }
 
 struct Key {
@@ -53,7 +55,13 @@ impl KeyRing {
             let header = header(record.purpose, &*signer);
             ring.push(Key { record, signer, header });
         }
-        Self { keys: ring, verifying, jwks: json!({ "keys": published }).to_string(), wanted }
+        Self { keys: ring, verifying, jwks: json!({ "keys": published }).to_string(), wanted, lacking: 0 }
+    }
+
+    /// As it is where `count` keys are alive that this replica does not have.
+    #[must_use]
+    pub fn lacking(self, count: usize) -> Self {
+        Self { lacking: count, ..self }
     }
 
     /// Signs `claims` as an access token with the key that is active for `algorithm` at `now`. Gives the token and the
@@ -109,7 +117,8 @@ impl KeyRing {
         &self.verifying
     }
 
-    /// How many purposes and algorithms there has to be a key for, and none can sign at `now`.
+    /// How many purposes and algorithms there has to be a key for, and none can sign at `now`; and how many keys other
+    /// replicas have that this one lacks.
     #[must_use]
     pub fn missing(&self, now: Timestamp) -> usize {
         let signs = |purpose, algorithm| {
@@ -117,7 +126,7 @@ impl KeyRing {
                 (record.purpose, record.algorithm) == (purpose, algorithm) && record.state(now) == KeyState::Active
             })
         };
-        self.wanted.iter().filter(|(purpose, algorithm)| !signs(*purpose, *algorithm)).count()
+        self.wanted.iter().filter(|(purpose, algorithm)| !signs(*purpose, *algorithm)).count() + self.lacking
     }
 
     /// The document at `/jwks`.

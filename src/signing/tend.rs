@@ -4,15 +4,15 @@
 use super::KeyRing;
 use super::files::{self, KeyFile};
 use super::keys::{ANSWERS_LIVE, Held, KeyError, Keys, is_of};
-use crate::domain::{KeyRecord, KeyState, PUBLISHED_BEFORE_USE, Purpose, Timestamp};
-use crate::store::StoreError;
+use crate::domain::{JWKS_MAX_AGE, KeyRecord, KeyState, PUBLISHED_BEFORE_USE, Purpose, Timestamp};
+use crate::store::{Lease, StoreError};
 use countersign_verify::key::Algorithm;
 use std::sync::Arc;
 
 impl Keys {
-    pub(super) async fn tend_held(&self, held: &mut Held, now: Timestamp) -> Result<(), KeyError> {
+    pub(super) async fn tend_held(&self, held: &mut Held, lease: &Lease, now: Timestamp) -> Result<(), KeyError> {
         if held.unsaved {
-            self.keep(held, now).await?;
+            self.keep(held, lease, now).await?;
         }
         let before = held.records.clone();
         for (purpose, algorithm) in held.wanted() {
@@ -50,7 +50,7 @@ impl Keys {
             .cloned()
             .collect();
         if held.unsaved || !retired.is_empty() {
-            self.keep_or_undo(held, before, now).await?;
+            self.keep_or_undo(held, before, lease, now).await?;
             for kid in retired {
                 let record = held.records.iter().find(|record| record.kid == kid);
                 if let (Some(record), Some((path, signer))) = (record, held.files.get(&kid)) {
@@ -101,9 +101,10 @@ impl Keys {
         &self,
         held: &mut Held,
         before: Vec<KeyRecord>,
+        lease: &Lease,
         now: Timestamp,
     ) -> Result<(), KeyError> {
-        let kept = self.keep(held, now).await;
+        let kept = self.keep(held, lease, now).await;
         if kept.is_err() {
             let unknown: Vec<String> =
                 held.files.keys().filter(|kid| before.iter().all(|record| record.kid != **kid)).cloned().collect();
@@ -116,8 +117,8 @@ impl Keys {
     }
 
     /// Records for good what was changed, and lets everyone see it.
-    pub(super) async fn keep(&self, held: &mut Held, now: Timestamp) -> Result<(), KeyError> {
-        self.records.write(&held.records).await?;
+    pub(super) async fn keep(&self, held: &mut Held, lease: &Lease, now: Timestamp) -> Result<(), KeyError> {
+        self.records.write(&held.records, lease).await?;
         held.unsaved = false;
         self.ring.store(Arc::new(held.ring(now)));
         Ok(())
@@ -125,6 +126,28 @@ impl Keys {
 }
 
 impl Held {
+    /// A key that not every replica of `ready` publishes yet has to wait: nobody may hold a set that lacks what signs.
+    pub(super) fn hold_back(&mut self, ready: &[Vec<String>], now: Timestamp) {
+        let lacking = |record: &KeyRecord| ready.iter().any(|kids| !kids.contains(&record.kid));
+        let soon = now.plus(JWKS_MAX_AGE.into());
+        let is_early = |record: &&KeyRecord| {
+            record.state(now) == KeyState::Published && record.signs_from < soon && lacking(record)
+        };
+        let early: Vec<KeyRecord> = self.records.iter().filter(is_early).cloned().collect();
+        for KeyRecord { kid, purpose, algorithm, signs_from, .. } in early {
+            tracing::warn!(%kid, "a replica that is ready does not publish the key yet; it signs later");
+            let later = now.plus(PUBLISHED_BEFORE_USE);
+            for record in self.records.iter_mut().filter(|record| is_of(record, purpose, algorithm)) {
+                if record.kid == kid {
+                    record.signs_from = later;
+                } else if record.signs_until == Some(signs_from) {
+                    record.signs_until = Some(later);
+                }
+            }
+            self.unsaved = true;
+        }
+    }
+
     /// A key for each algorithm of tokens, and one for each other purpose.
     pub(super) fn wanted(&self) -> Vec<(Purpose, Algorithm)> {
         let tokens = self.rotation.algorithms.iter().map(|algorithm| (Purpose::Tokens, *algorithm));
@@ -150,6 +173,8 @@ impl Held {
             let (_, signer) = self.files.get(&record.kid)?;
             Some((record.clone(), Arc::clone(signer)))
         });
-        KeyRing::new(with_signer.collect(), self.wanted())
+        let lacking =
+            self.records.iter().filter(|record| record.state(now).is_alive() && !self.files.contains_key(&record.kid));
+        KeyRing::new(with_signer.collect(), self.wanted()).lacking(lacking.count())
     }
 }

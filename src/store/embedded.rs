@@ -3,16 +3,16 @@
 use super::first_use::Journal;
 use super::tasks::{self, Tasks};
 use super::{
-    Answer, AuditHeads, Claim, Claimed, Entry, KeyRecords, Replayed, RevocationLog, Revoked, StoreError, TaskRecords,
-    Uses, key_record, revocation_record,
+    Answer, AuditHeads, Claim, Claimed, Entry, HeadFile, KeyRecords, Lease, Leases, Replayed, RevocationLog, Revoked,
+    StoreError, TaskRecords, Uses, key_record, revocation_record,
 };
 use crate::domain::{ChainHead, KeyRecord, TaskRecord, TaskState, Timestamp};
 use redb::backends::FileBackend;
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
 };
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,8 +38,7 @@ pub struct Embedded {
     database: Arc<Opened>,
     journal: Journal,
     tasks: Arc<Tasks>,
-    /// Where the audit chain stands: one line of fixed length, written over with each event.
-    head: File,
+    head: HeadFile,
 }
 
 impl Embedded {
@@ -49,12 +48,9 @@ impl Embedded {
     /// [`StoreError::InUse`] when another process has it open, [`StoreError::Newer`] when a newer version wrote it,
     /// [`StoreError`] when it cannot be read.
     pub fn open(directory: &Path, now: Timestamp) -> Result<Self, StoreError> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
+        let head = HeadFile::open(directory)?;
         let database = Opened { path: directory.join("store.redb"), open: Mutex::new(None) };
         database.with(check_format)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let head = options.open(directory.join("audit-head")).map_err(io)?;
         let journal = Journal::open(&directory.join("first-use"), now)?;
         let tasks = Arc::new(Tasks::of(database.with(|database| tasks::read(database, now))?, &journal, now));
         Ok(Self { database: Arc::new(database), journal, tasks, head })
@@ -117,8 +113,13 @@ impl RevocationLog for Embedded {
         self.off_the_reactor(move |database| append(database, &entry, now))
     }
 
-    fn replay(&self, now: Timestamp) -> Answer<'_, Replayed> {
+    fn replay(&self, _known: u64, now: Timestamp) -> Answer<'_, Replayed> {
         self.off_the_reactor(move |database| replay(database, now))
+    }
+
+    fn follow(&self, _position: u64) -> Answer<'_, Vec<Revoked>> {
+        // Nobody else appends to it.
+        Box::pin(std::future::pending())
     }
 }
 
@@ -148,35 +149,23 @@ impl TaskRecords for Embedded {
 
 impl AuditHeads for Embedded {
     fn keep(&self, head: &ChainHead) -> Result<(), StoreError> {
-        self.head.write_all_at(head.to_string().as_bytes(), 0).map_err(io)
+        self.head.keep(head)
     }
 
     fn kept(&self) -> Result<Option<ChainHead>, StoreError> {
-        kept_head(&self.head)
+        self.head.kept()
     }
 }
 
-impl Embedded {
-    /// Where the audit chain stands according to the store in `directory`, which may be in use.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be read.
-    pub fn audit_head(directory: &Path) -> Result<Option<ChainHead>, StoreError> {
-        match File::open(directory.join("audit-head")) {
-            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            file => kept_head(&file.map_err(io)?),
-        }
+impl Leases for Embedded {
+    fn take(&self, lease: Lease) -> Answer<'_, Option<Lease>> {
+        // Nobody else has the store open.
+        Box::pin(std::future::ready(Ok(Some(lease))))
     }
-}
 
-fn kept_head(file: &File) -> Result<Option<ChainHead>, StoreError> {
-    let mut line = [0; ChainHead::LENGTH];
-    let length = file.read_at(&mut line, 0).map_err(io)?;
-    if length == 0 {
-        return Ok(None);
+    fn let_go(&self, _lease: Lease) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
     }
-    let head = std::str::from_utf8(&line).ok().and_then(|line| line.parse().ok());
-    head.map(Some).ok_or(StoreError::UnknownRecord)
 }
 
 impl KeyRecords for Embedded {
@@ -184,10 +173,14 @@ impl KeyRecords for Embedded {
         self.off_the_reactor(read_keys)
     }
 
-    fn write(&self, records: &[KeyRecord]) -> Answer<'_, ()> {
+    fn write(&self, records: &[KeyRecord], _lease: &Lease) -> Answer<'_, ()> {
         let encoded: Result<Vec<_>, _> =
             records.iter().map(|record| Ok((record.kid.clone(), key_record::encode(record)?))).collect();
         self.off_the_reactor(move |database| write_keys(database, &encoded?))
+    }
+
+    fn publish(&self, kids: &[String]) -> Answer<'_, Vec<Vec<String>>> {
+        Box::pin(std::future::ready(Ok(vec![kids.to_vec()])))
     }
 }
 

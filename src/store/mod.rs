@@ -1,13 +1,19 @@
 //! What has to outlive a request, behind narrow traits. Nothing here decides; what a store cannot answer for is an error,
-//! and never a guess. `embedded` serves one machine. Every implementation passes `tests/it/store.rs`.
+//! and never a guess. `embedded` serves one machine, `redis` is shared by several brokers. Every implementation passes
+//! `tests/it/store.rs`.
 
 mod embedded;
 mod first_use;
+mod head;
 mod key_record;
+mod redis;
 mod revocation_record;
 mod tasks;
 
 pub use embedded::Embedded;
+use head::HeadFile;
+pub use head::audit_head;
+pub use redis::{Durability, Mode, Redis, Settings};
 
 use crate::domain::{ChainHead, FirstUse, KeyRecord, Lifetime, TaskRecord, TaskState, Timestamp};
 use countersign_verify::revocation::{Kind, Name};
@@ -40,6 +46,18 @@ pub enum StoreError {
     /// As many tasks as may be are open.
     #[error("as many tasks as may be are open, of this workload or of all")]
     TooManyTasks,
+    /// A server would lose what it is given, or is not what it is configured as.
+    #[error("the store's server is not fit: {0}")]
+    Unfit(String),
+    /// Another server has taken over, and may lack what the one before it had.
+    #[error("another server has taken over the store, and its log is being read; try again")]
+    History,
+    /// What others have revoked is not known, because the shared log was not heard of for too long.
+    #[error("the revocation log was not heard of for longer than `revocation.max_staleness`")]
+    Stale,
+    /// Somebody else may have changed the keys meanwhile.
+    #[error("the lease of the keys has ended; try again")]
+    LeaseLost,
 }
 
 /// What can be used a number of times: assertions and proofs once, a task as often as its budget says. Whoever asks at the
@@ -88,12 +106,42 @@ pub enum Claimed {
 
 /// The log of revocations: append-only, in one order.
 pub trait RevocationLog: Send + Sync {
-    /// Appends a record; what comes back is its position. It is synced to disk first.
+    /// Appends a record; what comes back is its position. It is kept for good first. Fails with [`StoreError::History`] where
+    /// the log is not the one that was replayed.
     fn append(&self, entry: Entry, now: Timestamp) -> Answer<'_, u64>;
 
     /// Every record that can hit something at `now`, or could a little earlier: a clock that is ahead for a moment must lose
-    /// nothing. And the last position.
-    fn replay(&self, now: Timestamp) -> Answer<'_, Replayed>;
+    /// nothing. And the last position, which is never one that was given for another record, as far as they are `known`.
+    fn replay(&self, known: u64, now: Timestamp) -> Answer<'_, Replayed>;
+
+    /// What was appended after `position`, as soon as there is something, or nothing after a while. Fails with
+    /// [`StoreError::History`] where the log is not the one that was replayed.
+    fn follow(&self, position: u64) -> Answer<'_, Vec<Revoked>>;
+}
+
+/// The right to change what only one replica at a time may change.
+pub trait Leases: Send + Sync {
+    /// Takes it under the name of `lease`, which nobody else has; none where another one holds it. It ends by itself.
+    fn take(&self, lease: Lease) -> Answer<'_, Option<Lease>>;
+
+    /// Gives it back.
+    fn let_go(&self, lease: Lease) -> Answer<'_, ()>;
+}
+
+/// A lease that was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease(String);
+
+impl Lease {
+    /// A lease under a name that nobody else has.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Tasks that were opened.
@@ -135,13 +183,21 @@ pub trait AuditHeads: Send + Sync {
 }
 
 /// What is known of the broker's own keys. Holds no secret.
-pub trait KeyRecords: Send + Sync {
+pub trait KeyRecords: Leases {
     /// Every record.
     fn read(&self) -> Answer<'_, Vec<KeyRecord>>;
 
-    /// Replaces every record, all at once or not at all, and synced to disk.
-    fn write(&self, records: &[KeyRecord]) -> Answer<'_, ()>;
+    /// Replaces every record, all at once or not at all, and for good; by who still holds the lease.
+    fn write(&self, records: &[KeyRecord], lease: &Lease) -> Answer<'_, ()>;
+
+    /// Says that this replica publishes the keys with these ids, and gives those of every replica that is ready, each a list.
+    fn publish(&self, kids: &[String]) -> Answer<'_, Vec<Vec<String>>>;
 }
+
+/// How many tasks may be open, some kilobyte each.
+const MAX_TASKS: usize = 50_000;
+/// Of these, of one workload.
+const MAX_OF_ONE: usize = 1_000;
 
 /// One record of the revocation log.
 #[derive(Debug, Clone, PartialEq, Eq)]

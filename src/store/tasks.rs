@@ -3,7 +3,7 @@
 
 use super::embedded::{SWEEP, io};
 use super::first_use::Journal;
-use super::{Claimed, Spending, StoreError};
+use super::{Claimed, MAX_OF_ONE, MAX_TASKS, Spending, StoreError};
 use crate::domain::{Digest, TaskRecord, TaskState, Timestamp};
 use redb::{Database, Durability, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 use std::collections::HashMap;
@@ -11,10 +11,6 @@ use std::sync::{Mutex, PoisonError};
 
 /// Task id → its record, as JSON.
 const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
-/// How many tasks may be open, some kilobyte each.
-const MAX_TASKS: usize = 50_000;
-/// Of these, of one workload.
-const MAX_OF_ONE: usize = 1_000;
 /// A day, in seconds.
 const DAY: i64 = 86_400;
 

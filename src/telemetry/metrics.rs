@@ -27,6 +27,8 @@ pub struct Figures {
     pub revocations: i64,
     /// The position in the revocation log that is applied.
     pub revocation_position: i64,
+    /// For how long the shared revocation log was not heard of, in milliseconds.
+    pub revocation_staleness: i64,
     /// First-use marks in memory.
     pub first_uses: i64,
     /// Signing keys by state.
@@ -76,6 +78,7 @@ struct Gauges {
     clock_skew: Gauge,
     revocations: Gauge,
     revocation_position: Gauge,
+    revocation_staleness: Gauge,
     first_uses: Gauge,
     keys: Family<[Label; 1], Gauge>,
     keys_missing: Gauge,
@@ -200,7 +203,7 @@ impl Metrics {
 
 impl Gauges {
     fn register(&self, registry: &mut Registry) {
-        let gauges: [(&str, &str, &Gauge); 13] = [
+        let gauges: [(&str, &str, &Gauge); 14] = [
             ("signing_keys_missing", "Kinds of key that there has to be and that cannot sign", &self.keys_missing),
             ("issuers", "Configured issuers", &self.issuers),
             (
@@ -212,6 +215,11 @@ impl Gauges {
             ("clock_skew_seconds", "The smallest difference to the clock of an issuer", &self.clock_skew),
             ("revocations", "Live revocations in memory", &self.revocations),
             ("revocation_position", "The applied position in the revocation log", &self.revocation_position),
+            (
+                "revocation_staleness_milliseconds",
+                "For how long the shared revocation log was not heard of",
+                &self.revocation_staleness,
+            ),
             ("first_uses", "First-use marks in memory", &self.first_uses),
             ("oldest_signing_key_seconds", "The age of the oldest key that signs", &self.oldest_signing_key),
             ("audit_next_line", "The number of the next line of the audit log", &self.audit_next),
@@ -241,6 +249,7 @@ impl Gauges {
         self.clock_skew.set(figures.clock_skew);
         self.revocations.set(figures.revocations);
         self.revocation_position.set(figures.revocation_position);
+        self.revocation_staleness.set(figures.revocation_staleness);
         self.first_uses.set(figures.first_uses);
         self.keys_missing.set(figures.keys_missing);
         self.oldest_signing_key.set(figures.oldest_signing_key);

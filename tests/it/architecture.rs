@@ -78,7 +78,7 @@ const MAY: [(&str, &[&str]); 20] = [
 ];
 
 /// Where each external crate lives.
-const HOMES: [(&str, &[&str]); 38] = [
+const HOMES: [(&str, &[&str]); 41] = [
     ("actix_tls", &["http/connections.rs"]),
     ("actix_web", &["http"]),
     ("anstream", &["cli"]),
@@ -90,9 +90,11 @@ const HOMES: [(&str, &[&str]); 38] = [
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("comfy_table", &["cli/output.rs"]),
+    ("crc16", &["store/redis/link.rs"]),
+    ("deadpool", &["store/redis/link.rs"]),
     ("ed25519_dalek", &["signing/ed25519.rs"]),
     ("form_urlencoded", &["cli"]),
-    ("futures_util", &["http", "cli/task"]),
+    ("futures_util", &["http", "cli/task", "store/redis", "revocation/shared.rs"]),
     ("governor", &["rates.rs"]),
     ("ipnet", &["config", "http"]),
     ("jiff", &["domain/time.rs"]),
@@ -105,6 +107,7 @@ const HOMES: [(&str, &[&str]); 38] = [
     ("prometheus_client", &["telemetry/metrics.rs"]),
     ("quick_cache", &["assertion/own.rs", "client/attempts.rs"]),
     ("redb", &["store/embedded.rs", "store/tasks.rs"]),
+    ("redis", &["store"]),
     ("reqwest", &["assertion/fetch.rs", "cli/wire.rs", "telemetry/traces.rs"]),
     (
         "rustix",
@@ -127,7 +130,7 @@ const HOMES: [(&str, &[&str]); 38] = [
     ("tracing_opentelemetry", &["telemetry/traces.rs"]),
     ("tracing_subscriber", &["telemetry"]),
     ("url", &["assertion", "cli/wire.rs", "config", "http"]),
-    ("zeroize", &["app", "cli", "client", "exchange", "http", "signing"]),
+    ("zeroize", &["app", "cli", "client", "exchange", "http", "signing", "store/redis"]),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

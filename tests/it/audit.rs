@@ -297,7 +297,7 @@ fn m8_a_tail_that_is_cut_off_is_found_out() {
     let head = kept(&broker);
     assert_eq!(audit::verify(&broker.audit(), None, Some(&head)).unwrap().events, 6);
     let broker = broker.restart_after(|root| {
-        let of_store = Embedded::audit_head(&root.join("data")).unwrap().unwrap();
+        let of_store = countersign::store::audit_head(&root.join("data")).unwrap().unwrap();
         assert_eq!(of_store.next, 7, "six events and a checkpoint");
         let path = root.join("data/audit/00000001.jsonl");
         cut_lines(&path, 3);

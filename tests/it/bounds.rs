@@ -182,7 +182,7 @@ fn what_is_over_leaves_the_view_when_it_has_doubled_and_not_a_day_early() {
     let log: Arc<dyn RevocationLog> = Arc::new(Embedded::open(root.path(), now).unwrap());
     let day = 86_400;
     wait(async {
-        let revocations = Arc::new(Revocations::load(log, now).await.unwrap());
+        let revocations = Arc::new(Revocations::load(log, None, now).await.unwrap());
         let revoke = async |id: &str, until: i64| {
             let entry = Entry::new(Kind::Token, id, Act::Revoke, now.plus(until), About::default());
             revocations.enter(entry, now).await.unwrap();

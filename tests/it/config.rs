@@ -16,7 +16,7 @@ fn problems(text: &str) -> String {
 fn the_tests_own_configuration_is_whole() {
     let config = parse(&Setup::new().config).unwrap();
     assert_eq!(config.issuers.len(), 3);
-    assert_eq!(config.store, Path::new("/etc/countersign/data"));
+    assert_eq!(config.store.path, Path::new("/etc/countersign/data"));
     assert!(config.issuers[0].single_use && !config.issuers[1].single_use && !config.issuers[2].single_use);
 }
 
@@ -62,7 +62,7 @@ introspects = ["https://unknown.test"]
         "countersign.toml:1:1: `server.issuer` is missing",
         "countersign.toml:2:1: unknown key `isuer`; did you mean `issuer`?; known here: issuer, listen",
         "countersign.toml:3:10: `server.listen`",
-        "countersign.toml:5:8: `store.kind`: `redis` is not supported",
+        "countersign.toml:5:8: `store.kind` is `redis`, and there is no `[store.redis]`",
         "countersign.toml:6:8: `store.path`",
         "countersign.toml:9:13: `signing.algorithm`: tokens are not signed with `HS256`; use one of ES256, EdDSA, RS256",
         "countersign.toml:10:1: unknown key `rotate_evry`; did you mean `rotate_every`?",

@@ -87,7 +87,7 @@ fn m6_nothing_that_was_answered_is_lost_when_the_broker_is_killed() {
     let counts = (tokens.len(), revoked.len(), used.len());
     assert!(counts.0 > KILLS && counts.1 > KILLS / 10 && counts.2 > KILLS / 10, "{counts:?}");
     let audit = root.path().join("data/audit");
-    let kept = countersign::store::Embedded::audit_head(&root.path().join("data")).unwrap();
+    let kept = countersign::store::audit_head(&root.path().join("data")).unwrap();
     let report = verify(&audit, None, kept.as_ref()).unwrap();
     assert!(report.gaps.is_empty(), "{report:?}");
     let mut audited = HashSet::new();
@@ -227,7 +227,7 @@ fn l11_a_full_disk_stops_minting_and_nothing_else_and_mends_itself() {
     assert_eq!(revocation.status, 200, "{}", revocation.text);
     let url = format!("http://{}", broker.address);
     assert_eq!(introspect(&url, &before)["active"], false);
-    let kept = countersign::store::Embedded::audit_head(&broker.seen).unwrap();
+    let kept = countersign::store::audit_head(&broker.seen).unwrap();
     let report = verify(&broker.seen.join("audit"), None, kept.as_ref()).unwrap();
     assert!(report.gaps.is_empty() && report.events > 3, "{report:?}");
 }

@@ -1,28 +1,69 @@
 //! The contract of every store. An implementation is a line in [`every_store`].
 
-use countersign::domain::{Digest, FirstUse, Timestamp};
+use crate::support::redis::*;
+use countersign::domain::{Digest, FirstUse, KeyRecord, Lifetime, Purpose, TaskRecord, Timestamp};
 use countersign::revocation::Revocations;
-use countersign::store::{About, Act, Claimed, Embedded, Entry, RevocationLog, StoreError, Uses};
+use countersign::store::{
+    About, Act, Claim, Claimed, Durability, Embedded, Entry, KeyRecords, Lease, Mode, Redis, RevocationLog, Settings,
+    Spending, StoreError, TaskRecords, Uses,
+};
+use countersign_verify::key::Algorithm;
 use countersign_verify::revocation::{Kind, Name};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
-trait Store: Uses + RevocationLog {}
-impl<T: Uses + RevocationLog> Store for T {}
+trait Store: Uses + RevocationLog + TaskRecords + KeyRecords {}
+impl<T: Uses + RevocationLog + TaskRecords + KeyRecords> Store for T {}
 
-type Open = fn(&Path, Timestamp) -> Result<Arc<dyn Store>, StoreError>;
+/// What a contract is tried on: each time in a new folder, and with new keys in it.
+struct Tried<'a> {
+    name: &'a str,
+    open: Open<'a>,
+}
 
-fn every_store(test: impl Fn(Open)) {
-    let embedded: Open = |path, now| Embedded::open(path, now).map(|store| Arc::new(store) as _);
-    [embedded].into_iter().for_each(test);
+fn every_store(test: impl Fn(&Tried<'_>)) {
+    test(&Tried { name: "embedded", open: &|path, now| Embedded::open(path, now).map(|store| Arc::new(store) as _) });
+    countersign::app::install_crypto();
+    let server = Server::start(STRICT);
+    shared("standalone", Mode::Standalone, vec![server.url()], 0, &test);
+    let watched = Watched::start(STRICT);
+    shared("sentinel", Mode::Sentinel { master: "tokens".to_owned() }, watched.urls(), 2, &test);
+    let cluster = Cluster::start(STRICT);
+    shared("cluster", Mode::Cluster, cluster.urls(), 1, &test);
+}
+
+fn shared(name: &str, mode: Mode, urls: Vec<String>, replicas: u32, test: &impl Fn(&Tried<'_>)) {
+    let settings = settings(mode, urls, replicas);
+    let open = |path: &Path, _now| Redis::new(settings.clone(), "first0", path).map(|store| Arc::new(store) as _);
+    test(&Tried { name, open: &open });
+}
+
+fn settings(mode: Mode, urls: Vec<String>, replicas: u32) -> Settings {
+    Settings {
+        mode,
+        urls,
+        username: None,
+        password: None,
+        prefix: "test:".to_owned(),
+        durability: Durability::Strict,
+        replicas,
+        timeout: Duration::from_secs(5),
+        connections: 2,
+        ca: None,
+        client_certificate: None,
+    }
 }
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::new(1_795_304_539 + seconds).unwrap()
 }
 
+/// On one runtime for all: a connection lives on that which made it.
 fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+        LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+    RUNTIME.block_on(future)
 }
 
 fn entry(id: &str, act: Act, until: Timestamp) -> Entry {
@@ -49,33 +90,157 @@ fn claim(store: &(impl Uses + ?Sized), number: u32, until: Timestamp, now: Times
     })
 }
 
+/// Every contract, on every store: the servers are started once.
 #[test]
-fn a_mark_is_claimed_once_across_threads_and_restarts_until_it_ends() {
-    every_store(|open| {
-        let root = tempfile::tempdir().unwrap();
-        let store = open(root.path(), at(0)).unwrap();
-        let first = std::thread::scope(|scope| {
-            let all: Vec<_> = (0..8)
-                .map(|_| {
-                    scope.spawn(|| (0..500).filter(|number| claim(&*store, *number, at(300), at(0)).unwrap()).count())
-                })
-                .collect();
-            all.into_iter().map(|one| one.join().unwrap()).sum::<usize>()
-        });
-        assert_eq!(first, 500);
-        assert_eq!(wait(store.release(mark(1, at(300)).into(), 0)), Ok(()));
-        assert_eq!(wait(store.release(mark(9_999, at(300)).into(), 0)), Ok(()));
-        drop(store);
-        let store = open(root.path(), at(10)).unwrap();
-        assert_eq!(claim(&*store, 0, at(300), at(10)), Ok(false));
-        assert_eq!(claim(&*store, 1, at(300), at(10)), Ok(true), "taken back");
-        assert_eq!(claim(&*store, 1, at(300), at(299)), Ok(false));
-        // Kept as long as was asked for at least, and not for ever.
-        assert_eq!(claim(&*store, 0, at(300), at(300)), Ok(false));
-        drop(store);
-        let store = open(root.path(), at(2_000)).unwrap();
-        assert_eq!(claim(&*store, 0, at(2_300), at(2_000)), Ok(true));
+fn every_store_keeps_the_contract() {
+    every_store(|store| {
+        eprintln!("{}", store.name);
+        a_mark_is_claimed_once_across_threads_and_restarts_until_it_ends(store.open);
+        a_claim_is_whole_or_nothing(store.open);
+        a_task_is_used_as_often_as_its_budget_says(store.open);
+        revocations_have_positions_that_only_grow_and_outlive_the_process(store.open, store.name == "embedded");
+        keys_are_changed_by_who_holds_the_lease(store.open);
     });
+}
+
+type Open<'a> = &'a dyn Fn(&Path, Timestamp) -> Result<Arc<dyn Store>, StoreError>;
+
+fn a_mark_is_claimed_once_across_threads_and_restarts_until_it_ends(open: Open<'_>) {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path(), at(0)).unwrap();
+    let first = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..4)
+            .map(|_| {
+                let path = root.path();
+                let store = &store;
+                scope.spawn(move || {
+                    let _ = path;
+                    wait(async {
+                        let mut first = 0;
+                        for number in 0..300 {
+                            let claimed = store.claim(mark(number, at(300)).into(), at(0)).await.unwrap();
+                            first += usize::from(claimed == Claimed::Whole(0));
+                        }
+                        first
+                    })
+                })
+            })
+            .collect();
+        all.into_iter().map(|one| one.join().unwrap()).sum::<usize>()
+    });
+    assert_eq!(first, 300);
+    assert_eq!(wait(store.release(mark(1, at(300)).into(), 0)), Ok(()));
+    assert_eq!(wait(store.release(mark(9_999, at(300)).into(), 0)), Ok(()));
+    drop(store);
+    let store = open(root.path(), at(10)).unwrap();
+    assert_eq!(claim(&*store, 0, at(300), at(10)), Ok(false));
+    assert_eq!(claim(&*store, 1, at(300), at(10)), Ok(true), "taken back");
+    assert_eq!(claim(&*store, 1, at(300), at(299)), Ok(false));
+    // Kept as long as was asked for at least, and not for ever.
+    assert_eq!(claim(&*store, 0, at(300), at(300)), Ok(false));
+    assert_eq!(claim(&*store, 5_000, at(300), at(300)), Ok(true), "until this very second");
+    assert_eq!(claim(&*store, 5_000, at(300), at(300)), Ok(false), "and through it");
+    drop(store);
+    // A store of its own looks at its own clock.
+    std::thread::sleep(Duration::from_millis(1_100));
+    let store = open(root.path(), at(2_000)).unwrap();
+    assert_eq!(claim(&*store, 5_000, at(2_300), at(2_000)), Ok(true));
+}
+
+fn a_claim_is_whole_or_nothing(open: Open<'_>) {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path(), at(0)).unwrap();
+    let three = |numbers: [u32; 3]| numbers.map(|number| Some(mark(number, at(300))));
+    let whole = Claim { marks: three([10_001, 10_002, 10_003]), spending: None };
+    assert_eq!(wait(store.claim(whole.clone(), at(0))), Ok(Claimed::Whole(0)));
+    let late = Claim { marks: three([10_004, 10_005, 10_003]), spending: None };
+    assert_eq!(wait(store.claim(late, at(0))), Ok(Claimed::Used(2)));
+    let absent = Claim { marks: [None, Some(mark(10_002, at(300))), None], spending: None };
+    assert_eq!(wait(store.claim(absent, at(0))), Ok(Claimed::Used(1)), "by its place in the claim");
+    for number in [10_004, 10_005] {
+        assert_eq!(claim(&*store, number, at(300), at(0)), Ok(true), "nothing of a claim that was not whole");
+    }
+    let spending = Some(Spending { task: "nobody".to_owned(), idle: Lifetime::new(60).unwrap(), until: at(60) });
+    let unknown = Claim { marks: [Some(mark(10_006, at(300))), None, None], spending };
+    assert_eq!(wait(store.claim(unknown, at(0))), Ok(Claimed::Unknown));
+    assert_eq!(claim(&*store, 10_006, at(300), at(0)), Ok(true));
+    assert_eq!(wait(store.release(whole, 0)), Ok(()));
+    for number in [10_001, 10_002, 10_003] {
+        assert_eq!(claim(&*store, number, at(300), at(0)), Ok(true), "taken back whole");
+    }
+}
+
+fn task(id: &str, workload: &str, budget: Option<u32>) -> TaskRecord {
+    TaskRecord {
+        id: id.to_owned(),
+        workload: workload.to_owned(),
+        issuer: "github".to_owned(),
+        client: None,
+        jkt: None,
+        purpose: None,
+        budget,
+        targets: Vec::new(),
+        opened: at(0).seconds(),
+        deadline: at(3_600).seconds(),
+        decision: String::new(),
+        iss: String::new(),
+        kid: String::new(),
+        pos: 0,
+    }
+}
+
+fn a_task_is_used_as_often_as_its_budget_says(open: Open<'_>) {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path(), at(0)).unwrap();
+    let spend = |store: &dyn Store, id: &str, now: i64| {
+        let spending = Spending { task: id.to_owned(), idle: Lifetime::new(100).unwrap(), until: at(now + 50) };
+        let marks = [Some(mark(20_000 + u32::try_from(now).unwrap(), at(now + 9))), None, None];
+        wait(store.claim(Claim { marks, spending: Some(spending) }, at(now)))
+    };
+    wait(store.open(task("three", "a", Some(3)), at(0))).unwrap();
+    wait(store.open(task("free", "a", None), at(0))).unwrap();
+    assert_eq!(spend(&*store, "three", 1), Ok(Claimed::Whole(1)));
+    assert_eq!(spend(&*store, "three", 2), Ok(Claimed::Whole(2)));
+    let second = Spending { task: "three".to_owned(), idle: Lifetime::new(100).unwrap(), until: at(52) };
+    wait(store.release(Claim { spending: Some(second), ..Claim::default() }, 2)).unwrap();
+    drop(store);
+    let store = open(root.path(), at(2)).unwrap();
+    assert_eq!(spend(&*store, "three", 3), Ok(Claimed::Whole(2)), "what was given back is there again");
+    assert_eq!(spend(&*store, "three", 4), Ok(Claimed::Whole(3)));
+    assert_eq!(spend(&*store, "three", 5), Ok(Claimed::Budget));
+    assert_eq!(claim(&*store, 20_005, at(14), at(5)), Ok(true), "and the mark of it is not set");
+    assert_eq!(spend(&*store, "free", 6), Ok(Claimed::Whole(0)), "none is counted where there is no budget");
+    let states = wait(store.list(at(6))).unwrap();
+    let three = states.iter().find(|state| state.record.id == "three").unwrap();
+    assert_eq!((three.record.clone(), three.used), (task("three", "a", Some(3)), 3));
+    assert_eq!(spend(&*store, "free", 6 + 50 + 100), Ok(Claimed::Whole(0)), "not idle while it has a token");
+    assert_eq!(spend(&*store, "free", 156 + 50 + 101), Ok(Claimed::Idle));
+    wait(store.forget("free")).unwrap();
+    assert_eq!(spend(&*store, "free", 8), Ok(Claimed::Unknown));
+    assert_eq!(wait(store.list(at(9))).unwrap().len(), 1);
+    assert_eq!(wait(store.list(at(3_601))).unwrap().len(), 0, "none whose deadline has passed");
+}
+
+fn keys_are_changed_by_who_holds_the_lease(open: Open<'_>) {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path(), at(0)).unwrap();
+    let record = |kid: &str| KeyRecord {
+        kid: kid.to_owned(),
+        purpose: Purpose::Tokens,
+        algorithm: Algorithm::Es256,
+        published: at(0),
+        signs_from: at(1),
+        signs_until: Some(at(2)),
+        longest: 3,
+        revoked: Some(at(4)),
+    };
+    let lease = wait(store.take(Lease::named("one"))).unwrap().expect("nobody has it");
+    wait(store.write(&[record("a"), record("b")], &lease)).unwrap();
+    wait(store.write(&[record("b")], &lease)).unwrap();
+    assert_eq!(wait(store.read()), Ok(vec![record("b")]), "all of them are replaced");
+    wait(store.let_go(lease)).unwrap();
+    assert!(wait(store.take(Lease::named("two"))).unwrap().is_some(), "it was given back");
+    assert_eq!(wait(store.publish(&["a".to_owned(), "b".to_owned()])), Ok(vec![vec!["a".to_owned(), "b".to_owned()]]));
 }
 
 #[test]
@@ -103,32 +268,35 @@ fn a_torn_mark_is_taken_away_and_an_unknown_one_stops_the_start() {
     assert!(matches!(Embedded::open(root.path(), at(0)), Err(StoreError::UnknownRecord)));
 }
 
-#[test]
-fn revocations_have_positions_that_only_grow_and_outlive_the_process() {
-    every_store(|open| {
-        let root = tempfile::tempdir().unwrap();
-        let store = open(root.path(), at(0)).unwrap();
-        let name = |id: &str| Name::new(Kind::Token, id);
-        assert_eq!(wait(store.append(entry("a", Act::Revoke, at(100)), at(0))), Ok(1));
-        assert_eq!(wait(store.append(entry("b", Act::RevokeBefore(-7), at(900)), at(0))), Ok(2));
-        drop(store);
-        let store = open(root.path(), at(101)).unwrap();
-        let replayed = wait(store.replay(at(101))).unwrap();
-        assert_eq!((replayed.position, replayed.records.len()), (2, 2), "what is over just now is kept");
-        assert_eq!((replayed.records[1].entry.name, replayed.records[1].position), (name("b"), 2));
-        assert_eq!(replayed.records[1].entry, entry("b", Act::RevokeBefore(-7), at(900)), "as it was written, whole");
-        // A clock that was ahead for a moment has lost nothing.
-        assert_eq!(wait(store.replay(at(50))).unwrap().records.len(), 2);
-        let replayed = wait(store.replay(at(86_400 + 101))).unwrap();
+fn revocations_have_positions_that_only_grow_and_outlive_the_process(open: Open<'_>, by_own_clock: bool) {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path(), at(0)).unwrap();
+    let name = |id: &str| Name::new(Kind::Token, id);
+    assert_eq!(wait(store.replay(0, at(0))).unwrap().position, 0);
+    assert_eq!(wait(store.append(entry("a", Act::Revoke, at(100)), at(0))), Ok(1));
+    assert_eq!(wait(store.append(entry("b", Act::RevokeBefore(-7), at(900)), at(0))), Ok(2));
+    drop(store);
+    let store = open(root.path(), at(101)).unwrap();
+    let replayed = wait(store.replay(0, at(101))).unwrap();
+    assert_eq!((replayed.position, replayed.records.len()), (2, 2), "what is over just now is kept");
+    assert_eq!((replayed.records[1].entry.name, replayed.records[1].position), (name("b"), 2));
+    assert_eq!(replayed.records[1].entry, entry("b", Act::RevokeBefore(-7), at(900)), "as it was written, whole");
+    // A clock that was ahead for a moment has lost nothing.
+    assert_eq!(wait(store.replay(0, at(50))).unwrap().records.len(), 2);
+    if by_own_clock {
+        let replayed = wait(store.replay(0, at(86_400 + 101))).unwrap();
         assert_eq!((replayed.position, replayed.records.len()), (2, 1), "for a day");
-        let replayed = wait(store.replay(at(86_400 + 901))).unwrap();
+        let replayed = wait(store.replay(0, at(86_400 + 901))).unwrap();
         assert_eq!((replayed.position, replayed.records.len()), (2, 0));
-        assert_eq!(
-            wait(store.append(entry("c", Act::Suspend, at(2_000)), at(0))),
-            Ok(3),
-            "a position is never used again"
-        );
-    });
+    }
+    let late = at(86_400 + 902);
+    assert_eq!(
+        wait(store.append(entry("c", Act::Suspend, Timestamp::MAX), late)),
+        Ok(3),
+        "a position is never used again"
+    );
+    let records = wait(store.replay(0, late)).unwrap().records;
+    assert_eq!(records.iter().map(|record| record.position).collect::<Vec<_>>(), [3], "what is over is let go of");
 }
 
 #[test]
@@ -151,15 +319,15 @@ fn a_record_of_another_version_stops_the_start() {
     write.commit().unwrap();
     drop(database);
     let store = Arc::new(Embedded::open(root.path(), at(0)).unwrap());
-    assert_eq!(wait(store.replay(at(0))), Err(StoreError::UnknownRecord));
-    assert!(wait(Revocations::load(store, at(0))).is_err());
+    assert_eq!(wait(store.replay(0, at(0))), Err(StoreError::UnknownRecord));
+    assert!(wait(Revocations::load(store, None, at(0))).is_err());
 }
 
 #[test]
 fn the_view_says_what_the_log_has() {
     let root = tempfile::tempdir().unwrap();
     let store: Arc<Embedded> = Arc::new(Embedded::open(root.path(), at(0)).unwrap());
-    let view = Arc::new(wait(Revocations::load(store, at(0))).unwrap());
+    let view = Arc::new(wait(Revocations::load(store, None, at(0))).unwrap());
     assert_eq!(view.position(), 0);
     let enter = |kind| Entry::new(kind, "AAAAAAAAAAAAAAAAAAAAAA", Act::Revoke, at(10), About::default());
     wait(view.enter(enter(Kind::Token), at(0))).unwrap();

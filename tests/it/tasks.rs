@@ -533,7 +533,10 @@ cp "$COUNTERSIGN_TOKEN_FILE" last; exec sleep 0.1 && exit 0
         assert!(shown.contains(part), "{part}: {shown}");
     }
     drop(broker);
-    assert_eq!(told(root, &["task", "list"]), told(root, &["task", "list"]), "where no broker runs, from its store");
+    let mut again = told(root, &["task", "list"]);
+    // Counted anew by who opens the store.
+    again[0]["last_used"] = listed[0]["last_used"].clone();
+    assert_eq!(again, listed, "where no broker runs, from its store");
     let nobody = run(root, &["task", "show", "AAAAAAAAAAAAAAAAAAAAAA"], "");
     assert!(!nobody.status.success() && err(&nobody).contains("countersign task list"), "{}", err(&nobody));
 }

@@ -3,6 +3,7 @@
 
 mod issuer;
 mod server;
+mod store;
 mod target;
 
 use super::file;
@@ -23,7 +24,7 @@ pub(super) fn resolve(file: &file::File, directory: &Path, problems: &mut Proble
     let mut reader = Reader { directory, problems };
     let server = reader.server(&file.server);
     let limits = reader.limits(&file.server.keys.limits.keys);
-    let store = reader.store(&file.store);
+    let store = reader.store(&file.store, &file.revocation.keys);
     let signing = reader.signing(&file.signing);
     let audit = reader.audit(&file.audit);
     let policies = reader.required_path(
@@ -325,4 +326,10 @@ fn is_loopback_http(url: &Url) -> bool {
         Some(url::Host::Domain(_)) | None => false,
     };
     url.scheme() == "http" && loopback
+}
+
+/// Whether the host is this machine, whatever the scheme is.
+fn is_loopback_name(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -1,4 +1,4 @@
-//! `[server]`, `[store]`, `[signing]`, `[tasks]` and `[keys]`.
+//! `[server]`, `[signing]`, `[tasks]` and `[keys]`.
 
 use super::Reader;
 use crate::config::file;
@@ -10,7 +10,6 @@ use countersign_verify::key::Algorithm;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use url::Url;
 
 /// Paths that a tenant would hide.
@@ -169,18 +168,6 @@ impl Reader<'_> {
             connections: connections?,
             connections_per_network: of_one_connected?,
         })
-    }
-
-    pub(super) fn store(&mut self, section: &Section<file::Store>) -> Option<PathBuf> {
-        let keys = &section.keys;
-        let kind =
-            keys.kind.required("store.kind", "write `kind = \"embedded\"`", &section.place, self.problems).cloned();
-        if let Some(other) = kind.as_deref().filter(|kind| *kind != "embedded") {
-            let message = format!("`store.kind`: `{other}` is not supported by this version; use `embedded`");
-            self.problem(keys.kind.place().unwrap_or(0..0), message);
-        }
-        let path = self.required_path(&keys.path, "store.path", "name a directory, e.g. \"data\"", &section.place);
-        kind.and(path)
     }
 
     pub(super) fn signing(&mut self, section: &Section<file::Signing>) -> Option<Signing> {

@@ -4,6 +4,7 @@ mod broker;
 mod client;
 mod issuer;
 mod prover;
+pub mod redis;
 mod traced;
 mod upstream;
 

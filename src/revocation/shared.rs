@@ -1,0 +1,162 @@
+//! A log that several brokers append to: it is followed all the time, and when another server has taken over, what it lacks
+//! and this replica knows is appended again.
+
+use super::Revocations;
+use super::view::View;
+use crate::domain::{Clock, Timestamp};
+use crate::store::{About, Entry, Replayed, Revoked, StoreError};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long is waited for what was appended a moment ago.
+pub(super) const CATCH_UP: Duration = Duration::from_secs(1);
+/// How long is waited before a log that cannot be read is asked again, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How many of the latest records are remembered whole, for a server that lacks them.
+const REMEMBERED: usize = 4_096;
+/// How many records are appended again at once.
+const AT_ONCE: usize = 64;
+
+/// What is known of it.
+pub(super) struct Shared {
+    max_staleness: Duration,
+    /// When it was asked, and then answered, that there is nothing that was not applied. None where that is not known.
+    heard: Mutex<Option<Instant>>,
+    latest: Mutex<VecDeque<Entry>>,
+}
+
+impl Shared {
+    pub(super) fn new(max_staleness: Duration) -> Self {
+        Self { max_staleness, heard: Mutex::default(), latest: Mutex::default() }
+    }
+
+    pub(super) fn heard(&self, at: Instant) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    }
+
+    fn lost(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(super) fn fresh(&self) -> Result<(), StoreError> {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_fresh = heard.is_some_and(|at| instant().saturating_duration_since(at) <= self.max_staleness);
+        if is_fresh { Ok(()) } else { Err(StoreError::Stale) }
+    }
+
+    /// Whether it was heard of since somebody began to wait for it.
+    pub(super) fn heard_lately(&self) -> bool {
+        u128::from(self.staleness()) < CATCH_UP.as_millis()
+    }
+
+    /// In milliseconds; as long as can be where nothing is known.
+    pub(super) fn staleness(&self) -> u64 {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = heard.map(|at| instant().saturating_duration_since(at).as_millis());
+        age.and_then(|age| u64::try_from(age).ok()).unwrap_or(u64::MAX)
+    }
+
+    fn remember(&self, records: &[Revoked]) {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.extend(records.iter().map(|record| record.entry.clone()));
+        let many = latest.len().saturating_sub(REMEMBERED);
+        latest.drain(..many);
+    }
+}
+
+impl Revocations {
+    /// Appends `entry`, and waits until it was heard of, with everything before it.
+    pub(super) async fn record_shared(&self, entry: Entry, now: Timestamp) -> Result<(), StoreError> {
+        if self.has(&entry) {
+            return Ok(());
+        }
+        let position = self.log.append(entry, now).await?;
+        // It holds. What is decided here from now on has to know it, and to say so.
+        if self.reaches(position).await? { Ok(()) } else { Err(StoreError::Stale) }
+    }
+
+    /// Follows the log for ever, where others append to it.
+    pub async fn follow(self: Arc<Self>, clock: Arc<dyn Clock>) {
+        let Some(shared) = &self.shared else { return };
+        let mut wait = RETRY.0;
+        loop {
+            let asked = instant();
+            let followed = match self.log.follow(self.position()).await {
+                Err(StoreError::History) => {
+                    shared.lost();
+                    tracing::warn!("another server has taken over the store; its log is read");
+                    self.begin_again(shared, clock.now()).await
+                }
+                Ok(records) => {
+                    shared.remember(&records);
+                    self.apply(&records, clock.now());
+                    shared.heard(asked);
+                    Ok(())
+                }
+                Err(fault) => Err(fault),
+            };
+            match followed {
+                Ok(()) => wait = RETRY.0,
+                Err(fault) => {
+                    tracing::warn!(%fault, staleness_ms = shared.staleness(), "the revocation log cannot be followed");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY.1);
+                }
+            }
+        }
+    }
+
+    /// Reads the log of a server that has taken over, and appends again what it lacks.
+    async fn begin_again(&self, shared: &Shared, now: Timestamp) -> Result<(), StoreError> {
+        let asked = instant();
+        let Replayed { mut position, records } = self.log.replay(self.position(), now).await?;
+        let mut view = View::default();
+        for Revoked { position, entry } in &records {
+            view.apply(*position, entry, now);
+        }
+        let lacking = {
+            let held = self.view.read().unwrap_or_else(PoisonError::into_inner);
+            self.whole(held.lacking_in(&view, now), shared)
+        };
+        if !lacking.is_empty() {
+            tracing::error!(
+                records = lacking.len(),
+                "the server that has taken over had lost revocations; they are put back"
+            );
+            let append = |entry: Entry| async move {
+                let position = self.log.append(entry.clone(), now).await?;
+                Ok::<_, StoreError>(Revoked { position, entry })
+            };
+            let mut appended: Vec<Revoked> = stream::iter(lacking).map(append).buffered(AT_ONCE).try_collect().await?;
+            appended.sort_by_key(|record| record.position);
+            for Revoked { position, entry } in &appended {
+                view.apply(*position, entry, now);
+            }
+        }
+        // What others append meanwhile comes next; a record that was put back is read once more, and changes nothing.
+        position = position.max(records.last().map_or(0, |last| last.position));
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+        self.position.send_replace(position);
+        self.keys_changed.notify_one();
+        shared.heard(asked);
+        Ok(())
+    }
+
+    /// The entries as they were written, as far as they are remembered.
+    fn whole(&self, lacking: Vec<Entry>, shared: &Shared) -> Vec<Entry> {
+        let latest = shared.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let about = |entry: &Entry| {
+            let whole = latest.iter().rev().find(|held| held.name == entry.name && held.act == entry.act);
+            let put_back = || About { by: "a broker that remembered it".to_owned(), ..About::default() };
+            whole.map_or_else(put_back, |whole| whole.about.clone())
+        };
+        lacking.into_iter().map(|entry| Entry { about: about(&entry), ..entry }).collect()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long something takes is no date")]
+pub(super) fn instant() -> Instant {
+    Instant::now()
+}

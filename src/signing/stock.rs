@@ -1,0 +1,119 @@
+//! What there is of the keys: records that other replicas change too, each under a lease, and files in a directory that all of
+//! them share.
+
+use super::Signer;
+use super::files::{self, KeyFile, KeyFileError};
+use super::keys::{ANSWERS_LIVE, Held, KeyError, Keys, is_of};
+use crate::domain::{KeyRecord, PUBLISHED_BEFORE_USE, Purpose, Timestamp};
+use crate::store::{Lease, StoreError};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often, and after how long each time, a lease is asked for that another replica holds.
+const LEASE_TRIES: u32 = 60;
+const LEASE_WAIT: Duration = Duration::from_millis(200);
+
+/// What becomes of a file that nobody has a record of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unrecorded {
+    /// It was put there by an operator.
+    Adopted,
+    /// Another replica may be about to record it.
+    Left,
+}
+
+impl Keys {
+    /// Reads what is known of the keys, which another replica may have changed, and the files of those that are new here.
+    pub(super) async fn take_stock(
+        &self,
+        held: &mut Held,
+        unrecorded: Unrecorded,
+        now: Timestamp,
+    ) -> Result<(), KeyError> {
+        let stored = self.records.read().await?;
+        let mut known = stored.clone();
+        // A key that is here, and that the store has lost.
+        let lost = |record: &&KeyRecord| {
+            held.files.contains_key(&record.kid) && stored.iter().all(|other| other.kid != record.kid)
+        };
+        known.extend(held.records.iter().filter(lost).cloned());
+        held.unsaved |= known.len() > stored.len();
+        // What was revoked here, and could not be recorded, stays revoked.
+        for record in &mut known {
+            let own = held.records.iter().find(|own| own.kid == record.kid).and_then(|own| own.revoked);
+            held.unsaved |= own.is_some() && record.revoked.is_none();
+            record.revoked = record.revoked.or(own);
+        }
+        let is_new = |record: &KeyRecord| record.state(now).is_alive() && !held.files.contains_key(&record.kid);
+        if unrecorded == Unrecorded::Adopted || known.iter().any(is_new) {
+            let first = |purpose: &Purpose| known.iter().all(|record| record.purpose != *purpose);
+            let first: Vec<Purpose> = Purpose::ALL.into_iter().filter(first).collect();
+            for KeyFile { path, purpose, signer } in files::read(&self.directory)? {
+                match known.iter().find(|record| record.kid == signer.key_id()) {
+                    Some(record) if !record.state(now).is_alive() && stored.contains(record) => {
+                        tracing::warn!(kid = signer.key_id(), "a key that was revoked or has retired is removed");
+                        files::remove(&path, record.public_half(&*signer).as_deref())?;
+                        continue;
+                    }
+                    Some(_) => {}
+                    None if unrecorded == Unrecorded::Adopted => {
+                        let longest = held.rotation.longest.seconds();
+                        adopt(&mut known, purpose, &*signer, first.contains(&purpose), longest, now);
+                        held.unsaved = true;
+                    }
+                    None => continue,
+                }
+                held.files.insert(signer.key_id().to_owned(), (path, signer));
+            }
+        }
+        if held.records != known {
+            held.records = known;
+            self.ring.store(Arc::new(held.ring(now)));
+        }
+        Ok(())
+    }
+
+    /// The lease of the keys, which another replica may hold for a moment.
+    pub(super) async fn lease(&self) -> Result<Lease, KeyError> {
+        for _ in 0..LEASE_TRIES {
+            if let Some(lease) = self.records.take(self.lease_name()?).await? {
+                return Ok(lease);
+            }
+            tokio::time::sleep(LEASE_WAIT).await;
+        }
+        Err(StoreError::LeaseLost.into())
+    }
+
+    pub(super) fn lease_name(&self) -> Result<Lease, KeyError> {
+        let mut random = [0; 16];
+        self.entropy.fill(&mut random).map_err(KeyFileError::Entropy)?;
+        Ok(Lease::named(&URL_SAFE_NO_PAD.encode(random)))
+    }
+
+    pub(super) async fn let_go(&self, lease: Lease) {
+        // Where this fails it ends by itself.
+        if let Err(fault) = self.records.let_go(lease).await {
+            tracing::warn!(%fault, "the lease of the keys is not given back");
+        }
+    }
+}
+
+/// Records a key that an operator put there. The `first` of a purpose sign at once, the last by name of each algorithm; one
+/// that comes later is published before it signs.
+fn adopt(known: &mut Vec<KeyRecord>, purpose: Purpose, signer: &dyn Signer, first: bool, longest: i64, now: Timestamp) {
+    let signs_from = if first { now } else { now.plus(PUBLISHED_BEFORE_USE) };
+    let line = |record: &&mut KeyRecord| is_of(record, purpose, signer.algorithm()) && record.signs_until.is_none();
+    let alone = known.iter_mut().filter(line).map(|record| record.signs_until = Some(signs_from)).count() == 0;
+    known.push(KeyRecord {
+        kid: signer.key_id().to_owned(),
+        purpose,
+        algorithm: signer.algorithm(),
+        published: now,
+        signs_from: if alone { now } else { signs_from },
+        signs_until: None,
+        longest: if purpose == Purpose::Tokens { longest } else { ANSWERS_LIVE },
+        revoked: None,
+    });
+}

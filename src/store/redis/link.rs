@@ -1,0 +1,393 @@
+//! Connections to the servers: few, each shared by many requests, given up as soon as one fails, and never waited for longer
+//! than is allowed.
+
+use super::{Durability, Mode, Settings};
+use crate::store::StoreError;
+use deadpool::managed::{self, Metrics, Pool, RecycleError, RecycleResult};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo as _, Pipeline,
+    RedisError, RedisFuture, RedisResult, Script, ServerErrorKind, TlsCertificates, Value,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// How long an idle connection is believed to be alive.
+const PING_AFTER: Duration = Duration::from_secs(5);
+/// How often a command is sent again in a cluster, where slots move.
+const RETRIES: u32 = 2;
+/// The code by which a server says that it writes nothing: it was made a replica.
+const READ_ONLY: &str = "READONLY";
+
+/// A connection, shared.
+#[derive(Clone)]
+pub(super) struct Handle {
+    to: To,
+    /// Whether it is to be given up.
+    broken: Arc<AtomicBool>,
+}
+
+#[derive(Clone)]
+enum To {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl ConnectionLike for Handle {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match &mut self.to {
+            To::One(one) => one.req_packed_command(command),
+            To::Cluster(cluster) => cluster.req_packed_command(command),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match &mut self.to {
+            To::One(one) => one.req_packed_commands(pipeline, offset, count),
+            To::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        0
+    }
+}
+
+/// Makes connections.
+struct Servers {
+    to: Target,
+    config: AsyncConnectionConfig,
+}
+
+enum Target {
+    One(Client),
+    /// Asked again for each connection, so that the one that has taken over is found.
+    Sentinel(Mutex<SentinelClient>),
+    Cluster(ClusterClient),
+}
+
+impl Servers {
+    fn new(settings: &Settings, answer: Duration) -> RedisResult<Self> {
+        let tls = || {
+            let client_tls = settings
+                .client_certificate
+                .clone()
+                .map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key: client_key.to_vec() });
+            TlsCertificates { client_tls, root_cert: settings.ca.clone() }
+        };
+        let with_tls = settings.urls.iter().any(|url| url.starts_with("rediss:"));
+        let first = settings.urls.first().cloned().unwrap_or_default();
+        let to = match &settings.mode {
+            Mode::Standalone => {
+                let info = first.into_connection_info()?;
+                let redis = credentials(settings, info.redis_settings().clone());
+                let info = info.set_redis_settings(redis);
+                Target::One(if with_tls { Client::build_with_tls(info, tls())? } else { Client::open(info)? })
+            }
+            Mode::Sentinel { master } => {
+                let sentinels: RedisResult<Vec<_>> =
+                    settings.urls.iter().map(|url| Ok(url.as_str().into_connection_info()?.addr().clone())).collect();
+                let mut builder = SentinelClientBuilder::new(sentinels?, master, SentinelServerType::Master)?;
+                if with_tls {
+                    builder = builder
+                        .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
+                        .set_client_to_sentinel_tls_mode(redis::TlsMode::Secure)
+                        .set_client_to_redis_certificates(tls())
+                        .set_client_to_sentinel_certificates(tls());
+                }
+                if let Some(username) = &settings.username {
+                    builder = builder.set_client_to_redis_username(username);
+                }
+                if let Some(password) = &settings.password {
+                    builder = builder.set_client_to_redis_password(password.as_str());
+                }
+                Target::Sentinel(Mutex::new(builder.build()?))
+            }
+            Mode::Cluster => {
+                let mut builder = ClusterClient::builder(settings.urls.clone())
+                    .retries(RETRIES)
+                    .max_retry_wait(100)
+                    .connection_timeout(settings.timeout)
+                    .response_timeout(answer);
+                if with_tls {
+                    builder = builder.tls(redis::TlsMode::Secure).certs(tls());
+                }
+                if let Some(username) = &settings.username {
+                    builder = builder.username(username);
+                }
+                if let Some(password) = &settings.password {
+                    builder = builder.password(password.as_str());
+                }
+                Target::Cluster(builder.build()?)
+            }
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(settings.timeout))
+            .set_response_timeout(Some(answer))
+            .set_concurrency_limit(MOST_AT_ONCE);
+        Ok(Self { to, config })
+    }
+}
+
+/// The slots of a cluster.
+const SLOTS: u16 = 16_384;
+/// How many commands may wait on one connection.
+const MOST_AT_ONCE: usize = 1_024;
+
+fn credentials(settings: &Settings, mut info: redis::RedisConnectionInfo) -> redis::RedisConnectionInfo {
+    if let Some(username) = &settings.username {
+        info = info.set_username(username);
+    }
+    if let Some(password) = &settings.password {
+        info = info.set_password(password.as_str());
+    }
+    info
+}
+
+impl managed::Manager for Servers {
+    type Type = Handle;
+    type Error = RedisError;
+
+    async fn create(&self) -> RedisResult<Handle> {
+        let to = match &self.to {
+            Target::One(client) => To::One(client.get_multiplexed_async_connection_with_config(&self.config).await?),
+            Target::Sentinel(client) => {
+                To::One(client.lock().await.get_async_connection_with_config(&self.config).await?)
+            }
+            Target::Cluster(client) => To::Cluster(client.get_async_connection().await?),
+        };
+        Ok(Handle { to, broken: Arc::default() })
+    }
+
+    async fn recycle(&self, handle: &mut Handle, metrics: &Metrics) -> RecycleResult<RedisError> {
+        if handle.broken.load(Ordering::Relaxed) {
+            return Err(RecycleError::message("given up"));
+        }
+        // A cluster's connection looks after its own.
+        if matches!(handle.to, To::Cluster(_)) || metrics.last_used() < PING_AFTER {
+            return Ok(());
+        }
+        redis::cmd("PING").query_async::<()>(handle).await.map_err(RecycleError::Backend)
+    }
+}
+
+/// All connections of one kind.
+pub(super) struct Link {
+    pool: Pool<Servers>,
+    /// How long anything may take.
+    bound: Duration,
+    wait: Option<Wait>,
+}
+
+/// How many replicas have to confirm what is written.
+#[derive(Clone, Copy)]
+struct Wait {
+    replicas: u32,
+    bound: Duration,
+}
+
+impl Link {
+    /// Up to `connections` of them, whose answers may take `answer`.
+    pub(super) fn new(settings: &Settings, connections: usize, answer: Duration) -> Result<Self, StoreError> {
+        let servers = Servers::new(settings, answer).map_err(|fault| down(&fault))?;
+        let pool = Pool::builder(servers).max_size(connections).build();
+        let pool = pool.map_err(|fault| StoreError::Io(fault.to_string()))?;
+        let confirmed = settings.durability == Durability::Strict && settings.replicas > 0;
+        let wait = confirmed.then_some(Wait { replicas: settings.replicas, bound: settings.timeout * 3 / 4 });
+        Ok(Self { pool, bound: answer, wait })
+    }
+
+    /// Does `work` on a connection, within the bound.
+    pub(super) async fn with<T, F>(&self, work: impl FnOnce(Handle) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let mut used = None;
+        let whole = async {
+            // Shared at once: the place in the pool is for making connections, not for using them.
+            let handle = match self.pool.get().await {
+                Ok(object) => Handle::clone(&object),
+                Err(managed::PoolError::Backend(fault)) => return Err(fault),
+                Err(other) => return Err(RedisError::from(std::io::Error::other(other.to_string()))),
+            };
+            used = Some(Arc::clone(&handle.broken));
+            work(handle).await
+        };
+        let done = tokio::time::timeout(self.bound, whole).await;
+        let give_up = match &done {
+            Err(_) => true,
+            Ok(Err(fault)) => is_broken(fault),
+            Ok(Ok(_)) => false,
+        };
+        if let Some(broken) = used.filter(|_| give_up) {
+            broken.store(true, Ordering::Relaxed);
+        }
+        match done {
+            Err(_) => Err(StoreError::Io(format!("no answer within {} ms", self.bound.as_millis()))),
+            Ok(done) => done.map_err(|fault| down(&fault)),
+        }
+    }
+
+    /// Runs a script that reads.
+    pub(super) async fn ask<T: FromRedisValue>(&self, call: Call<'_>) -> Result<T, StoreError> {
+        self.with(async |mut handle| call.run(&mut handle).await).await
+    }
+
+    /// Runs a script that writes: what comes back is as durable as is asked for.
+    pub(super) async fn write<T: FromRedisValue>(&self, call: Call<'_>) -> Result<T, StoreError> {
+        let wait = self.wait;
+        self.with(async |mut handle| {
+            let done = call.run(&mut handle).await?;
+            confirm(&mut handle, wait, call.keys.first().map_or("", String::as_str)).await?;
+            Ok(done)
+        })
+        .await
+    }
+
+    /// Writes with one command: what comes back is as durable as is asked for.
+    pub(super) async fn command<T: FromRedisValue>(&self, command: Cmd, key: &str) -> Result<T, StoreError> {
+        let wait = self.wait;
+        self.with(async |mut handle| {
+            let done = command.query_async(&mut handle).await?;
+            confirm(&mut handle, wait, key).await?;
+            Ok(done)
+        })
+        .await
+    }
+
+    /// Writes with several commands on `key`: what comes back is as durable as is asked for.
+    pub(super) async fn pipeline(&self, commands: Pipeline, key: &str) -> Result<(), StoreError> {
+        let wait = self.wait;
+        self.with(async |mut handle| {
+            let () = commands.query_async(&mut handle).await?;
+            confirm(&mut handle, wait, key).await
+        })
+        .await
+    }
+
+    /// What every server that may be written to answers to `command`.
+    pub(super) async fn every_server(&self, command: Cmd) -> Result<Vec<Value>, StoreError> {
+        self.with(async |mut handle| match &mut handle.to {
+            To::One(one) => Ok(vec![command.query_async(one).await?]),
+            To::Cluster(cluster) => {
+                let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                match cluster.route_command(command, all).await? {
+                    Value::Map(answers) => Ok(answers.into_iter().map(|(_, answer)| answer).collect()),
+                    Value::Array(answers) => Ok(answers),
+                    other => Ok(vec![other]),
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Waits until enough replicas have what was written to `key`.
+async fn confirm(handle: &mut Handle, wait: Option<Wait>, key: &str) -> RedisResult<()> {
+    let Some(Wait { replicas, bound }) = wait else { return Ok(()) };
+    let mut command = redis::cmd("WAIT");
+    command.arg(replicas).arg(u64::try_from(bound.as_millis()).unwrap_or(u64::MAX));
+    let confirmed: u32 = match &mut handle.to {
+        To::One(one) => command.query_async(one).await?,
+        To::Cluster(cluster) => {
+            // By the server that has the key: nobody else was written to.
+            let route = SingleNodeRoutingInfo::SpecificNode(Route::new(slot(key), SlotAddr::Master));
+            let route = RoutingInfo::SingleNode(route);
+            redis::from_redis_value(cluster.route_command(command, route).await?)?
+        }
+    };
+    if confirmed < replicas {
+        let said = format!("{confirmed} of {replicas} replicas confirmed it, and `store.redis.durability` is `strict`");
+        return Err(RedisError::from((ErrorKind::Io, "not confirmed", said)));
+    }
+    Ok(())
+}
+
+/// The slot of a cluster that `key` is in: of what it has in braces, where it has that.
+fn slot(key: &str) -> u16 {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    crc16::State::<crc16::XMODEM>::calculate(tag.filter(|tag| !tag.is_empty()).unwrap_or(key).as_bytes()) % SLOTS
+}
+
+/// A script of ours.
+pub(super) struct Lua {
+    code: &'static str,
+    hash: String,
+}
+
+impl Lua {
+    pub(super) fn new(code: &'static str) -> Self {
+        Self { code, hash: Script::new(code).get_hash().to_owned() }
+    }
+}
+
+/// A script and what it is called with.
+pub(super) struct Call<'a> {
+    script: &'a Lua,
+    keys: Vec<String>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(script: &'a Lua) -> Self {
+        Self { script, keys: Vec::new(), arguments: Vec::new() }
+    }
+
+    pub(super) fn key(mut self, key: String) -> Self {
+        self.keys.push(key);
+        self
+    }
+
+    pub(super) fn arg(mut self, argument: impl redis::ToRedisArgs) -> Self {
+        argument.write_redis_args(&mut self.arguments);
+        self
+    }
+}
+
+impl Call<'_> {
+    async fn run<T: FromRedisValue>(&self, handle: &mut Handle) -> RedisResult<T> {
+        let done = self.command("EVALSHA", &self.script.hash).query_async(handle).await;
+        match done {
+            // It was started anew, or another one has taken over: the script goes with the call.
+            Err(fault) if fault.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.command("EVAL", self.script.code).query_async(handle).await
+            }
+            done => done,
+        }
+    }
+
+    fn command(&self, verb: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(verb);
+        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        command
+    }
+}
+
+/// Whether a connection is no good after `fault`.
+fn is_broken(fault: &RedisError) -> bool {
+    fault.is_io_error()
+        || fault.is_timeout()
+        || fault.is_connection_dropped()
+        || fault.is_unrecoverable_error()
+        || matches!(fault.kind(), ErrorKind::AuthenticationFailed | ErrorKind::Parse)
+        || fault.code() == Some(READ_ONLY)
+}
+
+/// What is said of a fault. The server's words may hold what was sent, so they are cut.
+pub(super) fn down(fault: &RedisError) -> StoreError {
+    if fault.code() == Some("HISTORY") {
+        return StoreError::History;
+    }
+    StoreError::Io(fault.to_string().chars().filter(|letter| !letter.is_control()).take(200).collect())
+}

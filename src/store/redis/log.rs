@@ -1,0 +1,145 @@
+//! The log of revocations: a stream, whose ids are positions. A server that takes over may lack what the one before it had
+//! acknowledged; so the log says whose history it is, and positions never come again.
+
+use super::Settings;
+use super::link::{Call, Link, Lua};
+use crate::domain::Timestamp;
+use crate::store::{Entry, Replayed, Revoked, StoreError, revocation_record};
+use redis::{FromRedisValue as _, Value, cmd};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+static BEGIN: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/begin.lua")));
+static APPEND: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/append.lua")));
+static CHECK: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/check.lua")));
+
+/// How long the log is listened to before the history is looked at again.
+const LISTEN: Duration = Duration::from_millis(200);
+/// How many records are read at once.
+const AT_ONCE: usize = 5_000;
+/// How much longer than it can hit something a record is kept, in seconds: a clock that jumps ahead must lose nothing.
+const GRACE: i64 = 86_400;
+/// How often a server has to confirm that it is not cut off.
+const CONFIRMED_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) struct Log {
+    /// A connection of its own: who listens keeps it busy.
+    listening: Link,
+    settings: Arc<Settings>,
+    replica: String,
+    /// The history that was read.
+    history: Mutex<String>,
+    confirmed: Mutex<Option<Instant>>,
+}
+
+impl Log {
+    pub(super) fn new(settings: Arc<Settings>, replica: &str) -> Result<Self, StoreError> {
+        let listening = Link::new(&settings, 1, settings.timeout + LISTEN)?;
+        let (history, confirmed) = (Mutex::default(), Mutex::default());
+        Ok(Self { listening, settings, replica: replica.to_owned(), history, confirmed })
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{{log}}:{name}", self.settings.prefix)
+    }
+
+    fn history(&self) -> String {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) async fn append(&self, link: &Link, entry: &Entry, now: Timestamp) -> Result<u64, StoreError> {
+        let over = now.seconds().saturating_sub(GRACE);
+        let call = Call::new(&APPEND).key(self.key("state")).key(self.key("records")).key(self.key("ends"));
+        let call = call.arg(self.history()).arg(revocation_record::encode(entry)).arg(entry.until.seconds()).arg(over);
+        let position: String = link.write(call).await?;
+        position.parse().map_err(|_| StoreError::UnknownRecord)
+    }
+
+    /// Reads the whole log, and whose history it is; positions go on from beyond `known`.
+    pub(super) async fn replay(&self, link: &Link, known: u64) -> Result<Replayed, StoreError> {
+        let begin = Call::new(&BEGIN).key(self.key("state")).arg(known.to_string());
+        let (history, position): (String, String) = link.write(begin).await?;
+        let position: u64 = position.parse().map_err(|_| StoreError::UnknownRecord)?;
+        let mut records = Vec::new();
+        self.read(link, &mut records).await?;
+        let position = records.last().map_or(position, |last| last.position.max(position));
+        *self.history.lock().unwrap_or_else(PoisonError::into_inner) = history;
+        Ok(Replayed { position, records })
+    }
+
+    /// What was appended after `position`, as soon as there is something, or nothing after a while.
+    pub(super) async fn follow(&self, position: u64) -> Result<Vec<Revoked>, StoreError> {
+        let mut listen = cmd("XREAD");
+        let wait = u64::try_from(LISTEN.as_millis()).unwrap_or(u64::MAX);
+        listen.arg("COUNT").arg(AT_ONCE).arg("BLOCK").arg(wait).arg("STREAMS");
+        listen.arg(self.key("records")).arg(format!("{position}-0"));
+        let heard: Value = self.listening.with(async |mut handle| listen.query_async(&mut handle).await).await?;
+        self.check().await?;
+        let heard = entries(heard)?.into_iter().map(revoked);
+        let mut heard: Vec<Revoked> = heard.collect::<Result<_, _>>()?;
+        if heard.len() >= AT_ONCE {
+            self.read(&self.listening, &mut heard).await?;
+        }
+        Ok(heard)
+    }
+
+    /// Reads to the end of the log, after what was read of it.
+    async fn read(&self, link: &Link, records: &mut Vec<Revoked>) -> Result<(), StoreError> {
+        loop {
+            let from = records.last().map_or_else(|| "-".to_owned(), |last| format!("({}-0", last.position));
+            let mut read = cmd("XRANGE");
+            read.arg(self.key("records")).arg(from).arg("+").arg("COUNT").arg(AT_ONCE);
+            let some: Vec<Value> = link.with(async |mut handle| read.query_async(&mut handle).await).await?;
+            let is_last = some.len() < AT_ONCE;
+            for entry in some {
+                records.push(revoked(entry)?);
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// After what was heard: it is of the history that was read, by a server that is not cut off.
+    async fn check(&self) -> Result<(), StoreError> {
+        let check = Call::new(&CHECK).key(self.key("state"));
+        let due = {
+            let confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+            confirmed.is_none_or(|at| at.elapsed() >= CONFIRMED_EVERY)
+        };
+        let history: String = if due {
+            let history = self.listening.write(check.arg(&self.replica)).await?;
+            *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
+            history
+        } else {
+            self.listening.ask(check.arg("")).await?
+        };
+        if history == self.history() { Ok(()) } else { Err(StoreError::History) }
+    }
+}
+
+/// The entries of the one stream that `XREAD` gives, which is nothing, or an array, or a map in newer protocols.
+fn entries(heard: Value) -> Result<Vec<Value>, StoreError> {
+    let streams: Vec<(String, Vec<Value>)> = match heard {
+        Value::Nil => Vec::new(),
+        heard => Vec::from_redis_value(heard).map_err(|fault| StoreError::Io(fault.to_string()))?,
+    };
+    Ok(streams.into_iter().flat_map(|(_, entries)| entries).collect())
+}
+
+/// One entry of the stream: its id, and one field.
+fn revoked(entry: Value) -> Result<Revoked, StoreError> {
+    let (id, [_, record]): (String, [Vec<u8>; 2]) = <(String, Vec<Vec<u8>>)>::from_redis_value(entry)
+        .ok()
+        .and_then(|(id, fields)| Some((id, fields.try_into().ok()?)))
+        .ok_or(StoreError::UnknownRecord)?;
+    let position = id.strip_suffix("-0").and_then(|position| position.parse().ok());
+    let position = position.ok_or(StoreError::UnknownRecord)?;
+    let entry = revocation_record::decode(&record).ok_or(StoreError::UnknownRecord)?;
+    Ok(Revoked { position, entry })
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long something takes is no date")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,399 @@
+//! The store that several brokers share: Redis, as one server, watched by Sentinels, or as a cluster. What is written in one
+//! step is a script; nothing is answered for that a server has not confirmed, as durably as is asked for.
+
+mod link;
+mod log;
+mod probe;
+
+use super::{
+    Answer, AuditHeads, Claim, Claimed, Entry, HeadFile, KeyRecords, Lease, Leases, MAX_OF_ONE, MAX_TASKS, Replayed,
+    RevocationLog, Revoked, StoreError, TaskRecords, Uses, key_record,
+};
+use crate::domain::{ChainHead, FirstUse, KeyRecord, TaskRecord, TaskState, Timestamp};
+use futures_util::future::join_all;
+use link::{Call, Link, Lua};
+use log::Log;
+use redis::cmd;
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+static CLAIM: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/claim.lua")));
+static RELEASE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/release.lua")));
+static ADMIT: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/admit.lua")));
+static KEYS: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/keys.lua")));
+static LET_GO: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/let_go.lua")));
+static PUBLISH: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/publish.lua")));
+
+/// How long a lease is held at most, in milliseconds: longer than making a key takes.
+const LEASE: u64 = 10_000;
+/// For how many seconds a replica counts as ready that was heard of.
+const HEARD_OF: u32 = 10;
+/// How many tasks are read at once.
+const TASKS_AT_ONCE: usize = 500;
+
+/// How the servers belong together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// One server.
+    Standalone,
+    /// One server and its replicas, watched by Sentinels, which know it by this name.
+    Sentinel {
+        /// The name.
+        master: String,
+    },
+    /// A cluster.
+    Cluster,
+}
+
+/// What is not lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing that was acknowledged: written to disk, and confirmed by every replica that could be promoted.
+    Strict,
+    /// Written to disk within a second. A failover loses what no replica has yet.
+    Persisted,
+    /// Kept in memory. A restart loses all of it.
+    Memory,
+}
+
+impl Durability {
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Persisted => "persisted",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// Where the servers are, and what is asked of them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// How they belong together.
+    pub mode: Mode,
+    /// `redis://` or `rediss://` URLs: the server, the Sentinels, or some of the cluster.
+    pub urls: Vec<String>,
+    /// The ACL user.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<Zeroizing<String>>,
+    /// What every key begins with.
+    pub prefix: String,
+    /// What is not lost.
+    pub durability: Durability,
+    /// How many replicas confirm what is written, where nothing is to be lost.
+    pub replicas: u32,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// How many connections there are.
+    pub connections: usize,
+    /// PEM certificates to trust, instead of the machine's.
+    pub ca: Option<Vec<u8>>,
+    /// PEM certificate and key that we show.
+    pub client_certificate: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Settings({:?}, {} urls)", self.mode, self.urls.len())
+    }
+}
+
+/// The shared store, as one replica sees it.
+pub struct Redis {
+    link: Link,
+    log: Log,
+    settings: Arc<Settings>,
+    /// This replica's name.
+    replica: String,
+    head: HeadFile,
+}
+
+impl Redis {
+    /// The store behind `settings`, for the replica of this name, which keeps what is its own in `directory`. Nothing is
+    /// asked of a server yet.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the settings cannot be used.
+    pub fn new(settings: Settings, replica: &str, directory: &Path) -> Result<Self, StoreError> {
+        let settings = Arc::new(settings);
+        let link = Link::new(&settings, settings.connections, settings.timeout)?;
+        let log = Log::new(Arc::clone(&settings), replica)?;
+        Ok(Self { link, log, settings, replica: replica.to_owned(), head: HeadFile::open(directory)? })
+    }
+
+    /// The key of something; what is in braces says what lies together in a cluster.
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.settings.prefix)
+    }
+
+    fn mark(&self, mark: &FirstUse) -> String {
+        let hex: String = mark.key.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        self.key(&format!("used:{hex}"))
+    }
+
+    fn task(&self, id: &str) -> String {
+        self.key(&format!("task:{id}"))
+    }
+
+    fn lease(&self) -> String {
+        self.key("{keys}:lease")
+    }
+
+    async fn claim_at_once(&self, claim: &Claim, now: Timestamp) -> Result<Claimed, StoreError> {
+        let marks: Vec<(usize, &FirstUse)> = places(claim).collect();
+        let call = marks.iter().fold(Call::new(&CLAIM), |call, (_, mark)| call.key(self.mark(mark)));
+        let call = marks.iter().fold(call.arg(marks.len()), |call, (_, mark)| call.arg(milliseconds(mark.until, now)));
+        let call = match &claim.spending {
+            None => call,
+            Some(spent) => {
+                let call = call.key(self.task(&spent.task));
+                call.arg(now.seconds()).arg(spent.idle.seconds()).arg(spent.until.seconds())
+            }
+        };
+        let (done, number): (String, u32) = self.link.write(call).await?;
+        let place = usize::try_from(number).ok().and_then(|number| marks.get(number.checked_sub(1)?));
+        Ok(match (done.as_str(), place) {
+            ("whole", _) => Claimed::Whole(number),
+            ("used", Some((place, _))) => Claimed::Used(*place),
+            ("budget", _) => Claimed::Budget,
+            ("idle", _) => Claimed::Idle,
+            ("unknown", _) => Claimed::Unknown,
+            _ => return Err(StoreError::UnknownRecord),
+        })
+    }
+
+    /// As [`Redis::claim_at_once`], where the keys lie on several servers: one by one, at the same time, and what was claimed
+    /// of a claim that is not whole is taken back.
+    async fn claim_each(&self, claim: &Claim, now: Timestamp) -> Result<Claimed, StoreError> {
+        let marks: Vec<(usize, &FirstUse)> = places(claim).collect();
+        let single = |part: Claim| async move { self.claim_at_once(&part, now).await };
+        let mut parts: Vec<Claim> = marks.iter().map(|(_, mark)| Claim::from(**mark)).collect();
+        parts.extend(claim.spending.clone().map(|spending| Claim { spending: Some(spending), ..Claim::default() }));
+        let done = join_all(parts.iter().cloned().map(single)).await;
+        let refused = done.iter().zip(0..).find_map(|(done, part)| match done {
+            Ok(Claimed::Whole(_)) => None,
+            // The first of a part is the one that it is about.
+            Ok(Claimed::Used(_)) => Some(Ok(Claimed::Used(marks.get(part).map_or(0, |(place, _)| *place)))),
+            other => Some(other.clone()),
+        });
+        let Some(refused) = refused else {
+            let slot = done.last().map_or(0, |last| if let Ok(Claimed::Whole(slot)) = last { *slot } else { 0 });
+            return Ok(Claimed::Whole(slot));
+        };
+        for (part, done) in parts.into_iter().zip(&done) {
+            if let Ok(Claimed::Whole(slot)) = done
+                && let Err(fault) = self.release_at_once(&part, *slot).await
+            {
+                tracing::error!(%fault, "what was claimed of a claim that is not whole counts as used");
+            }
+        }
+        refused
+    }
+
+    async fn release_at_once(&self, claim: &Claim, _slot: u32) -> Result<(), StoreError> {
+        let marks: Vec<(usize, &FirstUse)> = places(claim).collect();
+        let call = marks.iter().fold(Call::new(&RELEASE), |call, (_, mark)| call.key(self.mark(mark)));
+        let call = claim.spending.iter().fold(call, |call, spent| call.key(self.task(&spent.task)));
+        self.link.write(call.arg(marks.len())).await
+    }
+}
+
+/// The marks of a claim, with the places that they have in it.
+fn places(claim: &Claim) -> impl Iterator<Item = (usize, &FirstUse)> {
+    claim.marks.iter().enumerate().filter_map(|(place, mark)| Some((place, mark.as_ref()?)))
+}
+
+/// For how long a mark is kept. The end itself still counts.
+fn milliseconds(until: Timestamp, now: Timestamp) -> i64 {
+    until.since(now).max(0).saturating_add(1).saturating_mul(1_000)
+}
+
+impl Uses for Redis {
+    fn claim(&self, claim: Claim, now: Timestamp) -> Answer<'_, Claimed> {
+        Box::pin(async move {
+            match self.settings.mode {
+                Mode::Cluster => self.claim_each(&claim, now).await,
+                Mode::Standalone | Mode::Sentinel { .. } => self.claim_at_once(&claim, now).await,
+            }
+        })
+    }
+
+    fn release(&self, claim: Claim, slot: u32) -> Answer<'_, ()> {
+        Box::pin(async move {
+            if self.settings.mode != Mode::Cluster {
+                return self.release_at_once(&claim, slot).await;
+            }
+            let mut parts: Vec<Claim> = places(&claim).map(|(_, mark)| Claim::from(*mark)).collect();
+            parts.extend(claim.spending.map(|spending| Claim { spending: Some(spending), ..Claim::default() }));
+            let all = join_all(parts.iter().map(|part| self.release_at_once(part, slot))).await;
+            all.into_iter().collect()
+        })
+    }
+
+    fn count(&self) -> usize {
+        0
+    }
+}
+
+impl RevocationLog for Redis {
+    fn append(&self, entry: Entry, now: Timestamp) -> Answer<'_, u64> {
+        Box::pin(async move { self.log.append(&self.link, &entry, now).await })
+    }
+
+    fn replay(&self, known: u64, _now: Timestamp) -> Answer<'_, Replayed> {
+        Box::pin(async move {
+            probe::probe(&self.link, &self.settings).await?;
+            self.log.replay(&self.link, known).await
+        })
+    }
+
+    fn follow(&self, position: u64) -> Answer<'_, Vec<Revoked>> {
+        Box::pin(self.log.follow(position))
+    }
+}
+
+impl TaskRecords for Redis {
+    fn open(&self, task: TaskRecord, now: Timestamp) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let record = serde_json::to_string(&task).map_err(|fault| StoreError::Io(fault.to_string()))?;
+            let admit = Call::new(&ADMIT).key(self.key("{tasks}:all")).key(self.of(&task.workload));
+            let admit = admit.arg(now.seconds()).arg(&task.id).arg(task.deadline).arg(MAX_TASKS).arg(MAX_OF_ONE);
+            if self.link.write::<u8>(admit).await? == 0 {
+                return Err(StoreError::TooManyTasks);
+            }
+            let key = self.task(&task.id);
+            let mut keep = redis::pipe();
+            let fields =
+                [("record", record), ("budget", task.budget.unwrap_or(0).to_string()), ("used", "0".to_owned())];
+            let times = [("last_used", now.seconds()), ("idle_since", now.seconds())];
+            keep.atomic().hset_multiple(&key, &fields).ignore().hset_multiple(&key, &times).ignore();
+            let seconds = task.deadline.saturating_sub(now.seconds()).max(1);
+            keep.expire(&key, seconds).ignore();
+            self.link.pipeline(keep, &key).await
+        })
+    }
+
+    fn forget(&self, id: &str) -> Answer<'_, ()> {
+        let key = self.task(id);
+        let id = id.to_owned();
+        Box::pin(async move {
+            let mut listed = cmd("ZREM");
+            listed.arg(self.key("{tasks}:all")).arg(&id);
+            let () = self.link.command(listed, &self.key("{tasks}:all")).await?;
+            let mut gone = cmd("DEL");
+            self.link.command(gone.arg(&key).to_owned(), &key).await
+        })
+    }
+
+    fn list(&self, now: Timestamp) -> Answer<'_, Vec<TaskState>> {
+        Box::pin(async move {
+            let mut all = cmd("ZRANGE");
+            all.arg(self.key("{tasks}:all")).arg(format!("({}", now.seconds())).arg("+inf").arg("BYSCORE");
+            let ids: Vec<String> = self.link.with(async |mut handle| all.query_async(&mut handle).await).await?;
+            let mut tasks = Vec::with_capacity(ids.len());
+            for some in ids.chunks(TASKS_AT_ONCE) {
+                let read = some.iter().map(|id| {
+                    let mut read = cmd("HGETALL");
+                    read.arg(self.task(id));
+                    self.link.with(async move |mut handle| read.query_async(&mut handle).await)
+                });
+                for fields in join_all(read).await {
+                    let fields: HashMap<String, String> = fields?;
+                    // Over since the list was read.
+                    if !fields.is_empty() {
+                        tasks.push(task_state(&fields)?);
+                    }
+                }
+            }
+            Ok(tasks)
+        })
+    }
+}
+
+impl Redis {
+    fn of(&self, workload: &str) -> String {
+        let digest = crate::domain::Digest::of("workload", &[workload]).to_bytes();
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.key(&format!("{{tasks}}:of:{hex}"))
+    }
+}
+
+fn task_state(fields: &HashMap<String, String>) -> Result<TaskState, StoreError> {
+    let number = |name: &str| fields.get(name).and_then(|text| text.parse::<i64>().ok());
+    let time = |name: &str| number(name).and_then(Timestamp::new).ok_or(StoreError::UnknownRecord);
+    let record = fields.get("record").and_then(|record| serde_json::from_str(record).ok());
+    Ok(TaskState {
+        record: record.ok_or(StoreError::UnknownRecord)?,
+        used: number("used").and_then(|used| u32::try_from(used).ok()).ok_or(StoreError::UnknownRecord)?,
+        last_used: time("last_used")?,
+        idle_since: time("idle_since")?,
+    })
+}
+
+impl Leases for Redis {
+    fn take(&self, lease: Lease) -> Answer<'_, Option<Lease>> {
+        Box::pin(async move {
+            let mut take = cmd("SET");
+            take.arg(self.lease()).arg(lease.as_str()).arg("NX").arg("PX").arg(LEASE);
+            let taken: Option<String> = self.link.command(take, &self.lease()).await?;
+            Ok(taken.map(|_| lease))
+        })
+    }
+
+    fn let_go(&self, lease: Lease) -> Answer<'_, ()> {
+        let call = Call::new(&LET_GO).key(self.lease()).arg(lease.as_str());
+        Box::pin(async move { self.link.ask(call).await })
+    }
+}
+
+impl KeyRecords for Redis {
+    fn read(&self) -> Answer<'_, Vec<KeyRecord>> {
+        Box::pin(async move {
+            let mut read = cmd("HVALS");
+            read.arg(self.key("{keys}:records"));
+            let records: Vec<Vec<u8>> = self.link.with(async |mut handle| read.query_async(&mut handle).await).await?;
+            records.iter().map(|record| key_record::decode(record)).collect()
+        })
+    }
+
+    fn write(&self, records: &[KeyRecord], lease: &Lease) -> Answer<'_, ()> {
+        let mut call = Call::new(&KEYS).key(self.lease()).key(self.key("{keys}:records")).arg(lease.as_str());
+        let encoded: Result<Vec<_>, _> =
+            records.iter().map(|record| Ok((record.kid.clone(), key_record::encode(record)?))).collect();
+        Box::pin(async move {
+            for (kid, record) in encoded? {
+                call = call.arg(kid).arg(record);
+            }
+            match self.link.write(call).await? {
+                1_u8 => Ok(()),
+                _ => Err(StoreError::LeaseLost),
+            }
+        })
+    }
+
+    fn publish(&self, kids: &[String]) -> Answer<'_, Vec<Vec<String>>> {
+        let call = Call::new(&PUBLISH).key(self.key("{keys}:replicas"));
+        let call = call.arg(&self.replica).arg(kids.join(" ")).arg(HEARD_OF);
+        Box::pin(async move {
+            let ready: Vec<String> = self.link.ask(call).await?;
+            Ok(ready.iter().map(|kids| kids.split(' ').map(str::to_owned).collect()).collect())
+        })
+    }
+}
+
+impl AuditHeads for Redis {
+    fn keep(&self, head: &ChainHead) -> Result<(), StoreError> {
+        self.head.keep(head)
+    }
+
+    fn kept(&self) -> Result<Option<ChainHead>, StoreError> {
+        self.head.kept()
+    }
+}

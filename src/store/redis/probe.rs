@@ -1,0 +1,94 @@
+//! Whether a server keeps what it is given, as long and as safely as is asked for. Looked at before anything is read from it,
+//! and again when another one has taken over.
+
+use super::link::Link;
+use super::{Durability, Mode, Settings};
+use crate::store::StoreError;
+use redis::{FromRedisValue as _, cmd};
+use std::collections::HashMap;
+
+/// Refuses servers that would lose what they are given.
+pub(super) async fn probe(link: &Link, settings: &Settings) -> Result<(), StoreError> {
+    let servers = link.every_server(cmd("INFO")).await?;
+    if servers.is_empty() {
+        return Err(StoreError::Io("no server can be written to".to_owned()));
+    }
+    for server in &servers {
+        let info = String::from_redis_value(server.clone()).map_err(|fault| StoreError::Io(fault.to_string()))?;
+        judge(&info, settings)?;
+    }
+    if settings.durability != Durability::Memory {
+        let mut asked = cmd("CONFIG");
+        let servers = link.every_server(asked.arg("GET").arg("appendfsync").to_owned()).await;
+        let servers = servers.map_err(|fault| {
+            StoreError::Unfit(format!(
+                "`appendfsync` cannot be read ({fault}); give the user `+config|get`, or set `store.redis.durability = \"memory\"`"
+            ))
+        })?;
+        for server in servers {
+            let said: HashMap<String, String> = HashMap::from_redis_value(server).unwrap_or_default();
+            let fsync = said.get("appendfsync").map_or("", String::as_str);
+            let enough = match settings.durability {
+                Durability::Strict => fsync == "always",
+                _ => matches!(fsync, "always" | "everysec"),
+            };
+            if !enough {
+                return Err(StoreError::Unfit(format!(
+                    "`appendfsync` is `{fsync}`, and `store.redis.durability` is `{}`; set it to `{}` in redis.conf",
+                    settings.durability.name(),
+                    if settings.durability == Durability::Strict { "always" } else { "everysec" },
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn judge(info: &str, settings: &Settings) -> Result<(), StoreError> {
+    let field = |name: &str| {
+        let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.unwrap_or_default().trim()
+    };
+    let unfit = |fault: String| Err(StoreError::Unfit(fault));
+    let (major, rest) = field("redis_version").split_once('.').unwrap_or_default();
+    let version =
+        (major.parse().unwrap_or(0), rest.split('.').next().and_then(|minor| minor.parse().ok()).unwrap_or(0));
+    if version < OLDEST {
+        return unfit(format!("it is Redis {}; use 6.2 or later", field("redis_version")));
+    }
+    match field("maxmemory_policy") {
+        "noeviction" => {}
+        policy => {
+            return unfit(format!(
+                "`maxmemory-policy` is `{policy}`, so it may forget revocations when its memory is full; set it to `noeviction` in redis.conf"
+            ));
+        }
+    }
+    if field("role") != "master" {
+        return unfit("it is a replica; name the server that is written to, or use `mode = \"sentinel\"`".to_owned());
+    }
+    if settings.durability != Durability::Memory && field("aof_enabled") != "1" {
+        return unfit(format!(
+            "`appendonly` is off, and `store.redis.durability` is `{}`; set `appendonly yes` in redis.conf",
+            settings.durability.name()
+        ));
+    }
+    let replicas: u32 = field("connected_slaves").parse().unwrap_or(0);
+    if settings.durability == Durability::Strict && replicas > settings.replicas && settings.mode != Mode::Standalone {
+        return unfit(format!(
+            "it has {replicas} replicas, and `store.redis.replicas` is {}: one that did not confirm could be promoted; set it to {replicas}",
+            settings.replicas
+        ));
+    }
+    let cluster = field("cluster_enabled") == "1";
+    match (&settings.mode, cluster) {
+        (Mode::Cluster, false) => unfit("it is no cluster; use `mode = \"standalone\"` or `\"sentinel\"`".to_owned()),
+        (Mode::Standalone | Mode::Sentinel { .. }, true) => {
+            unfit("it is of a cluster; use `mode = \"cluster\"`".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What knows streams, and `INFO` in scripts.
+const OLDEST: (u32, u32) = (6, 2);
