@@ -208,6 +208,11 @@ impl Link {
         Ok(Self { pool, bound: answer, wait })
     }
 
+    /// Whether replicas have to confirm what is written.
+    pub(super) fn waits(&self) -> bool {
+        self.wait.is_some()
+    }
+
     /// Does `work` on a connection, within the bound.
     pub(super) async fn with<T, F>(&self, work: impl FnOnce(Handle) -> F) -> Result<T, StoreError>
     where

@@ -105,7 +105,7 @@ impl Log {
         let check = Call::new(&CHECK).key(self.key("state"));
         let due = {
             let confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-            confirmed.is_none_or(|at| at.elapsed() >= CONFIRMED_EVERY)
+            self.listening.waits() && confirmed.is_none_or(|at| at.elapsed() >= CONFIRMED_EVERY)
         };
         let history: String = if due {
             let history = self.listening.write(check.arg(&self.replica)).await?;

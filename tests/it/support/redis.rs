@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -55,16 +54,16 @@ impl Server {
         server
     }
 
-    /// Starts it where it does not run.
+    /// Adds to its configuration, for the next start.
+    pub fn configure(&self, more: &str) {
+        let path = self.folder.path().join("redis.conf");
+        let config = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("{config}{more}")).unwrap();
+    }
+
+    /// Starts it where it does not run, and waits until it answers.
     pub fn again(&self) {
-        let mut command = Command::new("redis-server");
-        command.arg(self.folder.path().join("redis.conf"));
-        if self.sentinel {
-            command.arg("--sentinel");
-        }
-        let output = fs::File::create(self.folder.path().join("log")).unwrap();
-        let child = command.stdout(output).stderr(Stdio::null()).spawn();
-        *self.child.lock().unwrap() = Some(child.expect("redis-server is installed, as `.ci/needs` sees to"));
+        self.begin();
         let began = Instant::now();
         while !self
             .try_ask(&["PING"])
@@ -75,12 +74,20 @@ impl Server {
         }
     }
 
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    /// Starts it where it does not run.
+    pub fn begin(&self) {
+        let mut command = Command::new("redis-server");
+        command.arg(self.folder.path().join("redis.conf"));
+        if self.sentinel {
+            command.arg("--sentinel");
+        }
+        let output = fs::File::create(self.folder.path().join("log")).unwrap();
+        let child = command.stdout(output).stderr(Stdio::null()).spawn();
+        *self.child.lock().unwrap() = Some(child.expect("redis-server is installed, as `.ci/needs` sees to"));
     }
 
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
     pub fn url(&self) -> String {

@@ -4,9 +4,10 @@
 if ARGV[1] ~= '' then
   redis.call('HSET', KEYS[1], 'seen', ARGV[1])
 end
-local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
-local held = redis.call('HGET', KEYS[1], 'history')
-if held ~= history then
+local info = redis.call('INFO', 'replication')
+local history = string.match(info, 'master_replid:(%w+)')
+-- One that was made a replica follows another one, and may be behind.
+if redis.call('HGET', KEYS[1], 'history') ~= history or not string.find(info, 'role:master', 1, true) then
   return ''
 end
 return history
