@@ -17,6 +17,7 @@ test: ## everything that a Rust toolchain and Debian packages can run
 lint: ## formatting, lints, documentation, dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --locked --package countersign-verify --features actix --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed, so deny.toml was not checked: cargo install cargo-deny"; fi

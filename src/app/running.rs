@@ -105,6 +105,7 @@ impl Listening {
         let handle = public.handle();
         let serving = tokio::spawn(public);
         stop.await;
+        broker.revocations().close();
         http::stop(handle).await;
         running.stop();
         beside.iter().for_each(JoinHandle::abort);

@@ -22,7 +22,8 @@ pub enum Purpose {
     Tokens,
     /// Checkpoints of the audit log.
     Checkpoints,
-    /// Signed answers of introspection (RFC 9701).
+    /// Signed answers to resource servers: introspection (RFC 9701), snapshots of the revocation feed, status lists. Their
+    /// `typ` keeps them apart.
     Introspection,
 }
 

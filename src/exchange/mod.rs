@@ -4,6 +4,7 @@
 mod authorize;
 mod bind;
 mod caller;
+mod feed;
 mod form;
 mod mint;
 mod operate;
@@ -16,6 +17,7 @@ mod tokens;
 pub use authorize::AuthorizedExchange;
 pub use bind::BoundExchange;
 use bind::Ground;
+pub use feed::{Fed, Stream, Wanted};
 pub use form::{Form, FormBounds};
 pub use mint::MintedToken;
 use mint::Minting;
@@ -27,6 +29,7 @@ pub use revoke::{Change, change};
 pub use tokens::Introspection;
 
 pub use crate::assertion::Proofs;
+pub use crate::revocation::Heard;
 
 use crate::assertion::{Confirmation, Issuers, OwnTokens};
 use crate::audit::{AuditLog, Kind, Outcome, Refused, Trail};
@@ -130,6 +133,8 @@ pub struct Broker {
     own: OwnTokens,
     attempts: Attempts,
     rates: Rates,
+    /// Who follows the revocation feed.
+    following: Arc<feed::Following>,
     metrics: Arc<Metrics>,
     keys: Arc<Keys>,
     revocations: Arc<Revocations>,
@@ -163,6 +168,7 @@ impl Broker {
             configured_at: clock.now().seconds().into(),
             own,
             attempts: Attempts::default(),
+            following: Arc::default(),
             rates,
             metrics,
             keys,

@@ -37,6 +37,8 @@ impl Metadata {
             "jwks_uri": format!("{root}/jwks"),
             "introspection_endpoint": format!("{root}/introspect"),
             "revocation_endpoint": format!("{root}/revoke"),
+            // Ours: what is revoked, told to resource servers.
+            "countersign_revocations_endpoint": format!("{root}/revocations"),
             "grant_types_supported": [GRANT_TYPE, CLIENT_CREDENTIALS],
             // Required by RFC 8414 §2, and there is no authorization endpoint to have one of.
             "response_types_supported": ["none"],

@@ -3,6 +3,7 @@
 
 mod connections;
 mod documents;
+mod feed;
 mod introspect;
 mod limits;
 mod management;
@@ -22,6 +23,7 @@ use crate::domain::DecisionId;
 use crate::error::Error;
 use crate::exchange::Broker;
 use crate::telemetry::Laps;
+use actix_web::body::{BodySize, MessageBody as _};
 use actix_web::dev::{Server, ServerHandle, Service, ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::guard;
@@ -174,6 +176,7 @@ fn routes(app: &mut ServiceConfig, base: &str, tenant: Option<&str>) {
     app.service(post(format!("{base}/token")).route(web::post().to(token::exchange)))
         .service(post(format!("{base}/introspect")).route(web::post().to(introspect::introspect)))
         .service(post(format!("{base}/revoke")).route(web::post().to(revoke::revoke)))
+        .service(post(format!("{base}/revocations")).route(web::post().to(feed::revocations)))
         .service(get(format!("{base}/jwks"), web::route().to(metadata::jwks)))
         .service(get(format!("{base}/reasons/{{code}}"), web::route().to(metadata::reason)));
     // RFC 8414 §3.1 puts the well-known part before the issuer's path, OpenID Connect Discovery §4 behind it.
@@ -220,7 +223,10 @@ where
                 Ok(Err(InternalError::from_response("refused", refused.unwrap_or_else(respond::fault)).into()))
             }
         };
-        if let Some(connection) = &connection {
+        // What is told as it happens is being answered until whoever hears it goes.
+        let is_told = |answer: &ServiceResponse| answer.response().body().size() == BodySize::Stream;
+        if let Some(connection) = connection.as_ref().filter(|_| !matches!(&answer, Ok(Ok(answer)) if is_told(answer)))
+        {
             let goes_on =
                 |answer: &ServiceResponse| answer.response().head().connection_type() != ConnectionType::Close;
             connection.answered(has_unread || !matches!(&answer, Ok(Ok(answer)) if goes_on(answer)));

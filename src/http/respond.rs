@@ -5,8 +5,10 @@ use crate::error::Wire;
 use actix_web::http::ConnectionType;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::web::Bytes;
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
+use std::convert::Infallible;
 
 /// The header that names the decision.
 const DECISION: &str = "Countersign-Decision";
@@ -38,6 +40,16 @@ pub(super) fn done(decision: &DecisionId) -> HttpResponse {
 /// A success that is a JWT.
 pub(super) fn signed(decision: &DecisionId, content_type: &str, jwt: String) -> HttpResponse {
     sealed(StatusCode::OK, Some(decision)).content_type(content_type).body(jwt)
+}
+
+/// A success that goes on.
+pub(super) fn stream<S>(decision: &DecisionId, content_type: &str, stream: S) -> HttpResponse
+where
+    S: futures_util::Stream<Item = Result<Bytes, Infallible>> + 'static,
+{
+    // Proxies that collect answers would keep it back.
+    let mut answer = sealed(StatusCode::OK, Some(decision));
+    answer.insert_header(("X-Accel-Buffering", "no")).content_type(content_type).streaming(stream)
 }
 
 /// A refusal. `reasons` is where the pages about them are.

@@ -2,18 +2,22 @@
 //! the view, and in the view before anyone is told. Where other brokers append to the log too, it is followed, and what was
 //! not heard of for too long is not guessed.
 
+mod feed;
 mod shared;
-mod view;
+
+pub use feed::{Follower, Heard};
 
 use crate::domain::Timestamp;
-use crate::store::{Entry, Replayed, RevocationLog, Revoked, StoreError};
+use crate::store::{Act, Entry, Replayed, RevocationLog, Revoked, StoreError};
 use countersign_verify::AccessToken;
-use countersign_verify::revocation::{Kind, Name, Named, is_hit};
+use countersign_verify::revocation::{Kind, Name, Named};
+use countersign_verify::view::View;
+use feed::Latest;
 use shared::Shared;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use view::View;
 
 /// All live revocations of this replica.
 pub struct Revocations {
@@ -24,6 +28,9 @@ pub struct Revocations {
     order: tokio::sync::Mutex<()>,
     /// What is known of a log that others append to.
     shared: Option<Shared>,
+    closed: AtomicBool,
+    /// The latest records, whole.
+    latest: Mutex<Latest>,
     /// Told where a signing key was revoked, by whomever.
     keys_changed: Notify,
 }
@@ -43,7 +50,7 @@ impl Revocations {
         let Replayed { position, records } = log.replay(0, now).await?;
         let mut view = View::default();
         for Revoked { position, entry } in &records {
-            view.apply(*position, entry, now);
+            view.apply(*position, &entry.record(), now.seconds());
         }
         if let Some(shared) = &shared {
             shared.heard(asked);
@@ -54,6 +61,8 @@ impl Revocations {
             position: watch::Sender::new(position),
             order: tokio::sync::Mutex::default(),
             shared,
+            closed: AtomicBool::new(false),
+            latest: Mutex::new(Latest::since(position)),
             keys_changed: Notify::new(),
         })
     }
@@ -76,7 +85,7 @@ impl Revocations {
     #[must_use]
     pub fn hit(&self, token: &AccessToken) -> bool {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
-        !view.is_empty() && is_hit(token, |name| view.reach(name))
+        view.hits(token)
     }
 
     /// Whether what is named `id` of `kind` is suspended: nothing new is given to it.
@@ -125,6 +134,17 @@ impl Revocations {
         self.view.read().unwrap_or_else(PoisonError::into_inner).count()
     }
 
+    /// Ends what followers are told: the broker stops.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the broker stops.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     /// Ends when a signing key was revoked, by whomever.
     pub async fn key_revoked(&self) {
         self.keys_changed.notified().await;
@@ -165,8 +185,13 @@ impl Revocations {
         Ok(())
     }
 
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn has(&self, entry: &Entry) -> bool {
-        self.view.read().unwrap_or_else(PoisonError::into_inner).has(entry)
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        entry.act == Act::Revoke && entry.is_of_one() && view.has(entry.name, entry.until.seconds())
     }
 
     /// Puts in force what the log has next.
@@ -175,9 +200,10 @@ impl Revocations {
         {
             let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
             for Revoked { position, entry } in records {
-                view.apply(*position, entry, now);
+                view.apply(*position, &entry.record(), now.seconds());
             }
         }
+        self.latest().take_in(records);
         self.position.send_replace(last.position);
         if records.iter().any(|record| record.entry.about.kind == Kind::Key.name()) {
             self.keys_changed.notify_one();

@@ -2,11 +2,11 @@
 //! and this replica knows is appended again.
 
 use super::Revocations;
-use super::view::View;
 use crate::domain::{Clock, Timestamp};
 use crate::store::{About, Entry, Replayed, Revoked, StoreError};
+use countersign_verify::revocation::Record;
+use countersign_verify::view::View;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,6 @@ use std::time::{Duration, Instant};
 pub(super) const CATCH_UP: Duration = Duration::from_secs(1);
 /// How long is waited before a log that cannot be read is asked again, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How many of the latest records are remembered whole, for a server that lacks them.
-const REMEMBERED: usize = 4_096;
 /// How many records are appended again at once.
 const AT_ONCE: usize = 64;
 
@@ -24,12 +22,11 @@ pub(super) struct Shared {
     max_staleness: Duration,
     /// When it was asked, and then answered, that there is nothing that was not applied. None where that is not known.
     heard: Mutex<Option<Instant>>,
-    latest: Mutex<VecDeque<Entry>>,
 }
 
 impl Shared {
     pub(super) fn new(max_staleness: Duration) -> Self {
-        Self { max_staleness, heard: Mutex::default(), latest: Mutex::default() }
+        Self { max_staleness, heard: Mutex::default() }
     }
 
     pub(super) fn heard(&self, at: Instant) {
@@ -57,13 +54,6 @@ impl Shared {
         let age = heard.map(|at| instant().saturating_duration_since(at).as_millis());
         age.and_then(|age| u64::try_from(age).ok()).unwrap_or(u64::MAX)
     }
-
-    fn remember(&self, records: &[Revoked]) {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        latest.extend(records.iter().map(|record| record.entry.clone()));
-        let many = latest.len().saturating_sub(REMEMBERED);
-        latest.drain(..many);
-    }
 }
 
 impl Revocations {
@@ -90,7 +80,6 @@ impl Revocations {
                     self.begin_again(shared, clock.now()).await
                 }
                 Ok(records) => {
-                    shared.remember(&records);
                     self.apply(&records, clock.now());
                     shared.heard(asked);
                     Ok(())
@@ -111,14 +100,15 @@ impl Revocations {
     /// Reads the log of a server that has taken over, and appends again what it lacks.
     async fn begin_again(&self, shared: &Shared, now: Timestamp) -> Result<(), StoreError> {
         let asked = instant();
-        let Replayed { mut position, records } = self.log.replay(self.position(), now).await?;
+        let known = self.position();
+        let Replayed { position, records } = self.log.replay(known, now).await?;
         let mut view = View::default();
         for Revoked { position, entry } in &records {
-            view.apply(*position, entry, now);
+            view.apply(*position, &entry.record(), now.seconds());
         }
         let lacking = {
             let held = self.view.read().unwrap_or_else(PoisonError::into_inner);
-            self.whole(held.lacking_in(&view, now), shared)
+            self.whole(held.lacking_in(&view, now.seconds()))
         };
         if !lacking.is_empty() {
             tracing::error!(
@@ -132,11 +122,12 @@ impl Revocations {
             let mut appended: Vec<Revoked> = stream::iter(lacking).map(append).buffered(AT_ONCE).try_collect().await?;
             appended.sort_by_key(|record| record.position);
             for Revoked { position, entry } in &appended {
-                view.apply(*position, entry, now);
+                view.apply(*position, &entry.record(), now.seconds());
             }
         }
         // What others append meanwhile comes next; a record that was put back is read once more, and changes nothing.
-        position = position.max(records.last().map_or(0, |last| last.position));
+        let fresh = records.iter().position(|record| record.position > known).unwrap_or(records.len());
+        self.latest().take_in(records.get(fresh..).unwrap_or_default());
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
         self.position.send_replace(position);
         self.keys_changed.notify_one();
@@ -145,14 +136,22 @@ impl Revocations {
     }
 
     /// The entries as they were written, as far as they are remembered.
-    fn whole(&self, lacking: Vec<Entry>, shared: &Shared) -> Vec<Entry> {
-        let latest = shared.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        let about = |entry: &Entry| {
-            let whole = latest.iter().rev().find(|held| held.name == entry.name && held.act == entry.act);
+    fn whole(&self, lacking: Vec<Record>) -> Vec<Entry> {
+        let latest = self.latest();
+        let about = |lost: &Record| {
+            let whole = latest
+                .after(0)
+                .rev()
+                .map(|held| &held.entry)
+                .find(|held| held.name == lost.name && held.act == lost.act);
             let put_back = || About { by: "a broker that remembered it".to_owned(), ..About::default() };
             whole.map_or_else(put_back, |whole| whole.about.clone())
         };
-        lacking.into_iter().map(|entry| Entry { about: about(&entry), ..entry }).collect()
+        let entry = |lost: Record| {
+            let until = Timestamp::new(lost.until).unwrap_or(Timestamp::MAX);
+            Entry { name: lost.name, until, act: lost.act, about: about(&lost) }
+        };
+        lacking.into_iter().map(entry).collect()
     }
 }
 

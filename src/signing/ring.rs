@@ -52,7 +52,7 @@ impl KeyRing {
             if record.purpose != Purpose::Checkpoints {
                 published.push(Value::Object(signer.public_jwk().clone()));
             }
-            let header = header(record.purpose, &*signer);
+            let header = header(typ(record.purpose), &*signer);
             ring.push(Key { record, signer, header });
         }
         Self { keys: ring, verifying, jwks: json!({ "keys": published }).to_string(), wanted, lacking: 0 }
@@ -75,7 +75,7 @@ impl KeyRing {
         algorithm: Algorithm,
         now: Timestamp,
     ) -> Result<(String, &str), SigningError> {
-        self.sign_with(Purpose::Tokens, Some(algorithm), claims, now)
+        self.sign_with(Purpose::Tokens, None, Some(algorithm), claims, now)
     }
 
     /// Signs `payload` for another purpose than tokens, as a compact JWS.
@@ -83,12 +83,21 @@ impl KeyRing {
     /// # Errors
     /// As [`KeyRing::sign`].
     pub fn sign_as(&self, purpose: Purpose, payload: &impl Serialize, now: Timestamp) -> Result<String, SigningError> {
-        self.sign_with(purpose, None, payload, now).map(|(signed, _)| signed)
+        self.sign_with(purpose, None, None, payload, now).map(|(signed, _)| signed)
+    }
+
+    /// Signs `payload`, of the type `typ`, for those who ask for answers: resource servers.
+    ///
+    /// # Errors
+    /// As [`KeyRing::sign`].
+    pub fn sign_answer(&self, typ: &str, payload: &impl Serialize, now: Timestamp) -> Result<String, SigningError> {
+        self.sign_with(Purpose::Introspection, Some(typ), None, payload, now).map(|(signed, _)| signed)
     }
 
     fn sign_with(
         &self,
         purpose: Purpose,
+        typ: Option<&str>,
         algorithm: Option<Algorithm>,
         payload: &impl Serialize,
         now: Timestamp,
@@ -103,7 +112,10 @@ impl KeyRing {
         let key = self.keys.iter().filter(fits).max_by_key(|key| key.record.signs_from).ok_or(SigningError)?;
         let payload = serde_json::to_vec(payload).map_err(|_| SigningError)?;
         let mut signed = String::with_capacity(key.header.len() + payload.len() * 4 / 3 + 400);
-        signed.push_str(&key.header);
+        match typ {
+            None => signed.push_str(&key.header),
+            Some(typ) => signed.push_str(&header(typ, &*key.signer)),
+        }
         URL_SAFE_NO_PAD.encode_string(payload, &mut signed);
         let signature = key.signer.sign(signed.as_bytes())?;
         signed.push('.');
@@ -141,12 +153,16 @@ impl KeyRing {
     }
 }
 
-fn header(purpose: Purpose, signer: &dyn Signer) -> String {
-    let typ = match purpose {
+/// What it usually signs.
+fn typ(purpose: Purpose) -> &'static str {
+    match purpose {
         Purpose::Tokens => "at+jwt",
         Purpose::Checkpoints => "audit-checkpoint+jws",
         Purpose::Introspection => "token-introspection+jwt",
-    };
+    }
+}
+
+fn header(typ: &str, signer: &dyn Signer) -> String {
     let header = json!({"typ": typ, "alg": signer.algorithm().name(), "kid": signer.key_id()});
     format!("{}.", URL_SAFE_NO_PAD.encode(header.to_string()))
 }

@@ -16,7 +16,8 @@ pub use head::audit_head;
 pub use redis::{Durability, Mode, Redis, Settings};
 
 use crate::domain::{ChainHead, FirstUse, KeyRecord, Lifetime, TaskRecord, TaskState, Timestamp};
-use countersign_verify::revocation::{Kind, Name};
+pub use countersign_verify::revocation::Act;
+use countersign_verify::revocation::{Kind, Name, Record};
 use serde::{Deserialize, Serialize};
 use std::pin::Pin;
 
@@ -231,24 +232,17 @@ impl Entry {
 }
 
 impl Entry {
+    /// What has to be known of it at each check.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        Record { name: self.name, until: self.until.seconds(), act: self.act }
+    }
+
     /// Whether it names one thing that never comes again.
     #[must_use]
     pub fn is_of_one(&self) -> bool {
         [Kind::Token, Kind::Key, Kind::Task].iter().any(|kind| kind.name() == self.about.kind)
     }
-}
-
-/// What a record does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
-    /// Kills what was decided before it.
-    Revoke,
-    /// Kills what was issued before a moment, in seconds since 1970.
-    RevokeBefore(i64),
-    /// Kills what was decided before it, and refuses what is new until it is lifted.
-    Suspend,
-    /// Lifts a suspension.
-    Resume,
 }
 
 /// What people want to know of a record.

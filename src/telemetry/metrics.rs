@@ -46,7 +46,7 @@ pub struct Figures {
 }
 
 /// The endpoints that answers are counted by.
-const ENDPOINTS: [&str; 7] = ["token", "introspect", "revoke", "jwks", "metadata", "reasons", "other"];
+const ENDPOINTS: [&str; 8] = ["token", "introspect", "revoke", "revocations", "jwks", "metadata", "reasons", "other"];
 
 /// What is counted of an endpoint, looked up once.
 struct Endpoint {
@@ -59,7 +59,7 @@ struct Endpoint {
 pub struct Metrics {
     registry: Registry,
     requests: Family<[Label; 2], Counter>,
-    endpoints: [Endpoint; 7],
+    endpoints: [Endpoint; 8],
     stages: [Histogram; 8],
     audit: Histogram,
     refusals: Family<[Label; 2], Counter>,

@@ -1,6 +1,8 @@
 //! What survives what: a broker that is killed again and again in the middle of its work, and one whose disk is full.
 
 use crate::cli::{Serving, introspect, program};
+use crate::replicas::redis_section;
+use crate::support::redis::{STRICT, Server};
 use crate::support::*;
 use countersign::audit::{Content, Follower, verify};
 use countersign::domain::{Clock as _, SystemClock};
@@ -45,13 +47,24 @@ fn jti(token: &str) -> String {
 /// acknowledged (abuse cases M6 and O9).
 #[test]
 fn m6_nothing_that_was_answered_is_lost_when_the_broker_is_killed() {
-    let root = Setup::new().write();
+    killed_again_and_again(Setup::new().write().path());
+}
+
+/// The same where another process remembers.
+#[test]
+fn m6_nothing_that_was_answered_is_lost_when_a_broker_on_redis_is_killed() {
+    let server = Server::start(STRICT);
+    let section = redis_section(&[server.url()], "");
+    killed_again_and_again(Setup::new().change("kind = \"embedded\"\npath = \"data\"", &section).write().path());
+}
+
+fn killed_again_and_again(root: &Path) {
     let tokens: Mutex<HashSet<String>> = Mutex::default();
     let revoked: Mutex<Vec<String>> = Mutex::default();
     let used: Mutex<Vec<String>> = Mutex::default();
     let subject = reusable();
     for kill in 0..KILLS {
-        let mut broker = Serving::start(root.path());
+        let mut broker = Serving::start(root);
         let address: SocketAddr = broker.url.strip_prefix("http://").unwrap().parse().unwrap();
         let dead = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -86,8 +99,8 @@ fn m6_nothing_that_was_answered_is_lost_when_the_broker_is_killed() {
         (tokens.into_inner().unwrap(), revoked.into_inner().unwrap(), used.into_inner().unwrap());
     let counts = (tokens.len(), revoked.len(), used.len());
     assert!(counts.0 > KILLS && counts.1 > KILLS / 10 && counts.2 > KILLS / 10, "{counts:?}");
-    let audit = root.path().join("data/audit");
-    let kept = countersign::store::audit_head(&root.path().join("data")).unwrap();
+    let audit = root.join("data/audit");
+    let kept = countersign::store::audit_head(&root.join("data")).unwrap();
     let report = verify(&audit, None, kept.as_ref()).unwrap();
     assert!(report.gaps.is_empty(), "{report:?}");
     let mut audited = HashSet::new();
@@ -99,7 +112,7 @@ fn m6_nothing_that_was_answered_is_lost_when_the_broker_is_killed() {
     }
     let missing: Vec<_> = tokens.difference(&audited).collect();
     assert!(missing.is_empty(), "{} tokens have no line", missing.len());
-    let broker = Serving::start(root.path());
+    let broker = Serving::start(root);
     let address: SocketAddr = broker.url.strip_prefix("http://").unwrap().parse().unwrap();
     for token in &revoked {
         assert_eq!(introspect(&broker.url, token)["active"], false);

@@ -1,5 +1,5 @@
 //! A shared store that fails, in every way that one can: the answer is 503 within its bound, never one that could be wrong, and
-//! nobody has to start anything again. Abuse cases G5, H4, H5, H9, L8 and L11, by number.
+//! nobody has to start anything again. Abuse cases G5, H4, H5, H9, L9 and O6, by number.
 
 use crate::replicas::{Replicas, TempKeys, on_redis};
 use crate::support::redis::{Cluster, PLAIN, STRICT, Server, Watched, until};
@@ -127,7 +127,7 @@ const FAULTS: [Fault; 9] = [
 ];
 
 #[test]
-fn g5_h4_h5_l8_l11_whatever_the_store_does_the_answer_is_503_within_its_bound_and_never_wrong() {
+fn g5_h4_h5_l9_whatever_the_store_does_the_answer_is_503_within_its_bound_and_never_wrong() {
     let server = Server::start(&format!(
         "{STRICT}enable-debug-command yes\nuser default on nopass ~* &* +@all\nuser countersign on >let-me-in ~* &* +@all\n"
     ));
@@ -197,7 +197,7 @@ fn g6_an_assertion_that_met_a_store_that_was_down_is_good_when_it_is_up() {
 }
 
 #[test]
-fn a_server_that_would_lose_what_it_is_given_is_refused_with_what_to_set() {
+fn o6_a_server_that_would_lose_what_it_is_given_is_refused_with_what_to_set() {
     let started = |server: &Server, more: &str| {
         let keys = TempKeys::new();
         let root = on_redis(&keys, &[server.url()], more).write();

@@ -51,7 +51,16 @@ impl Replicas {
     }
 
     pub fn with(count: usize, urls: &[String], more: &str, change: impl Fn(Setup) -> Setup) -> Self {
-        let (keys, clock) = (TempKeys::new(), TestClock::new());
+        Self::at(TestClock::new(), count, urls, more, change)
+    }
+
+    /// On the machine's clock.
+    pub fn real(count: usize, urls: &[String]) -> Self {
+        Self::at(TestClock::real(), count, urls, "", |setup| setup)
+    }
+
+    fn at(clock: TestClock, count: usize, urls: &[String], more: &str, change: impl Fn(Setup) -> Setup) -> Self {
+        let keys = TempKeys::new();
         let one = || TestBroker::start(change(on_redis(&keys, urls, more)).write(), clock.clone());
         Self { all: (0..count).map(|_| one()).collect(), clock, _keys: keys }
     }
@@ -148,7 +157,7 @@ fn g1_of_a_hundred_at_once_on_three_replicas_one_is_exchanged() {
 }
 
 #[test]
-fn a_task_is_one_on_every_replica_whatever_its_budget() {
+fn g1_a_task_is_one_on_every_replica_whatever_its_budget() {
     let server = Server::start(STRICT);
     let replicas = Replicas::start(3, &[server.url()], "");
     let post = |broker: &TestBroker, form: &[(&str, &str)]| {

@@ -12,14 +12,24 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! With the feature `client` there is [`server::ResourceServer`], which fetches the keys and follows the revocation feed, so
+//! that a revoked token is refused within milliseconds and nobody is asked about any; with `actix`, [`protect`] puts it in
+//! front of the routes of an actix-web application.
 
 pub mod claims;
 pub mod dpop;
+pub mod feed;
 pub mod json;
 pub mod jws;
 pub mod key;
+#[cfg(feature = "actix")]
+pub mod protect;
 pub mod revocation;
 mod rsa;
+#[cfg(feature = "client")]
+pub mod server;
+pub mod view;
 #[cfg(test)]
 mod wycheproof;
 
@@ -139,6 +149,12 @@ pub struct Verifier {
 }
 
 impl Verifier {
+    /// The keys that it verifies with.
+    #[must_use]
+    pub fn keys(&self) -> &KeySet {
+        &self.keys
+    }
+
     /// A verifier for tokens of the broker `issuer` meant for `audience`, with the keys of `jwks` (the document at the
     /// broker's `/jwks`; fetch it again when [`Verifier::verify`] answers [`NoKey::UnknownKid`]).
     ///

@@ -96,6 +96,30 @@ impl Name {
     }
 }
 
+/// What a record of the revocation log does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Kills what was decided before it.
+    Revoke,
+    /// Kills what was issued before a moment, in seconds since 1970.
+    RevokeBefore(i64),
+    /// Kills what was decided before it, and refuses what is new until it is lifted.
+    Suspend,
+    /// Lifts a suspension.
+    Resume,
+}
+
+/// What has to be known of a record of the revocation log at each check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    /// What it names.
+    pub name: Name,
+    /// Until when it can hit something, in seconds since 1970.
+    pub until: i64,
+    /// What it does.
+    pub act: Act,
+}
+
 /// What is in force against one name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reach {

@@ -21,15 +21,8 @@ impl DemoIssuer {
     /// Starts it on a free port of loopback.
     pub(super) fn start() -> Result<Self, Failure> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        let url = format!("http://{}", listener.local_addr()?);
-        let key = KeyPair::generate(KeySize::Rsa2048).map_err(|_| Failure("no RSA key can be made".to_owned()))?;
-        let public = key.public_key();
-        let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let (n, e) = (
-            number(public.modulus().big_endian_without_leading_zero()),
-            number(public.exponent().big_endian_without_leading_zero()),
-        );
-        let jwks = json!({"keys": [{"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "demo-1", "n": n, "e": e}]});
+        let issuer = Self::of(&format!("http://{}", listener.local_addr()?))?;
+        let url = issuer.url();
         // What GitHub publishes has no `authorization_endpoint` either.
         let discovery = json!({
             "issuer": url, "jwks_uri": format!("{url}/.well-known/jwks"), "subject_types_supported": ["public", "pairwise"],
@@ -37,10 +30,27 @@ impl DemoIssuer {
         });
         let documents = HashMap::from([
             ("/.well-known/openid-configuration".to_owned(), discovery.to_string()),
-            ("/.well-known/jwks".to_owned(), jwks.to_string()),
+            ("/.well-known/jwks".to_owned(), issuer.jwks().to_string()),
         ]);
         tokio::spawn(http::documents(listener, documents)?);
-        Ok(Self { url, key })
+        Ok(issuer)
+    }
+
+    /// One that signs as `url` and serves nothing.
+    pub(super) fn of(url: &str) -> Result<Self, Failure> {
+        let key = KeyPair::generate(KeySize::Rsa2048).map_err(|_| Failure("no RSA key can be made".to_owned()))?;
+        Ok(Self { url: url.to_owned(), key })
+    }
+
+    /// Its public key, as a JWK Set.
+    pub(super) fn jwks(&self) -> Value {
+        let public = self.key.public_key();
+        let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let (n, e) = (
+            number(public.modulus().big_endian_without_leading_zero()),
+            number(public.exponent().big_endian_without_leading_zero()),
+        );
+        json!({"keys": [{"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "demo-1", "n": n, "e": e}]})
     }
 
     pub(super) fn url(&self) -> &str {

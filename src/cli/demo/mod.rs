@@ -16,8 +16,10 @@ use countersign_verify::Verifier;
 use issuer::DemoIssuer;
 use place::Place;
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Show a whole exchange on this machine.
@@ -26,6 +28,12 @@ pub(super) struct Demo {
     /// Keep running, and print two commands to try.
     #[arg(long)]
     serve: bool,
+    /// Be only the issuer: keep its keys in `issuer.jwks` below DIR, and a fresh assertion in `assertion.jwt`, until stopped.
+    #[arg(long, value_name = "DIR", conflicts_with = "serve")]
+    issuer: Option<PathBuf>,
+    /// Whom the assertion of `--issuer` is for.
+    #[arg(long, value_name = "URL", default_value = "https://localhost:8443", requires = "issuer")]
+    audience: String,
 }
 
 const BROKER: &str = "https://sts.demo.example";
@@ -34,7 +42,40 @@ const MAIN: &str = "repo:acme/app:ref:refs/heads/main";
 const OURS: &str = "41";
 
 pub(super) fn run(arguments: &Demo, output: Output) -> Result<ExitCode, Failure> {
-    crate::http::block_on(story(arguments, output))
+    match &arguments.issuer {
+        Some(directory) => crate::http::block_on(be_issuer(directory, &arguments.audience, output)),
+        None => crate::http::block_on(story(arguments, output)),
+    }
+}
+
+/// How often the assertion is made anew, which lives for five minutes.
+const AGAIN: Duration = Duration::from_secs(60);
+
+async fn be_issuer(directory: &Path, audience: &str, output: Output) -> Result<ExitCode, Failure> {
+    let issuer = DemoIssuer::of("https://issuer.demo.example")?;
+    let place = |name: &str| directory.join(name);
+    // Whole or not at all: somebody may be reading.
+    let write = |name: &str, text: &str| {
+        let unfinished = place(&format!("{name}.unfinished"));
+        std::fs::write(&unfinished, text)?;
+        std::fs::rename(&unfinished, place(name))
+    };
+    write("issuer.jwks", &issuer.jwks().to_string())?;
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut told = false;
+    loop {
+        write("assertion.jwt", &issuer.assertion(audience, MAIN, OURS)?)?;
+        if !std::mem::replace(&mut told, true) {
+            let said = json!({"issuer": issuer.url(), "directory": directory});
+            output
+                .print(&format!("an assertion of {} is in {}", issuer.url(), place("assertion.jwt").display()), &said);
+        }
+        tokio::select! {
+            _ = term.recv() => return Ok(ExitCode::SUCCESS),
+            _ = int.recv() => return Ok(ExitCode::SUCCESS),
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
 }
 
 async fn story(arguments: &Demo, output: Output) -> Result<ExitCode, Failure> {

@@ -1,0 +1,119 @@
+//! What resource servers are told: everything that is in force, and then each record, in the order of the log. Who falls behind
+//! further than is remembered begins again.
+
+use super::Revocations;
+use crate::domain::Timestamp;
+use crate::store::{Revoked, StoreError};
+use countersign_verify::feed::{Event, Snapshot};
+use countersign_verify::feed::{HERE, LOST, RECORD, Told};
+use countersign_verify::revocation::Name;
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+/// How many of the latest records are remembered whole: for followers, and for a store that has lost them.
+const REMEMBERED: usize = 16_384;
+/// How often a follower hears that there is nothing else.
+const BEAT: Duration = Duration::from_secs(1);
+/// How many records are told at once.
+const AT_ONCE: usize = 512;
+
+/// The latest records of the log.
+pub(super) struct Latest {
+    records: VecDeque<Revoked>,
+    /// The position before the first of them.
+    since: u64,
+}
+
+impl Latest {
+    pub(super) fn since(position: u64) -> Self {
+        Self { records: VecDeque::new(), since: position }
+    }
+
+    pub(super) fn take_in(&mut self, records: &[Revoked]) {
+        self.records.extend(records.iter().cloned());
+        while self.records.len() > REMEMBERED
+            && let Some(gone) = self.records.pop_front()
+        {
+            self.since = gone.position;
+        }
+    }
+
+    /// Those after `position`, oldest first.
+    pub(super) fn after(&self, position: u64) -> impl DoubleEndedIterator<Item = &Revoked> {
+        let first = self.records.partition_point(|record| record.position <= position);
+        self.records.iter().skip(first)
+    }
+}
+
+/// One who is told each record from a position on.
+pub struct Follower {
+    revocations: Arc<Revocations>,
+    /// Names of what is none of his business: targets of others.
+    leaves_out: HashSet<Name>,
+    position: u64,
+}
+
+/// What a follower hears.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// These events, in order.
+    Events(Vec<Event>),
+    /// The last event, after which there is nothing.
+    Last(Event),
+}
+
+impl Revocations {
+    /// Everything that is in force at `now`, but for what `leaves_out` names, for `aud`.
+    ///
+    /// # Errors
+    /// [`StoreError::Stale`] where that is not known.
+    pub fn snapshot(
+        &self,
+        parties: (&str, &str),
+        leaves_out: &HashSet<Name>,
+        now: Timestamp,
+    ) -> Result<Snapshot, StoreError> {
+        self.fresh()?;
+        // Read first: what comes after it is told again.
+        let position = self.position();
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(Snapshot::of(&view, position, parties, now.seconds(), |name| leaves_out.contains(&name)))
+    }
+
+    /// Tells what comes after `position`, but for what `leaves_out` names.
+    #[must_use]
+    pub fn tell(self: &Arc<Self>, position: u64, leaves_out: HashSet<Name>) -> Follower {
+        Follower { revocations: Arc::clone(self), leaves_out, position }
+    }
+}
+
+impl Follower {
+    /// What comes next, within a second.
+    pub async fn next(&mut self) -> Heard {
+        let event =
+            |position: u64, name: &str, data: String| Event { id: position.to_string(), name: name.to_owned(), data };
+        let mut applied = self.revocations.position.subscribe();
+        let after = self.position;
+        // In time or not: what there is then is told.
+        let _ = tokio::time::timeout(BEAT, applied.wait_for(|position| *position > after)).await;
+        let (here, latest) = (self.revocations.position(), self.revocations.latest());
+        if after < latest.since || after > here {
+            return Heard::Last(event(here, LOST, "{}".to_owned()));
+        }
+        let records: Vec<&Revoked> = latest.after(after).take(AT_ONCE).collect();
+        self.position = records.last().map_or(here.max(after), |last| last.position);
+        let wanted = records.iter().filter(|record| !self.leaves_out.contains(&record.entry.name));
+        let mut events: Vec<Event> = wanted
+            .filter_map(|record| {
+                let told = serde_json::to_string(&Told::from(record.entry.record())).ok()?;
+                Some(event(record.position, RECORD, told))
+            })
+            .collect();
+        // Where it is not known whether there is more, nothing is said: who follows notices.
+        if self.revocations.fresh().is_ok() && records.len() < AT_ONCE {
+            events.push(event(self.position, HERE, "{}".to_owned()));
+        }
+        Heard::Events(events)
+    }
+}
