@@ -51,10 +51,11 @@ mutants: ## every check, taken out in turn: does a test fail? Takes an hour or t
 	tests/mutants $(SHARD)
 
 bench: ## the broker against what one core can do at all
-	@.ci/needs taskset
+	@.ci/needs taskset redis-server
 	$(CARGO) build --locked --release --package countersign --package countersign-loadtest
 	sync # what the build wrote is not to be measured
 	./target/release/countersign-loadtest hostile loadtest/results
+	./target/release/countersign-loadtest shared loadtest/results
 	./target/release/countersign-loadtest run loadtest/results
 
 soak: ## ten million exchanges, and what becomes of memory

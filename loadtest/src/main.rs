@@ -9,6 +9,7 @@ mod hostile;
 mod load;
 mod process;
 mod report;
+mod shared;
 mod soak;
 mod stages;
 
@@ -31,7 +32,7 @@ const HOT: usize = 256;
 type Fault = Box<dyn Error + Send + Sync>;
 
 const USAGE: &str = "usage: countersign-loadtest run RESULTS-DIRECTORY [SECONDS] | soak RESULTS-DIRECTORY [EXCHANGES] | \
-                     hostile RESULTS-DIRECTORY [REQUESTS] | \
+                     hostile RESULTS-DIRECTORY [REQUESTS] | shared RESULTS-DIRECTORY | \
                      bound JWKS-FILE";
 
 fn main() -> Result<(), Fault> {
@@ -51,6 +52,7 @@ fn main() -> Result<(), Fault> {
             let requests = arguments.next().map_or(Ok(2_000_000), |requests| requests.parse())?;
             runtime()?.block_on(hostile::run(Path::new(&results), requests))
         }
+        (Some("shared"), Some(results)) => runtime()?.block_on(shared::run(Path::new(&results))),
         _ => Err(USAGE.into()),
     }
 }

@@ -8,7 +8,7 @@ mod shared;
 pub use feed::{Follower, Heard};
 
 use crate::domain::Timestamp;
-use crate::store::{Act, Entry, Replayed, RevocationLog, Revoked, StoreError};
+use crate::store::{Act, Entry, RevocationLog, Revoked, StoreError};
 use countersign_verify::AccessToken;
 use countersign_verify::revocation::{Kind, Name, Named};
 use countersign_verify::view::View;
@@ -47,11 +47,9 @@ impl Revocations {
     ) -> Result<Self, StoreError> {
         let shared = max_staleness.map(Shared::new);
         let asked = shared::instant();
-        let Replayed { position, records } = log.replay(0, now).await?;
         let mut view = View::default();
-        for Revoked { position, entry } in &records {
-            view.apply(*position, &entry.record(), now.seconds());
-        }
+        let position = log.begin(0, now).await?;
+        let position = position.max(read(&*log, |record| apply(&mut view, record, now)).await?);
         if let Some(shared) = &shared {
             shared.heard(asked);
         }
@@ -155,8 +153,8 @@ impl Revocations {
     /// # Errors
     /// [`StoreError`] when the log cannot be read.
     pub async fn list(&self, now: Timestamp) -> Result<Vec<Revoked>, StoreError> {
-        let mut records = self.log.replay(self.position(), now).await?.records;
-        records.retain(|record| record.entry.until >= now);
+        let mut records = Vec::new();
+        read(&*self.log, |record| records.extend((record.entry.until >= now).then(|| record.clone()))).await?;
         Ok(records)
     }
 
@@ -199,9 +197,7 @@ impl Revocations {
         let Some(last) = records.last() else { return };
         {
             let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-            for Revoked { position, entry } in records {
-                view.apply(*position, &entry.record(), now.seconds());
-            }
+            records.iter().for_each(|record| apply(&mut view, record, now));
         }
         self.latest().take_in(records);
         self.position.send_replace(last.position);
@@ -209,4 +205,19 @@ impl Revocations {
             self.keys_changed.notify_one();
         }
     }
+}
+
+/// Every record of the log, some at a time: there may be very many. Gives the position of the last.
+async fn read(log: &dyn RevocationLog, mut each: impl FnMut(&Revoked)) -> Result<u64, StoreError> {
+    let mut position = 0;
+    loop {
+        let page = log.page(position).await?;
+        let Some(last) = page.last() else { return Ok(position) };
+        position = last.position;
+        page.iter().for_each(&mut each);
+    }
+}
+
+fn apply(view: &mut View, Revoked { position, entry }: &Revoked, now: Timestamp) {
+    view.apply(*position, &entry.record(), now.seconds());
 }

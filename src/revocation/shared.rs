@@ -1,9 +1,9 @@
 //! A log that several brokers append to: it is followed all the time, and when another server has taken over, what it lacks
 //! and this replica knows is appended again.
 
-use super::Revocations;
+use super::{Revocations, apply, read};
 use crate::domain::{Clock, Timestamp};
-use crate::store::{About, Entry, Replayed, Revoked, StoreError};
+use crate::store::{About, Entry, Revoked, StoreError};
 use countersign_verify::revocation::Record;
 use countersign_verify::view::View;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -101,11 +101,13 @@ impl Revocations {
     async fn begin_again(&self, shared: &Shared, now: Timestamp) -> Result<(), StoreError> {
         let asked = instant();
         let known = self.position();
-        let Replayed { position, records } = self.log.replay(known, now).await?;
-        let mut view = View::default();
-        for Revoked { position, entry } in &records {
-            view.apply(*position, &entry.record(), now.seconds());
-        }
+        let position = self.log.begin(known, now).await?;
+        let (mut view, mut newer) = (View::default(), Vec::new());
+        let last = read(&*self.log, |record| {
+            apply(&mut view, record, now);
+            newer.extend((record.position > known).then(|| record.clone()));
+        });
+        let position = position.max(last.await?);
         let lacking = {
             let held = self.view.read().unwrap_or_else(PoisonError::into_inner);
             self.whole(held.lacking_in(&view, now.seconds()))
@@ -121,13 +123,10 @@ impl Revocations {
             };
             let mut appended: Vec<Revoked> = stream::iter(lacking).map(append).buffered(AT_ONCE).try_collect().await?;
             appended.sort_by_key(|record| record.position);
-            for Revoked { position, entry } in &appended {
-                view.apply(*position, &entry.record(), now.seconds());
-            }
+            appended.iter().for_each(|record| apply(&mut view, record, now));
         }
         // What others append meanwhile comes next; a record that was put back is read once more, and changes nothing.
-        let fresh = records.iter().position(|record| record.position > known).unwrap_or(records.len());
-        self.latest().take_in(records.get(fresh..).unwrap_or_default());
+        self.latest().take_in(&newer);
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
         self.position.send_replace(position);
         self.keys_changed.notify_one();

@@ -3,8 +3,8 @@
 use super::first_use::Journal;
 use super::tasks::{self, Tasks};
 use super::{
-    Answer, AuditHeads, Claim, Claimed, Entry, HeadFile, KeyRecords, Lease, Leases, Replayed, RevocationLog, Revoked,
-    StoreError, TaskRecords, Uses, key_record, revocation_record,
+    Answer, AuditHeads, Claim, Claimed, Entry, HeadFile, KeyRecords, Lease, Leases, RevocationLog, Revoked, StoreError,
+    TaskRecords, Uses, key_record, revocation_record,
 };
 use crate::domain::{ChainHead, KeyRecord, TaskRecord, TaskState, Timestamp};
 use redb::backends::FileBackend;
@@ -30,6 +30,8 @@ const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
 const GRACE: i64 = 86_400;
 /// How many revocations pass between two sweeps of those that are over.
 pub(super) const SWEEP: u64 = 1_024;
+/// How many revocations are read at once.
+const PAGE: usize = 5_000;
 /// Memory that redb may use as a cache, in bytes.
 const CACHE: usize = 4 * 1024 * 1024;
 
@@ -113,8 +115,12 @@ impl RevocationLog for Embedded {
         self.off_the_reactor(move |database| append(database, &entry, now))
     }
 
-    fn replay(&self, _known: u64, now: Timestamp) -> Answer<'_, Replayed> {
-        self.off_the_reactor(move |database| replay(database, now))
+    fn begin(&self, _known: u64, now: Timestamp) -> Answer<'_, u64> {
+        self.off_the_reactor(move |database| begin(database, now))
+    }
+
+    fn page(&self, after: u64) -> Answer<'_, Vec<Revoked>> {
+        self.off_the_reactor(move |database| page(database, after))
     }
 
     fn follow(&self, _position: u64) -> Answer<'_, Vec<Revoked>> {
@@ -279,24 +285,27 @@ fn append(database: &Database, entry: &Entry, now: Timestamp) -> Result<u64, Sto
     Ok(position)
 }
 
-fn replay(database: &Database, now: Timestamp) -> Result<Replayed, StoreError> {
+fn begin(database: &Database, now: Timestamp) -> Result<u64, StoreError> {
     let write = database.begin_write().map_err(io)?;
-    write.open_table(LAST).map_err(io)?;
+    let position = write.open_table(LAST).map_err(io)?.get(0).map_err(io)?.map_or(0, |last| last.value());
     {
         let mut table = write.open_table(REVOCATIONS).map_err(io)?;
         table.retain(|_, record| is_kept(record, now)).map_err(io)?;
     }
     write.commit().map_err(io)?;
+    Ok(position)
+}
+
+fn page(database: &Database, after: u64) -> Result<Vec<Revoked>, StoreError> {
     let read = database.begin_read().map_err(io)?;
     let table = read.open_table(REVOCATIONS).map_err(io)?;
     let mut records = Vec::new();
-    for entry in table.iter().map_err(io)? {
+    for entry in table.range(after.saturating_add(1)..).map_err(io)?.take(PAGE) {
         let (position, record) = entry.map_err(io)?;
         let entry = revocation_record::decode(record.value()).ok_or(StoreError::UnknownRecord)?;
         records.push(Revoked { position: position.value(), entry });
     }
-    let position = read.open_table(LAST).map_err(io)?.get(0).map_err(io)?.map_or(0, |last| last.value());
-    Ok(Replayed { position, records })
+    Ok(records)
 }
 
 /// A record that cannot be read is kept: only one that is known to be over may go.

@@ -108,15 +108,19 @@ pub enum Claimed {
 /// The log of revocations: append-only, in one order.
 pub trait RevocationLog: Send + Sync {
     /// Appends a record; what comes back is its position. It is kept for good first. Fails with [`StoreError::History`] where
-    /// the log is not the one that was replayed.
+    /// the log is not the one that was begun.
     fn append(&self, entry: Entry, now: Timestamp) -> Answer<'_, u64>;
 
-    /// Every record that can hit something at `now`, or could a little earlier: a clock that is ahead for a moment must lose
-    /// nothing. And the last position, which is never one that was given for another record, as far as they are `known`.
-    fn replay(&self, known: u64, now: Timestamp) -> Answer<'_, Replayed>;
+    /// Begins to read the log, and lets go of what could hit nothing at `now` nor a little earlier: a clock that is ahead for a
+    /// moment must lose nothing. What comes back is the last position, which is never one that was given for another record, as
+    /// far as they are `known`.
+    fn begin(&self, known: u64, now: Timestamp) -> Answer<'_, u64>;
+
+    /// The first records after a position, in order; none where there are no more.
+    fn page(&self, after: u64) -> Answer<'_, Vec<Revoked>>;
 
     /// What was appended after `position`, as soon as there is something, or nothing after a while. Fails with
-    /// [`StoreError::History`] where the log is not the one that was replayed.
+    /// [`StoreError::History`] where the log is not the one that was begun.
     fn follow(&self, position: u64) -> Answer<'_, Vec<Revoked>>;
 }
 
@@ -262,13 +266,4 @@ pub struct About {
     pub at: i64,
     /// The decision.
     pub decision: String,
-}
-
-/// The log as it is read at start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replayed {
-    /// The last position that was ever given, or 0.
-    pub position: u64,
-    /// Every record that is kept.
-    pub records: Vec<Revoked>,
 }

@@ -3,7 +3,7 @@
 
 use super::{Durability, Mode, Settings};
 use crate::store::StoreError;
-use deadpool::managed::{self, Metrics, Pool, RecycleError, RecycleResult};
+use deadpool::managed::{self, Metrics, Pool, QueueMode, RecycleError, RecycleResult};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
@@ -132,19 +132,15 @@ impl Servers {
                 Target::Cluster(builder.build()?)
             }
         };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(settings.timeout))
-            .set_response_timeout(Some(answer))
-            .set_concurrency_limit(MOST_AT_ONCE);
+        // Answers are waited for by who asks, together with all else, and requests are bounded where they come in.
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(settings.timeout)).set_response_timeout(None);
         Ok(Self { to, config })
     }
 }
 
 /// The slots of a cluster.
 const SLOTS: u16 = 16_384;
-/// How many commands may wait on one connection.
-const MOST_AT_ONCE: usize = 1_024;
-
 fn credentials(settings: &Settings, mut info: redis::RedisConnectionInfo) -> redis::RedisConnectionInfo {
     if let Some(username) = &settings.username {
         info = info.set_username(username);
@@ -201,9 +197,11 @@ impl Link {
     /// Up to `connections` of them, whose answers may take `answer`.
     pub(super) fn new(settings: &Settings, connections: usize, answer: Duration) -> Result<Self, StoreError> {
         let servers = Servers::new(settings, answer).map_err(|fault| down(&fault))?;
-        let pool = Pool::builder(servers).max_size(connections).build();
-        let pool = pool.map_err(|fault| StoreError::Io(fault.to_string()))?;
         let confirmed = settings.durability == Durability::Strict && settings.replicas > 0;
+        // Commands of many requests travel together on one connection, as long as none of them makes it wait for replicas.
+        let order = if confirmed { QueueMode::Fifo } else { QueueMode::Lifo };
+        let pool = Pool::builder(servers).max_size(connections).queue_mode(order).build();
+        let pool = pool.map_err(|fault| StoreError::Io(fault.to_string()))?;
         let wait = confirmed.then_some(Wait { replicas: settings.replicas, bound: settings.timeout * 3 / 4 });
         Ok(Self { pool, bound: answer, wait })
     }

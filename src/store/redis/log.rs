@@ -4,7 +4,7 @@
 use super::Settings;
 use super::link::{Call, Link, Lua};
 use crate::domain::Timestamp;
-use crate::store::{Entry, Replayed, Revoked, StoreError, revocation_record};
+use crate::store::{Entry, Revoked, StoreError, revocation_record};
 use redis::{FromRedisValue as _, Value, cmd};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -55,16 +55,20 @@ impl Log {
         position.parse().map_err(|_| StoreError::UnknownRecord)
     }
 
-    /// Reads the whole log, and whose history it is; positions go on from beyond `known`.
-    pub(super) async fn replay(&self, link: &Link, known: u64) -> Result<Replayed, StoreError> {
+    /// Begins to read the log: whose history it is, and where it stands; positions go on from beyond `known`.
+    pub(super) async fn begin(&self, link: &Link, known: u64) -> Result<u64, StoreError> {
         let begin = Call::new(&BEGIN).key(self.key("state")).arg(known.to_string());
         let (history, position): (String, String) = link.write(begin).await?;
-        let position: u64 = position.parse().map_err(|_| StoreError::UnknownRecord)?;
-        let mut records = Vec::new();
-        self.read(link, &mut records).await?;
-        let position = records.last().map_or(position, |last| last.position.max(position));
         *self.history.lock().unwrap_or_else(PoisonError::into_inner) = history;
-        Ok(Replayed { position, records })
+        position.parse().map_err(|_| StoreError::UnknownRecord)
+    }
+
+    /// Some of what comes after `after`.
+    pub(super) async fn page(&self, link: &Link, after: u64) -> Result<Vec<Revoked>, StoreError> {
+        let mut read = cmd("XRANGE");
+        read.arg(self.key("records")).arg(format!("({after}-0")).arg("+").arg("COUNT").arg(AT_ONCE);
+        let some: Vec<Value> = link.with(async |mut handle| read.query_async(&mut handle).await).await?;
+        some.into_iter().map(revoked).collect()
     }
 
     /// What was appended after `position`, as soon as there is something, or nothing after a while.
@@ -77,27 +81,13 @@ impl Log {
         self.check().await?;
         let heard = entries(heard)?.into_iter().map(revoked);
         let mut heard: Vec<Revoked> = heard.collect::<Result<_, _>>()?;
-        if heard.len() >= AT_ONCE {
-            self.read(&self.listening, &mut heard).await?;
+        let mut whole = heard.len() < AT_ONCE;
+        while let (false, Some(last)) = (whole, heard.last()) {
+            let more = self.page(&self.listening, last.position).await?;
+            whole = more.len() < AT_ONCE;
+            heard.extend(more);
         }
         Ok(heard)
-    }
-
-    /// Reads to the end of the log, after what was read of it.
-    async fn read(&self, link: &Link, records: &mut Vec<Revoked>) -> Result<(), StoreError> {
-        loop {
-            let from = records.last().map_or_else(|| "-".to_owned(), |last| format!("({}-0", last.position));
-            let mut read = cmd("XRANGE");
-            read.arg(self.key("records")).arg(from).arg("+").arg("COUNT").arg(AT_ONCE);
-            let some: Vec<Value> = link.with(async |mut handle| read.query_async(&mut handle).await).await?;
-            let is_last = some.len() < AT_ONCE;
-            for entry in some {
-                records.push(revoked(entry)?);
-            }
-            if is_last {
-                return Ok(());
-            }
-        }
     }
 
     /// After what was heard: it is of the history that was read, by a server that is not cut off.

@@ -6,10 +6,12 @@ mod log;
 mod probe;
 
 use super::{
-    Answer, AuditHeads, Claim, Claimed, Entry, HeadFile, KeyRecords, Lease, Leases, MAX_OF_ONE, MAX_TASKS, Replayed,
+    Answer, AuditHeads, Claim, Claimed, Entry, HeadFile, KeyRecords, Lease, Leases, MAX_OF_ONE, MAX_TASKS,
     RevocationLog, Revoked, StoreError, TaskRecords, Uses, key_record,
 };
 use crate::domain::{ChainHead, FirstUse, KeyRecord, TaskRecord, TaskState, Timestamp};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use link::{Call, Link, Lua};
 use log::Log;
@@ -134,8 +136,11 @@ impl Redis {
     }
 
     fn mark(&self, mark: &FirstUse) -> String {
-        let hex: String = mark.key.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.key(&format!("used:{hex}"))
+        let mut key = String::with_capacity(self.settings.prefix.len() + 27);
+        key.push_str(&self.settings.prefix);
+        key.push_str("used:");
+        URL_SAFE_NO_PAD.encode_string(mark.key.to_bytes(), &mut key);
+        key
     }
 
     fn task(&self, id: &str) -> String {
@@ -247,11 +252,15 @@ impl RevocationLog for Redis {
         Box::pin(async move { self.log.append(&self.link, &entry, now).await })
     }
 
-    fn replay(&self, known: u64, _now: Timestamp) -> Answer<'_, Replayed> {
+    fn begin(&self, known: u64, _now: Timestamp) -> Answer<'_, u64> {
         Box::pin(async move {
             probe::probe(&self.link, &self.settings).await?;
-            self.log.replay(&self.link, known).await
+            self.log.begin(&self.link, known).await
         })
+    }
+
+    fn page(&self, after: u64) -> Answer<'_, Vec<Revoked>> {
+        Box::pin(self.log.page(&self.link, after))
     }
 
     fn follow(&self, position: u64) -> Answer<'_, Vec<Revoked>> {
@@ -320,8 +329,7 @@ impl TaskRecords for Redis {
 impl Redis {
     fn of(&self, workload: &str) -> String {
         let digest = crate::domain::Digest::of("workload", &[workload]).to_bytes();
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.key(&format!("{{tasks}}:of:{hex}"))
+        self.key(&format!("{{tasks}}:of:{}", URL_SAFE_NO_PAD.encode(digest)))
     }
 }
 
