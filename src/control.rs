@@ -57,6 +57,9 @@ pub enum Command {
     RevokeKey {
         /// Its id.
         kid: String,
+        /// Why, for people.
+        #[serde(default)]
+        reason: Option<String>,
     },
     /// Read configuration and policies again.
     Reload {},

@@ -78,6 +78,9 @@ pub enum StartError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// A reason that cannot be kept.
+    #[error("the reason is empty, longer than 1024 bytes or not printable")]
+    Reason,
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),

@@ -2,7 +2,7 @@
 //! wrong with them never stands in the way.
 
 use super::parts::{digest_key, replica};
-use super::running::{NOT_SUSPENDED, describe_key, describe_revocation, describe_task, done, wanted};
+use super::running::{NOT_SUSPENDED, describe_key, describe_revocation, describe_task, done, is_reason, wanted};
 use super::stores::Stores;
 use super::{Installation, StartError};
 use crate::audit::{AuditLog, Keeping, Opening, Seal};
@@ -12,7 +12,7 @@ use crate::domain::{ChainHead, Clock, DecisionId, Entropy, Purpose, Timestamp};
 use crate::exchange;
 use crate::revocation::Revocations;
 use crate::signing::{KeyError, Keys, SealingKeys};
-use crate::store::{Act, AuditHeads, TaskRecords, audit_head};
+use crate::store::{About, Act, AuditHeads, TaskRecords, audit_head};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::key::Algorithm;
@@ -163,11 +163,16 @@ impl Installation {
     pub async fn revoke_key(
         &self,
         kid: &str,
+        reason: Option<String>,
         clock: &dyn Clock,
         entropy: &Arc<dyn Entropy>,
     ) -> Result<Value, StartError> {
         let Opened { keys, revocations, audit, decision, now, .. } = self.open(clock, entropy).await?;
-        let revoked = exchange::revoke_key((kid, &own_operator()), &decision, &keys, &revocations, &audit, now).await?;
+        if !is_reason(reason.as_deref()) {
+            return Err(StartError::Reason);
+        }
+        let about = About { by: own_operator(), reason, ..About::default() };
+        let revoked = exchange::revoke_key((kid, about), &decision, &keys, &revocations, &audit, now).await?;
         Ok(describe_key(&revoked, revoked.state(now)))
     }
 

@@ -194,7 +194,10 @@ impl Commands for Running {
                     (Some(purpose), Ok(algorithm)) => self.told(operator.rotate(purpose, algorithm).await),
                     _ => Reply::Failed { message: "no such purpose or algorithm".to_owned() },
                 },
-                Command::RevokeKey { kid } => self.told(operator.revoke_key(&kid, &by).await),
+                Command::RevokeKey { kid, reason } => match is_reason(reason.as_deref()) {
+                    true => self.told(operator.revoke_key(&kid, &by, reason).await),
+                    false => Reply::Failed { message: NO_REASON.to_owned() },
+                },
                 Command::Reload {} => match self.reload().await {
                     Ok(()) => Reply::Told(json!({"reloaded": true})),
                     Err(message) => Reply::Failed { message },
@@ -216,6 +219,17 @@ impl Running {
 /// Why nothing is lifted.
 pub(super) const NOT_SUSPENDED: &str = "it is not suspended; `countersign revocations` shows what is";
 
+const NO_REASON: &str = "the reason is empty, longer than 1024 bytes or not printable";
+
+/// Whether this can be kept as a reason.
+pub(super) fn is_reason(reason: Option<&str>) -> bool {
+    reason.is_none_or(|reason| is_plain(reason, 1_024))
+}
+
+fn is_plain(text: &str, most: usize) -> bool {
+    !text.is_empty() && text.len() <= most && !text.chars().any(char::is_control)
+}
+
 /// What a command wants in force.
 pub(super) fn wanted(command: Command, by: String, now: Timestamp) -> Result<Change, String> {
     let Command::Change { kind, id, act, before, reason } = command else {
@@ -233,9 +247,11 @@ pub(super) fn wanted(command: Command, by: String, now: Timestamp) -> Result<Cha
         ("resume", None) => Act::Resume,
         _ => return Err(format!("`{act}` is not known, or not of a moment; use revoke, suspend or resume")),
     };
-    let plain = |text: &str, most: usize| !text.is_empty() && text.len() <= most && !text.chars().any(char::is_control);
-    if !plain(&id, 2_048) || reason.as_ref().is_some_and(|reason| !plain(reason, 1_024)) {
-        return Err("the id or the reason is empty, too long or not printable".to_owned());
+    if !is_plain(&id, 2_048) {
+        return Err("the id is empty, too long or not printable".to_owned());
+    }
+    if !is_reason(reason.as_deref()) {
+        return Err(NO_REASON.to_owned());
     }
     if matches!(kind, Kind::Token | Kind::Task) {
         id.parse::<TokenId>().map_err(|fault| fault.to_string())?;

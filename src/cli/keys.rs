@@ -35,6 +35,9 @@ pub(super) enum Keys {
         /// The key's id, as `countersign keys list` shows it.
         #[arg(allow_hyphen_values = true)]
         kid: String,
+        /// Why, for people: it is kept with the revocation and in the audit log.
+        #[arg(long)]
+        reason: Option<String>,
     },
 }
 
@@ -75,7 +78,7 @@ pub(super) fn run(arguments: &Keys, config: &Path, output: Output) -> Result<Exi
             purpose: Purpose::from(*purpose).name().to_owned(),
             algorithm: algorithm.name().to_owned(),
         },
-        Keys::Revoke { kid } => Command::RevokeKey { kid: kid.clone() },
+        Keys::Revoke { kid, reason } => Command::RevokeKey { kid: kid.clone(), reason: reason.clone() },
     };
     let told = match control::ask(installation.control(), &command) {
         Err(ControlError::NotRunning(_)) => offline(&installation, arguments)?,
@@ -120,7 +123,7 @@ fn offline(installation: &Installation, arguments: &Keys) -> Result<Value, Failu
             Keys::Rotate { purpose, algorithm } => {
                 installation.rotate_key((*purpose).into(), *algorithm, &SystemClock, &entropy).await
             }
-            Keys::Revoke { kid } => installation.revoke_key(kid, &SystemClock, &entropy).await,
+            Keys::Revoke { kid, reason } => installation.revoke_key(kid, reason.clone(), &SystemClock, &entropy).await,
         }
     })?)
 }

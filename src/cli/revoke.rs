@@ -134,12 +134,13 @@ pub(super) fn suspend(
 }
 
 /// Ends the token `jti`, and everything below it.
-pub(super) fn by_id(jti: &TokenId, installation: &Installation, output: Output) -> Result<ExitCode, Failure> {
-    change(
-        installation,
-        Wanted { kind: Kind::Token, id: jti.to_string(), act: "revoke", before: None, reason: None },
-        output,
-    )
+pub(super) fn by_id(
+    jti: &TokenId,
+    reason: Option<String>,
+    installation: &Installation,
+    output: Output,
+) -> Result<ExitCode, Failure> {
+    change(installation, Wanted { kind: Kind::Token, id: jti.to_string(), act: "revoke", before: None, reason }, output)
 }
 
 /// Shows everything that is in force.

@@ -180,7 +180,7 @@ section!(
         replicas: Field<u32>,
         /// How long the store may take to answer; longer is 503. By default `1s`.
         timeout: Text,
-        /// Connections, each shared by many requests. By default 4.
+        /// Connections of each worker, each shared by many requests. By default 2.
         connections: Field<usize>,
         /// PEM certificates to trust, instead of the machine's.
         ca_file: Text,

@@ -79,10 +79,11 @@ impl Operator<'_> {
     ///
     /// # Errors
     /// [`KeyError`] when that is not on disk for good: then ask again.
-    pub async fn revoke_key(&self, kid: &str, by: &str) -> Result<KeyRecord, KeyError> {
+    pub async fn revoke_key(&self, kid: &str, by: &str, reason: Option<String>) -> Result<KeyRecord, KeyError> {
         let Self(broker) = self;
         let decision = broker.decision();
-        revoke_key((kid, by), &decision, &broker.keys, &broker.revocations, &broker.audit, broker.clock.now()).await
+        let about = About { by: by.to_owned(), reason, ..About::default() };
+        revoke_key((kid, about), &decision, &broker.keys, &broker.revocations, &broker.audit, broker.clock.now()).await
     }
 
     /// Every key and its state.
@@ -263,12 +264,12 @@ pub async fn rotate_key(
     made
 }
 
-/// Drops the key `kid` for `by`, where a broker runs or not, and ends what it signed for good.
+/// Drops the key `kid`, where a broker runs or not, and ends what it signed for good. `about` says who wants it, and why.
 ///
 /// # Errors
 /// [`KeyError::Unknown`], or [`KeyError`] when that is not on disk for good: then ask again.
 pub async fn revoke_key(
-    (kid, by): (&str, &str),
+    (kid, about): (&str, About),
     decision: &DecisionId,
     keys: &Keys,
     revocations: &Arc<Revocations>,
@@ -276,6 +277,7 @@ pub async fn revoke_key(
     now: Timestamp,
 ) -> Result<KeyRecord, KeyError> {
     let mut trail = Trail::begin(Kind::Keys, decision, None, now, audit);
+    let why = about.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let result = async {
         // Dropped first, whatever then fails: it signs and verifies nothing from here on.
         let dropped = keys.revoke(kid, now).await;
@@ -283,7 +285,7 @@ pub async fn revoke_key(
             return dropped;
         }
         let (at, decision) = (now.seconds(), decision.to_string());
-        let about = About { by: by.to_owned(), at, decision, ..About::default() };
+        let about = About { at, decision, ..about };
         revocations.enter(Entry::new(NamedKind::Key, kid, Act::Revoke, now.plus(UNSEEN), about), now).await?;
         dropped
     }
@@ -291,7 +293,7 @@ pub async fn revoke_key(
     match &result {
         Ok(key) => {
             trail.revoked(&key.kid);
-            trail.changed(format!("{} {}: {} is revoked", key.purpose, key.algorithm, key.kid));
+            trail.changed(format!("{} {}: {} is revoked{why}", key.purpose, key.algorithm, key.kid));
             let written = trail.done(Outcome::Granted);
             written.map_err(|fault| StoreError::Io(fault.to_string()))?;
             // By the key that has taken over: what the compromised one sealed is vouched for again.

@@ -433,7 +433,7 @@ fn m8_what_was_sealed_is_verified_after_the_key_has_gone() {
     let before = audit::verify(&broker.audit(), by(&sealing(broker.root.path())), None).unwrap();
     assert_eq!(before.checkpoints, 11);
     let sealed_by_stolen = chain(&broker.audit());
-    countersign::http::block_on(Operator(&broker.broker).revoke_key(&next, "a test")).unwrap();
+    countersign::http::block_on(Operator(&broker.broker).revoke_key(&next, "a test", None)).unwrap();
     let keys = sealing(broker.root.path());
     assert!(keys.revoked.has(&next) && !keys.good.has(&next));
     let report = audit::verify(&broker.audit(), by(&keys), Some(&kept(&broker))).unwrap();

@@ -211,7 +211,7 @@ fn what_an_operator_revokes_unseen_is_kept_longer_than_any_token_lives() {
         let (id, by) = ("AAAAAAAAAAAAAAAAAAAAAA".to_owned(), "a test".to_owned());
         let change = Change { kind: Kind::Token, id, act: Act::Revoke, reason: None, by };
         operator.change(&change).await.result.unwrap();
-        operator.revoke_key(&parsed.key_id.unwrap(), "a test").await.unwrap();
+        operator.revoke_key(&parsed.key_id.unwrap(), "a test", None).await.unwrap();
     });
     let figures = Operator(&broker.broker).figures();
     assert_eq!((figures.revocations, figures.revocation_position), (2, 2));
@@ -247,7 +247,7 @@ fn without_a_key_that_signs_nothing_can_be_minted_and_that_is_told() {
     assert!(Operator(&broker.broker).can_mint());
     std::fs::remove_dir_all(broker.path("keys")).unwrap();
     std::fs::write(broker.path("keys"), "no directory").unwrap();
-    wait(async { drop(Operator(&broker.broker).revoke_key(&kid, "a test").await) });
+    wait(async { drop(Operator(&broker.broker).revoke_key(&kid, "a test", None).await) });
     assert!(!Operator(&broker.broker).can_mint());
     assert_eq!(
         broker.exchange(&Token::cluster().sign(), &[]).refusal(),

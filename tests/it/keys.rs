@@ -56,7 +56,7 @@ fn n1_a_published_key_that_is_revoked_leaves_its_predecessor_signing() {
     let broker = TestBroker::new();
     let signing = kid(&mint(&broker));
     let stolen = rotate(&broker);
-    block_on(Operator(&broker.broker).revoke_key(&stolen, "a test")).unwrap();
+    block_on(Operator(&broker.broker).revoke_key(&stolen, "a test", None)).unwrap();
     for _ in 0..3 {
         broker.tend();
         assert_eq!(kid(&mint(&broker)), signing);
@@ -91,7 +91,10 @@ fn n5_a_key_that_was_revoked_while_the_directory_was_gone_does_not_come_back() {
     let broker = TestBroker::new();
     let stolen = kid(&mint(&broker));
     fs::rename(broker.path("keys"), broker.path("aside")).unwrap();
-    assert!(block_on(Operator(&broker.broker).revoke_key(&stolen, "a test")).is_err(), "another one cannot be made");
+    assert!(
+        block_on(Operator(&broker.broker).revoke_key(&stolen, "a test", None)).is_err(),
+        "another one cannot be made"
+    );
     let broker = broker.restart_after(|root| fs::rename(root.join("aside"), root.join("keys")).unwrap());
     assert!(!published(&broker).contains(&stolen));
     assert_ne!(kid(&mint(&broker)), stolen);
@@ -161,7 +164,7 @@ fn n3_a_kid_is_a_thumbprint_and_a_key_that_was_dropped_never_comes_back() {
     let old = kid(&mint(&broker));
     let file = names(&broker.path("keys")).into_iter().find(|name| name.contains(&old[..12])).unwrap();
     let pem = fs::read(broker.path("keys").join(&file)).unwrap();
-    block_on(Operator(&broker.broker).revoke_key(&old, "a test")).unwrap();
+    block_on(Operator(&broker.broker).revoke_key(&old, "a test", None)).unwrap();
     let broker = broker.restart_after(|root| {
         let back = root.join("keys/put-back.pem");
         fs::write(&back, &pem).unwrap();
@@ -200,7 +203,7 @@ fn n5_a_compromised_key_is_gone_at_once_and_everything_below_its_tokens_is_dead(
     let compromised = kid(&token);
     assert!(active(&broker, &token));
     assert_eq!(broker.introspect("ledger-api", &below).json["active"], true);
-    let revoked = block_on(Operator(&broker.broker).revoke_key(&compromised, "a test")).unwrap();
+    let revoked = block_on(Operator(&broker.broker).revoke_key(&compromised, "a test", None)).unwrap();
     assert_eq!(revoked.kid, compromised);
     assert!(!published(&broker).contains(&compromised));
     assert_eq!(broker.introspect("orders-api", &token).text, "{\"active\":false}");
@@ -214,9 +217,12 @@ fn n5_a_compromised_key_is_gone_at_once_and_everything_below_its_tokens_is_dead(
     let broker = broker.restart();
     assert_eq!(broker.introspect("ledger-api", &below).json["active"], false);
     assert!(!active(&broker, &token));
-    let twice = block_on(Operator(&broker.broker).revoke_key(&compromised, "a test")).unwrap();
+    let twice = block_on(Operator(&broker.broker).revoke_key(&compromised, "a test", None)).unwrap();
     assert_eq!(twice.revoked, revoked.revoked, "asking again is safe");
-    assert!(matches!(block_on(Operator(&broker.broker).revoke_key("nobody", "a test")), Err(KeyError::Unknown(_))));
+    assert!(matches!(
+        block_on(Operator(&broker.broker).revoke_key("nobody", "a test", None)),
+        Err(KeyError::Unknown(_))
+    ));
 }
 
 #[test]
@@ -237,7 +243,7 @@ fn n5_a_child_of_another_key_dies_with_the_key_above_it() {
     let below = broker.post_as("orders-api", "/token", &onward).token();
     assert_ne!(kid(&token), kid(&below), "the successor signed it");
     assert_eq!(broker.introspect("ledger-api", &below).json["active"], true);
-    block_on(Operator(&broker.broker).revoke_key(&kid(&token), "a test")).unwrap();
+    block_on(Operator(&broker.broker).revoke_key(&kid(&token), "a test", None)).unwrap();
     assert_eq!(broker.introspect("ledger-api", &below).json["active"], false);
 }
 
@@ -329,7 +335,7 @@ fn n13_where_no_key_can_sign_the_answer_is_503() {
     let token = keys.iter().find(|(key, _)| key.purpose == Purpose::Tokens).unwrap().0.kid.clone();
     fs::remove_dir_all(broker.path("keys")).unwrap();
     // Its successor cannot be made: the directory is gone. It is dropped all the same.
-    assert!(block_on(Operator(&broker.broker).revoke_key(&token, "a test")).is_err());
+    assert!(block_on(Operator(&broker.broker).revoke_key(&token, "a test", None)).is_err());
     assert!(!published(&broker).contains(&token));
     let assertion = Token::github().sign();
     let refused = broker.exchange(&assertion, &[]);

@@ -191,7 +191,8 @@ fn g1_a_task_is_one_on_every_replica_whatever_its_budget() {
     assert_eq!((&listed[0]["used"], &listed[0]["state"]), (&json!(10), &json!("open")));
     assert!(replicas.accept(&given[0].token()));
     // Ended by another one than those that opened and used it.
-    told(&replicas.all[1], &["task", "end", listed[0]["id"].as_str().unwrap()]);
+    told(&replicas.all[1], &["task", "end", listed[0]["id"].as_str().unwrap(), "--reason", "INC-8"]);
+    assert_eq!(told(&replicas.all[2], &["revocations"])[0]["reason"], "INC-8");
     let began = Instant::now();
     while !given.iter().all(|reply| replicas.refuse(&reply.token())) {
         assert!(began.elapsed() < Duration::from_secs(2), "all of its tokens, everywhere");
@@ -250,11 +251,14 @@ fn n1_n2_n5_keys_are_one_line_on_three_replicas() {
     // N5: dropped by one, gone from all within the bound of a revocation, with everything that it signed.
     let token = mint(&replicas.all[0], clock);
     assert!(replicas.accept(&token));
-    told(&replicas.all[2], &["keys", "revoke", &next]);
+    told(&replicas.all[2], &["keys", "revoke", &next, "--reason", "INC-7"]);
     let began = Instant::now();
     while !(replicas.refuse(&token) && nowhere(&next)) {
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     }
+    let records = told(&replicas.all[0], &["revocations"]);
+    let of_key = records.as_array().unwrap().iter().find(|record| record["kind"] == "key").unwrap();
+    assert_eq!((&of_key["id"], &of_key["reason"]), (&json!(next), &json!("INC-7")), "kept, and known to all");
     let fresh: HashSet<String> = replicas.all.iter().map(|broker| kid(&mint(broker, clock))).collect();
     assert_eq!(fresh.len(), 1, "one other signs on all of them");
     assert!(!fresh.contains(&next));

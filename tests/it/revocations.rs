@@ -2,6 +2,8 @@
 //! Abuse cases H by number.
 
 use crate::cli::{Serving, err, fresh, introspect, out, run};
+use crate::replicas::{TempKeys, on_redis};
+use crate::support::redis::{STRICT, Server};
 use crate::support::*;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,6 +13,8 @@ use countersign_verify::revocation::Kind;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 const POLICIES: &str = r#"
 @id("exchange")
@@ -30,7 +34,9 @@ fn started() -> TestBroker {
 
 fn change(broker: &TestBroker, kind: Kind, id: &str, act: Act) {
     let change = Change { kind, id: id.to_owned(), act, reason: Some("INC-42".to_owned()), by: "a test".to_owned() };
-    countersign::http::block_on(async { Operator(&broker.broker).change(&change).await.result.unwrap() });
+    // On a runtime that stays: connections to a shared store live on that which made them.
+    static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
+    RUNTIME.block_on(async { Operator(&broker.broker).change(&change).await.result.unwrap() });
 }
 
 fn claims(token: &str) -> Value {
@@ -352,6 +358,8 @@ enum Step {
     /// Time goes by.
     Advance(i64),
     Restart,
+    /// A replica goes for ever, and another one comes.
+    Lose,
 }
 
 /// A token, as the model knows it.
@@ -384,6 +392,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (at, kind).prop_map(|(at, kind)| Step::Resume(at, kind)),
         1 => (1_i64..40).prop_map(Step::Advance),
         1 => Just(Step::Restart),
+        1 => Just(Step::Lose),
     ];
     proptest::collection::vec(step, 5..40)
 }
@@ -405,88 +414,142 @@ fn known(token: String, above: Option<&Known>) -> Known {
     Known { exp: said["exp"].as_i64().unwrap(), is_task: said["aud"] == STS, token, names, dead: false }
 }
 
+/// Waits, as long as a revocation may take, until every replica has heard of what any of them has.
+fn settle(brokers: &[TestBroker]) {
+    let began = Instant::now();
+    let position = |broker: &TestBroker| broker.broker.revocations().position();
+    while brokers.iter().any(|broker| position(broker) != position(&brokers[0])) {
+        assert!(began.elapsed() < Duration::from_secs(1), "a replica lags behind");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// No token below an acknowledged revocation is ever accepted again, and none above or beside it is refused.
+fn exactly_what_is_alive_is_accepted(
+    steps: Vec<Step>,
+    mut brokers: Vec<TestBroker>,
+    another: Option<&dyn Fn() -> TestBroker>,
+) -> Result<(), TestCaseError> {
+    let mut all: Vec<Known> = Vec::new();
+    let mut suspended: Vec<(Kind, String)> = Vec::new();
+    let now = |broker: &TestBroker| countersign::domain::Clock::now(&broker.clock).seconds();
+    for (turn, step) in steps.into_iter().enumerate() {
+        // Each asks another one.
+        let place = turn % brokers.len();
+        let broker = &brokers[place];
+        let usable = |known: &Known| !known.dead && known.exp > now(broker);
+        let free =
+            |suspended: &[(Kind, String)], names: &[(Kind, String)]| names.iter().all(|name| !suspended.contains(name));
+        match step {
+            Step::Mint(cluster) => {
+                let token = if cluster { Token::cluster() } else { Token::github().claim("exp", json!(NOW + 3_000)) };
+                let (sub, iss) = if cluster { (DEPLOYER, CLUSTER) } else { (GITHUB_MAIN, GITHUB) };
+                let names = [
+                    (Kind::Workload, sub.to_owned()),
+                    (Kind::Issuer, iss.to_owned()),
+                    (Kind::Target, ORDERS.to_owned()),
+                ];
+                let reply = broker.exchange(&token.sign(), &[]);
+                prop_assert_eq!(reply.status == 200, free(&suspended, &names), "{}", reply.text);
+                if reply.status == 200 {
+                    all.push(known(reply.token(), None));
+                }
+            }
+            Step::Onward(at) => {
+                let Some(above) = all.get(at).filter(|known| claims(&known.token)["aud"] == ORDERS) else { continue };
+                let reply = onward(broker, &above.token);
+                let names = [(Kind::Client, "orders-api".to_owned()), (Kind::Target, LEDGER.to_owned())];
+                prop_assert_eq!(reply.status == 200, usable(above) && free(&suspended, &names), "{}", reply.text);
+                if reply.status == 200 {
+                    let child = known(reply.token(), Some(above));
+                    all.push(child);
+                }
+            }
+            Step::Open => {
+                let names = [
+                    (Kind::Workload, DEPLOYER.to_owned()),
+                    (Kind::Issuer, CLUSTER.to_owned()),
+                    (Kind::Target, STS.to_owned()),
+                ];
+                let reply = broker.exchange(&Token::cluster().sign(), &[("audience", STS)]);
+                prop_assert_eq!(reply.status == 200, free(&suspended, &names), "{}", reply.text);
+                if reply.status == 200 {
+                    all.push(known(reply.token(), None));
+                }
+            }
+            Step::Within(at) => {
+                let Some(task) = all.get(at).filter(|known| known.is_task) else { continue };
+                let reply = broker.exchange(&task.token, &[("subject_token_type", ACCESS_TOKEN)]);
+                let names = [(Kind::Target, ORDERS.to_owned())];
+                prop_assert_eq!(reply.status == 200, usable(task) && free(&suspended, &names), "{}", reply.text);
+                if reply.status == 200 {
+                    let child = known(reply.token(), Some(task));
+                    all.push(child);
+                }
+            }
+            Step::Revoke(at, kind) | Step::Suspend(at, kind) | Step::Resume(at, kind) => {
+                let name = all.get(at).and_then(|known| known.names.iter().find(|(own, _)| *own == kind).cloned());
+                let Some(name) = name else { continue };
+                let act = match step {
+                    Step::Revoke(..) => Act::Revoke,
+                    Step::Suspend(..) => Act::Suspend,
+                    _ => Act::Resume,
+                };
+                change(broker, name.0, &name.1, act);
+                match act {
+                    Act::Resume => suspended.retain(|other| *other != name),
+                    _ => all.iter_mut().filter(|known| known.names.contains(&name)).for_each(|known| known.dead = true),
+                }
+                if act == Act::Suspend {
+                    suspended.push(name);
+                }
+            }
+            Step::Advance(seconds) => broker.clock.advance(seconds),
+            Step::Restart => {
+                let restarted = brokers.remove(place).restart();
+                brokers.insert(place, restarted);
+            }
+            Step::Lose => match another {
+                Some(another) => brokers[place] = another(),
+                None => continue,
+            },
+        }
+        settle(&brokers);
+        // A suspended resource server is told nothing at all.
+        let asks = |audience: &str| if audience == ORDERS { "orders-api" } else { "ledger-api" };
+        for (number, known) in all.iter().enumerate().filter(|(_, known)| !known.is_task) {
+            let broker = &brokers[(turn + number) % brokers.len()];
+            let audience = claims(&known.token)["aud"].as_str().unwrap().to_owned();
+            if suspended.contains(&(Kind::Client, asks(&audience).to_owned())) {
+                continue;
+            }
+            let lives = !known.dead && known.exp > now(broker);
+            prop_assert_eq!(alive(broker, &known.token), lives, "{:?}", known.names);
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// No token below an acknowledged revocation is ever accepted again, and none above or beside it is refused.
     #[test]
     fn the_broker_accepts_exactly_what_is_alive(steps in steps()) {
-        let mut broker = started();
-        let mut all: Vec<Known> = Vec::new();
-        let mut suspended: Vec<(Kind, String)> = Vec::new();
-        let now = |broker: &TestBroker| countersign::domain::Clock::now(&broker.clock).seconds();
-        for step in steps {
-            let usable = |known: &Known| !known.dead && known.exp > now(&broker);
-            let free = |suspended: &[(Kind, String)], names: &[(Kind, String)]| names.iter().all(|name| !suspended.contains(name));
-            match step {
-                Step::Mint(cluster) => {
-                    let token = if cluster { Token::cluster() } else { Token::github().claim("exp", json!(NOW + 3_000)) };
-                    let (sub, iss) = if cluster { (DEPLOYER, CLUSTER) } else { (GITHUB_MAIN, GITHUB) };
-                    let names = [(Kind::Workload, sub.to_owned()), (Kind::Issuer, iss.to_owned()), (Kind::Target, ORDERS.to_owned())];
-                    let reply = broker.exchange(&token.sign(), &[]);
-                    prop_assert_eq!(reply.status == 200, free(&suspended, &names), "{}", reply.text);
-                    if reply.status == 200 {
-                        all.push(known(reply.token(), None));
-                    }
-                }
-                Step::Onward(at) => {
-                    let Some(above) = all.get(at).filter(|known| claims(&known.token)["aud"] == ORDERS) else { continue };
-                    let reply = onward(&broker, &above.token);
-                    let names = [(Kind::Client, "orders-api".to_owned()), (Kind::Target, LEDGER.to_owned())];
-                    prop_assert_eq!(reply.status == 200, usable(above) && free(&suspended, &names), "{}", reply.text);
-                    if reply.status == 200 {
-                        let child = known(reply.token(), Some(above));
-                        all.push(child);
-                    }
-                }
-                Step::Open => {
-                    let names = [(Kind::Workload, DEPLOYER.to_owned()), (Kind::Issuer, CLUSTER.to_owned()), (Kind::Target, STS.to_owned())];
-                    let reply = broker.exchange(&Token::cluster().sign(), &[("audience", STS)]);
-                    prop_assert_eq!(reply.status == 200, free(&suspended, &names), "{}", reply.text);
-                    if reply.status == 200 {
-                        all.push(known(reply.token(), None));
-                    }
-                }
-                Step::Within(at) => {
-                    let Some(task) = all.get(at).filter(|known| known.is_task) else { continue };
-                    let reply = broker.exchange(&task.token, &[("subject_token_type", ACCESS_TOKEN)]);
-                    let names = [(Kind::Target, ORDERS.to_owned())];
-                    prop_assert_eq!(reply.status == 200, usable(task) && free(&suspended, &names), "{}", reply.text);
-                    if reply.status == 200 {
-                        let child = known(reply.token(), Some(task));
-                        all.push(child);
-                    }
-                }
-                Step::Revoke(at, kind) | Step::Suspend(at, kind) | Step::Resume(at, kind) => {
-                    let name = all.get(at).and_then(|known| known.names.iter().find(|(own, _)| *own == kind).cloned());
-                    let Some(name) = name else { continue };
-                    let act = match step {
-                        Step::Revoke(..) => Act::Revoke,
-                        Step::Suspend(..) => Act::Suspend,
-                        _ => Act::Resume,
-                    };
-                    change(&broker, name.0, &name.1, act);
-                    match act {
-                        Act::Resume => suspended.retain(|other| *other != name),
-                        _ => all.iter_mut().filter(|known| known.names.contains(&name)).for_each(|known| known.dead = true),
-                    }
-                    if act == Act::Suspend {
-                        suspended.push(name);
-                    }
-                }
-                Step::Advance(seconds) => broker.clock.advance(seconds),
-                Step::Restart => broker = broker.restart(),
-            }
-            // A suspended resource server is told nothing at all.
-            let asks = |audience: &str| if audience == ORDERS { "orders-api" } else { "ledger-api" };
-            for known in all.iter().filter(|known| !known.is_task) {
-                let audience = claims(&known.token)["aud"].as_str().unwrap().to_owned();
-                if suspended.contains(&(Kind::Client, asks(&audience).to_owned())) {
-                    continue;
-                }
-                let lives = !known.dead && known.exp > now(&broker);
-                prop_assert_eq!(alive(&broker, &known.token), lives, "{:?}", known.names);
-            }
-        }
+        exactly_what_is_alive_is_accepted(steps, vec![started()], None)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn three_replicas_accept_exactly_what_is_alive(steps in steps()) {
+        let server = Server::start(STRICT);
+        let (keys, clock) = (TempKeys::new(), TestClock::new());
+        let another = || {
+            let setup = on_redis(&keys, &[server.url()], "").policies(POLICIES);
+            TestBroker::start(setup.write(), clock.clone())
+        };
+        exactly_what_is_alive_is_accepted(steps, (0..3).map(|_| another()).collect(), Some(&another))?;
     }
 }

@@ -28,6 +28,9 @@ pub(super) enum Task {
         /// The task's id.
         #[arg(allow_hyphen_values = true)]
         id: String,
+        /// Why, for people: it is kept with the revocation and in the audit log.
+        #[arg(long)]
+        reason: Option<String>,
     },
     /// Open a task, run a command with fresh tokens, and end the task with it.
     Run(Box<run::Run>),
@@ -36,7 +39,7 @@ pub(super) enum Task {
 pub(super) fn run(task: &Task, config: &Path, output: Output) -> Result<ExitCode, Failure> {
     match task {
         Task::Run(arguments) => run::run(arguments, output),
-        Task::End { id } => revoke::by_id(&id.parse()?, &installation(config)?, output),
+        Task::End { id, reason } => revoke::by_id(&id.parse()?, reason.clone(), &installation(config)?, output),
         Task::List => {
             let tasks = tasks(config)?;
             output.print(&listed(&tasks), &Value::Array(tasks));

@@ -93,7 +93,7 @@ impl Reader<'_> {
                 "`store.redis.timeout` is longer than ten seconds, and callers would wait as long; make it shorter";
             self.problem(keys.timeout.place().unwrap_or(0..0), message);
         }
-        let connections = self.number(&keys.connections, "store.redis.connections", 4, 1..=64);
+        let connections = self.number(&keys.connections, "store.redis.connections", 2, 1..=64);
         let ca = self.optional_path(&keys.ca_file, "store.redis.ca_file");
         let certificate = self.optional_path(&keys.certificate, "store.redis.certificate");
         let key = self.optional_path(&keys.key, "store.redis.key");

@@ -13,8 +13,10 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo as _, Pipeline,
     RedisError, RedisFuture, RedisResult, Script, ServerErrorKind, TlsCertificates, Value,
 };
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::ThreadId;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -151,15 +153,18 @@ fn credentials(settings: &Settings, mut info: redis::RedisConnectionInfo) -> red
     info
 }
 
-impl managed::Manager for Servers {
+/// Makes connections for one thread.
+struct Maker(Arc<Servers>);
+
+impl managed::Manager for Maker {
     type Type = Handle;
     type Error = RedisError;
 
     async fn create(&self) -> RedisResult<Handle> {
-        let to = match &self.to {
-            Target::One(client) => To::One(client.get_multiplexed_async_connection_with_config(&self.config).await?),
+        let to = match &self.0.to {
+            Target::One(client) => To::One(client.get_multiplexed_async_connection_with_config(&self.0.config).await?),
             Target::Sentinel(client) => {
-                To::One(client.lock().await.get_async_connection_with_config(&self.config).await?)
+                To::One(client.lock().await.get_async_connection_with_config(&self.0.config).await?)
             }
             Target::Cluster(client) => To::Cluster(client.get_async_connection().await?),
         };
@@ -180,7 +185,13 @@ impl managed::Manager for Servers {
 
 /// All connections of one kind.
 pub(super) struct Link {
-    pool: Pool<Servers>,
+    servers: Arc<Servers>,
+    /// Some for each thread: what drives a connection runs where it was made, and waking another thread costs more than the
+    /// command does.
+    pools: RwLock<HashMap<ThreadId, Pool<Maker>>>,
+    /// How many of a thread.
+    connections: usize,
+    order: QueueMode,
     /// How long anything may take.
     bound: Duration,
     wait: Option<Wait>,
@@ -194,16 +205,28 @@ struct Wait {
 }
 
 impl Link {
-    /// Up to `connections` of them, whose answers may take `answer`.
+    /// Up to `connections` of them for each thread, whose answers may take `answer`.
     pub(super) fn new(settings: &Settings, connections: usize, answer: Duration) -> Result<Self, StoreError> {
         let servers = Servers::new(settings, answer).map_err(|fault| down(&fault))?;
         let confirmed = settings.durability == Durability::Strict && settings.replicas > 0;
         // Commands of many requests travel together on one connection, as long as none of them makes it wait for replicas.
         let order = if confirmed { QueueMode::Fifo } else { QueueMode::Lifo };
-        let pool = Pool::builder(servers).max_size(connections).queue_mode(order).build();
-        let pool = pool.map_err(|fault| StoreError::Io(fault.to_string()))?;
         let wait = confirmed.then_some(Wait { replicas: settings.replicas, bound: settings.timeout * 3 / 4 });
-        Ok(Self { pool, bound: answer, wait })
+        let (servers, pools) = (Arc::new(servers), RwLock::default());
+        Ok(Self { servers, pools, connections, order, bound: answer, wait })
+    }
+
+    /// The connections of this thread.
+    fn pool(&self) -> Result<Pool<Maker>, RedisError> {
+        let this = std::thread::current().id();
+        if let Some(pool) = self.pools.read().unwrap_or_else(PoisonError::into_inner).get(&this) {
+            return Ok(pool.clone());
+        }
+        let builder = Pool::builder(Maker(Arc::clone(&self.servers)));
+        let pool = builder.max_size(self.connections).queue_mode(self.order).build();
+        let pool = pool.map_err(std::io::Error::other)?;
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(pools.entry(this).or_insert(pool).clone())
     }
 
     /// Whether replicas have to confirm what is written.
@@ -219,7 +242,7 @@ impl Link {
         let mut used = None;
         let whole = async {
             // Shared at once: the place in the pool is for making connections, not for using them.
-            let handle = match self.pool.get().await {
+            let handle = match self.pool()?.get().await {
                 Ok(object) => Handle::clone(&object),
                 Err(managed::PoolError::Backend(fault)) => return Err(fault),
                 Err(other) => return Err(RedisError::from(std::io::Error::other(other.to_string()))),

@@ -16,7 +16,7 @@ static CHECK: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/check.
 /// How long the log is listened to before the history is looked at again.
 const LISTEN: Duration = Duration::from_millis(200);
 /// How many records are read at once.
-const AT_ONCE: usize = 5_000;
+const AT_ONCE: usize = 1_000;
 /// How much longer than it can hit something a record is kept, in seconds: a clock that jumps ahead must lose nothing.
 const GRACE: i64 = 86_400;
 /// How often a server has to confirm that it is not cut off.
