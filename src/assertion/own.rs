@@ -6,6 +6,7 @@ use crate::audit::Trail;
 use crate::domain::{Attributes, Timestamp, Workload, sha256};
 use crate::revocation::Revocations;
 use crate::signing::Keys;
+use countersign_verify::key::NoKey;
 use countersign_verify::{AccessToken, Refusal, verify_any_audience};
 use quick_cache::sync::Cache;
 use std::marker::PhantomData;
@@ -37,18 +38,20 @@ impl OwnTokens {
     /// [`AssertionError::OwnToken`] when it does not verify, [`AssertionError::Revoked`] when it or one above it is dead,
     /// [`AssertionError::Behind`] when that is not known here.
     pub async fn verify(&self, token: &str, now: Timestamp) -> Result<(Arc<AccessToken>, bool), AssertionError> {
-        let (ring, digest) = (self.keys.ring(), sha256(&[token.as_bytes()]));
-        let known = self.verified.get(&digest).filter(|token| ring.verifying().has(token.key_id()));
-        let found = known.is_some();
-        let token = match known {
-            Some(token) => token,
-            None => {
-                let token = verify_any_audience(token, &self.issuer, ring.verifying(), now.seconds(), 0);
-                let token = Arc::new(token.map_err(AssertionError::OwnToken)?);
-                self.verified.insert(digest, Arc::clone(&token));
-                token
+        let digest = sha256(&[token.as_bytes()]);
+        let (token, found) = match self.signed(token, &digest, now) {
+            // Another replica may have made the key a moment ago, or hold one that this one lacks.
+            Err(Refusal::Key(NoKey::UnknownKid)) if self.revocations.is_shared() => {
+                self.keys.look_again(now).await;
+                let again = self.signed(token, &digest, now);
+                if matches!(again, Err(Refusal::Key(_))) && self.keys.ring().is_lacking() {
+                    return Err(AssertionError::Behind);
+                }
+                again
             }
-        };
+            signed => signed,
+        }
+        .map_err(AssertionError::OwnToken)?;
         if token.claims().exp <= now.seconds() {
             return Err(AssertionError::OwnToken(Refusal::Expired));
         }
@@ -58,6 +61,17 @@ impl OwnTokens {
             return Err(AssertionError::Revoked);
         }
         if self.revocations.hit(&token) { Err(AssertionError::Revoked) } else { Ok((token, found)) }
+    }
+
+    /// The token, if it was signed here, and whether that was known.
+    fn signed(&self, token: &str, digest: &[u8; 32], now: Timestamp) -> Result<(Arc<AccessToken>, bool), Refusal> {
+        let ring = self.keys.ring();
+        if let Some(known) = self.verified.get(digest).filter(|token| ring.verifying().has(token.key_id())) {
+            return Ok((known, true));
+        }
+        let token = Arc::new(verify_any_audience(token, &self.issuer, ring.verifying(), now.seconds(), 0)?);
+        self.verified.insert(*digest, Arc::clone(&token));
+        Ok((token, false))
     }
 
     /// As [`OwnTokens::verify`], for a token that is to be exchanged.

@@ -2,8 +2,8 @@
 
 use super::{Answer, Broker, Presented, RequestError};
 use crate::audit::{Kind, Trail};
-use crate::client::{Client, ClientError};
-use crate::domain::ClientId;
+use crate::client::ClientError;
+use crate::domain::{Audience, ClientId};
 use crate::error::{Error, Unavailable};
 use crate::revocation::{Follower, Heard};
 use countersign_verify::feed::SNAPSHOT_TYPE;
@@ -70,6 +70,8 @@ impl Drop for Place {
 pub struct Stream {
     follower: Follower,
     place: Place,
+    /// What the client served when it began.
+    serves: Vec<Audience>,
 }
 
 impl Broker {
@@ -111,22 +113,25 @@ impl Broker {
             Wanted::After(position) => {
                 let place = self.following.enter(&client.id)?;
                 let follower = self.revocations.tell(position, others);
-                Ok(Fed::Stream(Box::new(Stream { follower, place })))
+                let serves = client.introspects.clone();
+                Ok(Fed::Stream(Box::new(Stream { follower, place, serves })))
             }
         }
     }
 
     /// What comes next, within a second; nothing where it has ended.
     pub async fn next_of(&self, stream: &mut Stream) -> Option<Heard> {
-        if self.revocations.is_closed() || !self.still_serves(&stream.place.client) {
+        let snapshot = self.snapshot();
+        let client = snapshot.clients.find(stream.place.client.as_str());
+        let serves = client.map_or(&[][..], |client| &client.introspects);
+        let suspended = self.revocations.suspends(Named::Client, stream.place.client.as_str());
+        if self.revocations.is_closed() || serves.is_empty() || suspended {
             return None;
         }
+        if serves != stream.serves {
+            // What was left out is its business now, or the other way round.
+            return Some(Follower::lost(self.revocations.position()));
+        }
         Some(stream.follower.next().await)
-    }
-
-    fn still_serves(&self, client: &ClientId) -> bool {
-        let snapshot = self.snapshot();
-        let client: Option<&Arc<Client>> = snapshot.clients.find(client.as_str());
-        client.is_some_and(|client| !client.introspects.is_empty())
     }
 }

@@ -127,6 +127,10 @@ impl Broker {
                 Err(fault) => fault.to_string(),
             },
         );
+        if verified == Err(AssertionError::Revoked) {
+            // Whoever asks again is told so when it is for good, and not before.
+            self.revocations.confirm().await.map_err(Unavailable::Store)?;
+        }
         let Ok(token) = verified else {
             return trail.done(Outcome::NoEffect).map_err(|_| Unavailable::Audit.into());
         };

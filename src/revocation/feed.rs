@@ -4,8 +4,7 @@
 use super::Revocations;
 use crate::domain::Timestamp;
 use crate::store::{Revoked, StoreError};
-use countersign_verify::feed::{Event, Snapshot};
-use countersign_verify::feed::{HERE, LOST, RECORD, Told};
+use countersign_verify::feed::{Event, HERE, Here, LOST, RECORD, Snapshot, Told};
 use countersign_verify::revocation::Name;
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, PoisonError};
@@ -20,28 +19,48 @@ const AT_ONCE: usize = 512;
 
 /// The latest records of the log.
 pub(super) struct Latest {
-    records: VecDeque<Revoked>,
+    records: VecDeque<Held>,
     /// The position before the first of them.
     since: u64,
+    /// How often the log was read anew.
+    readings: u64,
+}
+
+/// A record, and the event that tells of it, written once for all who follow.
+struct Held {
+    record: Revoked,
+    told: Arc<str>,
 }
 
 impl Latest {
     pub(super) fn since(position: u64) -> Self {
-        Self { records: VecDeque::new(), since: position }
+        Self { records: VecDeque::new(), since: position, readings: 0 }
     }
 
     pub(super) fn take_in(&mut self, records: &[Revoked]) {
-        self.records.extend(records.iter().cloned());
+        let held = |record: &Revoked| {
+            let told = serde_json::to_string(&Told::from(record.entry.record())).unwrap_or_default();
+            Held { record: record.clone(), told: told.into() }
+        };
+        self.records.extend(records.iter().map(held));
         while self.records.len() > REMEMBERED
             && let Some(gone) = self.records.pop_front()
         {
-            self.since = gone.position;
+            self.since = gone.record.position;
         }
     }
 
+    pub(super) fn begin_again(&mut self) {
+        self.readings += 1;
+    }
+
     /// Those after `position`, oldest first.
-    pub(super) fn after(&self, position: u64) -> impl DoubleEndedIterator<Item = &Revoked> {
-        let first = self.records.partition_point(|record| record.position <= position);
+    pub(super) fn after(&self, position: u64) -> impl Iterator<Item = &Revoked> {
+        self.held_after(position).map(|held| &held.record)
+    }
+
+    fn held_after(&self, position: u64) -> impl Iterator<Item = &Held> {
+        let first = self.records.partition_point(|held| held.record.position <= position);
         self.records.iter().skip(first)
     }
 }
@@ -52,6 +71,7 @@ pub struct Follower {
     /// Names of what is none of his business: targets of others.
     leaves_out: HashSet<Name>,
     position: u64,
+    readings: u64,
 }
 
 /// What a follower hears.
@@ -84,36 +104,47 @@ impl Revocations {
     /// Tells what comes after `position`, but for what `leaves_out` names.
     #[must_use]
     pub fn tell(self: &Arc<Self>, position: u64, leaves_out: HashSet<Name>) -> Follower {
-        Follower { revocations: Arc::clone(self), leaves_out, position }
+        let readings = self.latest().readings;
+        Follower { revocations: Arc::clone(self), leaves_out, position, readings }
     }
 }
 
 impl Follower {
     /// What comes next, within a second.
     pub async fn next(&mut self) -> Heard {
-        let event =
-            |position: u64, name: &str, data: String| Event { id: position.to_string(), name: name.to_owned(), data };
         let mut applied = self.revocations.position.subscribe();
         let after = self.position;
         // In time or not: what there is then is told.
         let _ = tokio::time::timeout(BEAT, applied.wait_for(|position| *position > after)).await;
-        let (here, latest) = (self.revocations.position(), self.revocations.latest());
-        if after < latest.since || after > here {
-            return Heard::Last(event(here, LOST, "{}".to_owned()));
-        }
-        let records: Vec<&Revoked> = latest.after(after).take(AT_ONCE).collect();
-        self.position = records.last().map_or(here.max(after), |last| last.position);
-        let wanted = records.iter().filter(|record| !self.leaves_out.contains(&record.entry.name));
-        let mut events: Vec<Event> = wanted
-            .filter_map(|record| {
-                let told = serde_json::to_string(&Told::from(record.entry.record())).ok()?;
-                Some(event(record.position, RECORD, told))
-            })
-            .collect();
+        let here = self.revocations.position();
+        let (told, is_last) = {
+            let latest = self.revocations.latest();
+            if after < latest.since || after > here || self.readings != latest.readings {
+                return Self::lost(here);
+            }
+            let held: Vec<&Held> = latest.held_after(after).take(AT_ONCE).collect();
+            self.position = held.last().map_or(here.max(after), |last| last.record.position);
+            let wanted = held.iter().filter(|held| !self.leaves_out.contains(&held.record.entry.name));
+            let told: Vec<_> = wanted.map(|held| (held.record.position, Arc::clone(&held.told))).collect();
+            (told, held.len() < AT_ONCE)
+        };
+        let mut events: Vec<Event> =
+            told.into_iter().map(|(position, told)| event(position, RECORD, told.to_string())).collect();
         // Where it is not known whether there is more, nothing is said: who follows notices.
-        if self.revocations.fresh().is_ok() && records.len() < AT_ONCE {
-            events.push(event(self.position, HERE, "{}".to_owned()));
+        if self.revocations.fresh().is_ok() && is_last {
+            let here = Here { stale_ms: self.revocations.staleness() };
+            events.push(event(self.position, HERE, serde_json::to_string(&here).unwrap_or_default()));
         }
         Heard::Events(events)
     }
+
+    /// Tells that everything has to be read again.
+    #[must_use]
+    pub fn lost(here: u64) -> Heard {
+        Heard::Last(event(here, LOST, "{}".to_owned()))
+    }
+}
+
+fn event(position: u64, name: &str, data: String) -> Event {
+    Event { id: position.to_string(), name: name.to_owned(), data }
 }

@@ -73,6 +73,12 @@ impl Revocations {
         self.shared.as_ref().map_or(Ok(()), Shared::fresh)
     }
 
+    /// Whether others append to the log.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
     /// For how long the shared log was not heard of, in milliseconds; 0 where nobody else appends to it.
     #[must_use]
     pub fn staleness(&self) -> u64 {
@@ -124,6 +130,14 @@ impl Revocations {
             // Nothing is left to be heard of, or it is not known whether there is.
             Err(_) => shared.heard_lately().then_some(false).ok_or(StoreError::Stale),
         }
+    }
+
+    /// Ends when everything that is in force is kept for good.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the log does not say so.
+    pub async fn confirm(&self) -> Result<(), StoreError> {
+        self.log.confirm().await
     }
 
     /// How many are live.

@@ -4,9 +4,10 @@
 use super::{Revocations, apply, read};
 use crate::domain::{Clock, Timestamp};
 use crate::store::{About, Entry, Revoked, StoreError};
-use countersign_verify::revocation::Record;
+use countersign_verify::revocation::{Name, Record};
 use countersign_verify::view::View;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,7 +61,7 @@ impl Revocations {
     /// Appends `entry`, and waits until it was heard of, with everything before it.
     pub(super) async fn record_shared(&self, entry: Entry, now: Timestamp) -> Result<(), StoreError> {
         if self.has(&entry) {
-            return Ok(());
+            return self.log.confirm().await;
         }
         let position = self.log.append(entry, now).await?;
         // It holds. What is decided here from now on has to know it, and to say so.
@@ -126,7 +127,12 @@ impl Revocations {
             appended.iter().for_each(|record| apply(&mut view, record, now));
         }
         // What others append meanwhile comes next; a record that was put back is read once more, and changes nothing.
-        self.latest().take_in(&newer);
+        {
+            let mut latest = self.latest();
+            latest.take_in(&newer);
+            // What was lifted and is in force again is no record: who follows has to read all of it.
+            latest.begin_again();
+        }
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
         self.position.send_replace(position);
         self.keys_changed.notify_one();
@@ -137,12 +143,9 @@ impl Revocations {
     /// The entries as they were written, as far as they are remembered.
     fn whole(&self, lacking: Vec<Record>) -> Vec<Entry> {
         let latest = self.latest();
+        let known: HashMap<Name, &Entry> = latest.after(0).map(|held| (held.entry.name, &held.entry)).collect();
         let about = |lost: &Record| {
-            let whole = latest
-                .after(0)
-                .rev()
-                .map(|held| &held.entry)
-                .find(|held| held.name == lost.name && held.act == lost.act);
+            let whole = known.get(&lost.name).filter(|held| held.act == lost.act);
             let put_back = || About { by: "a broker that remembered it".to_owned(), ..About::default() };
             whole.map_or_else(put_back, |whole| whole.about.clone())
         };

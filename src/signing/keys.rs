@@ -14,6 +14,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use tokio::sync::Mutex;
 
 /// The member of a kept public half that says that its key is compromised: what it sealed proves nothing.
@@ -69,7 +70,9 @@ pub struct Keys {
     pub(super) records: Arc<dyn KeyRecords>,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) ring: ArcSwap<KeyRing>,
-    held: Mutex<Held>,
+    pub(super) held: Mutex<Held>,
+    /// The second in which keys of other replicas were last looked for.
+    pub(super) looked: AtomicI64,
 }
 
 pub(super) struct Held {
@@ -117,7 +120,14 @@ impl Keys {
         files::ensure(directory)?;
         let held = Held { rotation, records: Vec::new(), files: BTreeMap::new(), unsaved: true };
         let ring = ArcSwap::from_pointee(held.ring(now));
-        let keys = Self { directory: directory.to_owned(), records, entropy, ring, held: Mutex::new(held) };
+        let keys = Self {
+            directory: directory.to_owned(),
+            records,
+            entropy,
+            ring,
+            held: Mutex::new(held),
+            looked: AtomicI64::default(),
+        };
         keys.take_stock(&mut *keys.held.lock().await, Unrecorded::Adopted, now).await?;
         Ok(keys)
     }

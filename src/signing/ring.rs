@@ -141,6 +141,12 @@ impl KeyRing {
         self.wanted.iter().filter(|(purpose, algorithm)| !signs(*purpose, *algorithm)).count() + self.lacking
     }
 
+    /// Whether other replicas have keys that this one lacks.
+    #[must_use]
+    pub fn is_lacking(&self) -> bool {
+        self.lacking > 0
+    }
+
     /// The document at `/jwks`.
     #[must_use]
     pub fn jwks(&self) -> &str {

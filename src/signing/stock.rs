@@ -9,6 +9,7 @@ use crate::store::{Lease, StoreError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often, and after how long each time, a lease is asked for that another replica holds.
@@ -68,11 +69,27 @@ impl Keys {
                 held.files.insert(signer.key_id().to_owned(), (path, signer));
             }
         }
+        // In one order on every replica, so that all publish the same document.
+        known.sort_by(|one, other| {
+            (one.purpose, one.published, &one.kid).cmp(&(other.purpose, other.published, &other.kid))
+        });
         if held.records != known {
             held.records = known;
             self.ring.store(Arc::new(held.ring(now)));
         }
         Ok(())
+    }
+
+    /// Looks for keys that another replica has made, unless that was done a moment ago or is being done.
+    pub async fn look_again(&self, now: Timestamp) {
+        let second = now.seconds();
+        let Ok(mut held) = self.held.try_lock() else { return };
+        if self.looked.swap(second, Ordering::Relaxed) == second {
+            return;
+        }
+        if let Err(fault) = self.take_stock(&mut held, Unrecorded::Left, now).await {
+            tracing::warn!(%fault, "keys of other replicas not looked for");
+        }
     }
 
     /// The lease of the keys, which another replica may hold for a moment.

@@ -106,8 +106,21 @@ impl Keys {
     ) -> Result<(), KeyError> {
         let kept = self.keep(held, lease, now).await;
         if kept.is_err() {
-            let unknown: Vec<String> =
-                held.files.keys().filter(|kid| before.iter().all(|record| record.kid != **kid)).cloned().collect();
+            // It may have been recorded all the same: then its file is what every replica needs.
+            let recorded = match &kept {
+                Err(KeyError::Store(StoreError::LeaseLost)) => Some(Vec::new()),
+                _ => self.records.read().await.ok(),
+            };
+            let Some(recorded) = recorded else {
+                held.records = before;
+                return kept;
+            };
+            let unknown: Vec<String> = held
+                .files
+                .keys()
+                .filter(|kid| before.iter().chain(&recorded).all(|record| record.kid != **kid))
+                .cloned()
+                .collect();
             for (path, _) in unknown.iter().filter_map(|kid| held.files.remove(kid)) {
                 let _ = files::remove(&path, None);
             }

@@ -122,6 +122,9 @@ pub trait RevocationLog: Send + Sync {
     /// What was appended after `position`, as soon as there is something, or nothing after a while. Fails with
     /// [`StoreError::History`] where the log is not the one that was begun.
     fn follow(&self, position: u64) -> Answer<'_, Vec<Revoked>>;
+
+    /// Ends when everything that was ever seen of the log is kept for good: what was followed may not have been, yet.
+    fn confirm(&self) -> Answer<'_, ()>;
 }
 
 /// The right to change what only one replica at a time may change.

@@ -24,6 +24,8 @@ pub const HERE: &str = "here";
 pub const LOST: &str = "lost";
 /// How large an event may be, in bytes.
 const MAX_EVENT: usize = 16 * 1024;
+/// How old a snapshot may be, in seconds: as long as a large one takes, and clocks that differ.
+const MAX_AGE: i64 = 120;
 /// A revocation in a snapshot: its name, its position, and its end in minutes since 1970.
 const PACKED: usize = 16 + 8 + 4;
 
@@ -113,6 +115,14 @@ impl Told {
     }
 }
 
+/// What an event says that says that there is nothing else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Here {
+    /// For how long the replica that says so has not heard of the others, in milliseconds.
+    #[serde(default)]
+    pub stale_ms: u64,
+}
+
 fn name(text: &str) -> Option<Name> {
     Some(Name::from_bytes(URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?))
 }
@@ -150,6 +160,10 @@ impl Feed {
         }
         if snapshot.aud != client {
             return Err(FeedError::Snapshot(Refusal::Audience));
+        }
+        // Somebody could have kept one from before.
+        if now.saturating_sub(snapshot.iat) > MAX_AGE {
+            return Err(FeedError::Snapshot(Refusal::Expired));
         }
         let packed = URL_SAFE_NO_PAD.decode(&snapshot.revoked).map_err(|_| FeedError::Malformed)?;
         let mut view = View::default();

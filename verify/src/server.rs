@@ -2,7 +2,7 @@
 //! ago it heard of the broker, and past a bound it says so rather than guess.
 
 use crate::dpop::{AHEAD, Proof};
-use crate::feed::{Events, Feed, FeedError, MAX_SNAPSHOT, STREAM};
+use crate::feed::{Events, Feed, FeedError, Here, MAX_SNAPSHOT, STREAM};
 use crate::key::{KeySetError, NoKey};
 use crate::{AccessToken, Refusal, Verifier};
 use reqwest::header::ACCEPT;
@@ -119,7 +119,15 @@ struct Shared {
     /// When the broker last said that there is nothing else.
     heard: Mutex<Instant>,
     fetched: tokio::sync::Mutex<Instant>,
-    proofs: Mutex<HashMap<String, i64>>,
+    proofs: Mutex<Proofs>,
+}
+
+/// Proofs that were shown, and until when each is remembered.
+#[derive(Default)]
+struct Proofs {
+    held: HashMap<String, i64>,
+    /// How many there may be before those that are over go.
+    sweep: usize,
 }
 
 impl ResourceServer {
@@ -217,14 +225,15 @@ impl Shared {
 
     fn first_use(&self, proof: &Proof, now: i64) -> Result<(), Denied> {
         let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
-        if proofs.len() >= MAX_PROOFS {
-            proofs.retain(|_, until| *until >= now);
+        if proofs.held.len() >= proofs.sweep {
+            proofs.held.retain(|_, until| *until >= now);
+            proofs.sweep = (proofs.held.len() * 2).max(1_024);
         }
-        if proofs.len() >= MAX_PROOFS {
+        if proofs.held.len() >= MAX_PROOFS {
             return Err(Denied::Stale);
         }
         let id = format!("{} {}", proof.thumbprint(), proof.id());
-        match proofs.insert(id, proof.until().saturating_add(AHEAD)) {
+        match proofs.held.insert(id, proof.until().saturating_add(AHEAD)) {
             Some(until) if until >= now => Err(Denied::Replayed),
             _ => Ok(()),
         }
@@ -232,7 +241,12 @@ impl Shared {
 
     /// Fetches the keys again, unless that was done a moment ago. Whether it was.
     async fn fetch_again(&self) -> bool {
+        let began = instant();
         let mut fetched = self.fetched.lock().await;
+        // Somebody else has, while this one waited.
+        if *fetched >= began {
+            return true;
+        }
         if fetched.elapsed() < COOLDOWN {
             return false;
         }
@@ -280,22 +294,33 @@ impl Shared {
                     let mut feed = self.feed.write().unwrap_or_else(PoisonError::into_inner);
                     feed.hear(&event, now())
                 };
-                if heard == Err(FeedError::Lost) {
-                    let feed = snapshot(&self.settings, &self.http, &self.verifier_now().await?).await?;
-                    *self.feed.write().unwrap_or_else(PoisonError::into_inner) = feed;
-                    return Ok(());
+                if heard.is_err() {
+                    return self.begin_again().await;
                 }
-                heard?;
                 if event.name == crate::feed::HERE {
-                    *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = began;
+                    // As long ago as the replica itself has heard of the others.
+                    let stale = serde_json::from_str::<Here>(&event.data).unwrap_or_default().stale_ms;
+                    let heard = began.checked_sub(Duration::from_millis(stale)).unwrap_or(began);
+                    *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = heard;
                 }
             }
         }
     }
 
-    /// A snapshot may be signed by a key that is newer than those that are held.
-    async fn verifier_now(&self) -> Result<Verifier, FollowError> {
-        fetch_keys(&self.settings, &self.http).await
+    /// Reads everything again. It may be signed by a key that is newer than those that are held.
+    async fn begin_again(&self) -> Result<(), FollowError> {
+        let verifier = fetch_keys(&self.settings, &self.http).await?;
+        let fresh = snapshot(&self.settings, &self.http, &verifier).await?;
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_stale = heard.elapsed() > self.settings.max_staleness;
+        let mut feed = self.feed.write().unwrap_or_else(PoisonError::into_inner);
+        // Of a replica that is behind: what is known to be dead stays dead. Unless nobody knows more for so long that nothing is
+        // accepted anyhow: then an older store was put back.
+        if fresh.position() < feed.position() && !is_stale {
+            return Err(FeedError::Lost.into());
+        }
+        *feed = fresh;
+        Ok(())
     }
 }
 

@@ -146,12 +146,11 @@ impl View {
             let act = if suspended(self, name) { Act::Suspend } else { Act::Revoke };
             (!is_there && held.until() >= now).then(|| record(name, act, held.until()))
         });
-        let others = self.others.iter().flat_map(|(name, held)| {
+        let others = self.others.iter().filter_map(|(name, held)| {
             let there = other.others.get(name).copied().unwrap_or_default();
             let before = held.before.filter(|before| there.before < Some(*before) && held.until >= now);
-            let before = before.map(|before| record(name, Act::RevokeBefore(before), held.until));
-            let is_lost = held.suspended && !there.suspended && other.revoked.contains_key(name);
-            before.into_iter().chain(is_lost.then(|| record(name, Act::Suspend, i64::MAX)))
+            // A suspension is a revocation too: one that was lost lacks there as such.
+            before.map(|before| record(name, Act::RevokeBefore(before), held.until))
         });
         revoked.chain(others).collect()
     }

@@ -1,6 +1,7 @@
 //! Connections to the servers: few, each shared by many requests, given up as soon as one fails, and never waited for longer
 //! than is allowed.
 
+use super::script::Call;
 use super::{Durability, Mode, Settings};
 use crate::store::StoreError;
 use deadpool::managed::{self, Metrics, Pool, QueueMode, RecycleError, RecycleResult};
@@ -11,7 +12,7 @@ use redis::cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, Single
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo as _, Pipeline,
-    RedisError, RedisFuture, RedisResult, Script, ServerErrorKind, TlsCertificates, Value,
+    RedisError, RedisFuture, RedisResult, TlsCertificates, Value,
 };
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -120,7 +121,7 @@ impl Servers {
                 let mut builder = ClusterClient::builder(settings.urls.clone())
                     .retries(RETRIES)
                     .max_retry_wait(100)
-                    .connection_timeout(settings.timeout)
+                    .connection_timeout(settings.timeout / 3)
                     .response_timeout(answer);
                 if with_tls {
                     builder = builder.tls(redis::TlsMode::Secure).certs(tls());
@@ -189,6 +190,8 @@ pub(super) struct Link {
     /// Some for each thread: what drives a connection runs where it was made, and waking another thread costs more than the
     /// command does.
     pools: RwLock<HashMap<ThreadId, Pool<Maker>>>,
+    /// Whether one is being made, whoever waits for it.
+    making: Arc<AtomicBool>,
     /// How many of a thread.
     connections: usize,
     order: QueueMode,
@@ -213,7 +216,7 @@ impl Link {
         let order = if confirmed { QueueMode::Fifo } else { QueueMode::Lifo };
         let wait = confirmed.then_some(Wait { replicas: settings.replicas, bound: settings.timeout * 3 / 4 });
         let (servers, pools) = (Arc::new(servers), RwLock::default());
-        Ok(Self { servers, pools, connections, order, bound: answer, wait })
+        Ok(Self { servers, pools, making: Arc::default(), connections, order, bound: answer, wait })
     }
 
     /// The connections of this thread.
@@ -242,11 +245,7 @@ impl Link {
         let mut used = None;
         let whole = async {
             // Shared at once: the place in the pool is for making connections, not for using them.
-            let handle = match self.pool()?.get().await {
-                Ok(object) => Handle::clone(&object),
-                Err(managed::PoolError::Backend(fault)) => return Err(fault),
-                Err(other) => return Err(RedisError::from(std::io::Error::other(other.to_string()))),
-            };
+            let handle = self.handle().await?;
             used = Some(Arc::clone(&handle.broken));
             work(handle).await
         };
@@ -265,6 +264,34 @@ impl Link {
         }
     }
 
+    /// A connection, of which there is one, or one is made. Making one goes on where nobody waits for it any longer: a Sentinel or
+    /// a seed that does not answer may take longer than a request has.
+    async fn handle(&self) -> RedisResult<Handle> {
+        let pool = self.pool()?;
+        let get = async move {
+            match pool.get().await {
+                Ok(object) => Ok(Handle::clone(&object)),
+                Err(managed::PoolError::Backend(fault)) => Err(fault),
+                Err(other) => Err(RedisError::from(std::io::Error::other(other.to_string()))),
+            }
+        };
+        if self.pool()?.status().available > 0 || self.making.swap(true, Ordering::AcqRel) {
+            return get.await;
+        }
+        let making = Arc::clone(&self.making);
+        let made = tokio::spawn(async move {
+            let made = get.await;
+            making.store(false, Ordering::Release);
+            made
+        });
+        made.await.map_err(std::io::Error::other)?
+    }
+
+    /// Lets go of every connection.
+    pub(super) fn give_up(&self) {
+        self.pools.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Runs a script that reads.
     pub(super) async fn ask<T: FromRedisValue>(&self, call: Call<'_>) -> Result<T, StoreError> {
         self.with(async |mut handle| call.run(&mut handle).await).await
@@ -275,7 +302,7 @@ impl Link {
         let wait = self.wait;
         self.with(async |mut handle| {
             let done = call.run(&mut handle).await?;
-            confirm(&mut handle, wait, call.keys.first().map_or("", String::as_str)).await?;
+            confirm(&mut handle, wait, call.first_key()).await?;
             Ok(done)
         })
         .await
@@ -344,60 +371,6 @@ async fn confirm(handle: &mut Handle, wait: Option<Wait>, key: &str) -> RedisRes
 fn slot(key: &str) -> u16 {
     let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
     crc16::State::<crc16::XMODEM>::calculate(tag.filter(|tag| !tag.is_empty()).unwrap_or(key).as_bytes()) % SLOTS
-}
-
-/// A script of ours.
-pub(super) struct Lua {
-    code: &'static str,
-    hash: String,
-}
-
-impl Lua {
-    pub(super) fn new(code: &'static str) -> Self {
-        Self { code, hash: Script::new(code).get_hash().to_owned() }
-    }
-}
-
-/// A script and what it is called with.
-pub(super) struct Call<'a> {
-    script: &'a Lua,
-    keys: Vec<String>,
-    arguments: Vec<Vec<u8>>,
-}
-
-impl<'a> Call<'a> {
-    pub(super) fn new(script: &'a Lua) -> Self {
-        Self { script, keys: Vec::new(), arguments: Vec::new() }
-    }
-
-    pub(super) fn key(mut self, key: String) -> Self {
-        self.keys.push(key);
-        self
-    }
-
-    pub(super) fn arg(mut self, argument: impl redis::ToRedisArgs) -> Self {
-        argument.write_redis_args(&mut self.arguments);
-        self
-    }
-}
-
-impl Call<'_> {
-    async fn run<T: FromRedisValue>(&self, handle: &mut Handle) -> RedisResult<T> {
-        let done = self.command("EVALSHA", &self.script.hash).query_async(handle).await;
-        match done {
-            // It was started anew, or another one has taken over: the script goes with the call.
-            Err(fault) if fault.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.command("EVAL", self.script.code).query_async(handle).await
-            }
-            done => done,
-        }
-    }
-
-    fn command(&self, verb: &str, script: &str) -> Cmd {
-        let mut command = redis::cmd(verb);
-        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
-        command
-    }
 }
 
 /// Whether a connection is no good after `fault`.

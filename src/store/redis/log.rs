@@ -1,8 +1,9 @@
 //! The log of revocations: a stream, whose ids are positions. A server that takes over may lack what the one before it had
 //! acknowledged; so the log says whose history it is, and positions never come again.
 
-use super::Settings;
-use super::link::{Call, Link, Lua};
+use super::link::Link;
+use super::script::{Call, Lua};
+use super::{Settings, probe};
 use crate::domain::Timestamp;
 use crate::store::{Entry, Revoked, StoreError, revocation_record};
 use redis::{FromRedisValue as _, Value, cmd};
@@ -26,17 +27,16 @@ pub(super) struct Log {
     /// A connection of its own: who listens keeps it busy.
     listening: Link,
     settings: Arc<Settings>,
-    replica: String,
     /// The history that was read.
     history: Mutex<String>,
     confirmed: Mutex<Option<Instant>>,
 }
 
 impl Log {
-    pub(super) fn new(settings: Arc<Settings>, replica: &str) -> Result<Self, StoreError> {
+    pub(super) fn new(settings: Arc<Settings>) -> Result<Self, StoreError> {
         let listening = Link::new(&settings, 1, settings.timeout + LISTEN)?;
         let (history, confirmed) = (Mutex::default(), Mutex::default());
-        Ok(Self { listening, settings, replica: replica.to_owned(), history, confirmed })
+        Ok(Self { listening, settings, history, confirmed })
     }
 
     fn key(&self, name: &str) -> String {
@@ -92,19 +92,30 @@ impl Log {
 
     /// After what was heard: it is of the history that was read, by a server that is not cut off.
     async fn check(&self) -> Result<(), StoreError> {
-        let check = Call::new(&CHECK).key(self.key("state"));
         let due = {
             let confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
             self.listening.waits() && confirmed.is_none_or(|at| at.elapsed() >= CONFIRMED_EVERY)
         };
-        let history: String = if due {
-            let history = self.listening.write(check.arg(&self.replica)).await?;
+        if due {
+            self.confirm(&self.listening).await?;
             *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
-            history
-        } else {
-            self.listening.ask(check.arg("")).await?
-        };
-        if history == self.history() { Ok(()) } else { Err(StoreError::History) }
+            return Ok(());
+        }
+        self.judge(&self.listening.ask(Call::new(&CHECK).key(self.key("state")).arg("0")).await?)
+    }
+
+    /// Writes something, as durably as everything: then what was written before it is durable too.
+    pub(super) async fn confirm(&self, link: &Link) -> Result<(), StoreError> {
+        self.judge(&link.write(Call::new(&CHECK).key(self.key("state")).arg("1")).await?)
+    }
+
+    fn judge(&self, (history, replicas): &(String, u32)) -> Result<(), StoreError> {
+        if *history != self.history() {
+            // Whoever took over is found by a connection that is made anew.
+            self.listening.give_up();
+            return Err(StoreError::History);
+        }
+        probe::promotable(*replicas, &self.settings)
     }
 }
 

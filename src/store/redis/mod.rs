@@ -4,6 +4,10 @@
 mod link;
 mod log;
 mod probe;
+mod script;
+mod settings;
+
+pub use settings::{Durability, Mode, Settings};
 
 use super::{
     Answer, AuditHeads, Claim, Claimed, Entry, HeadFile, KeyRecords, Lease, Leases, MAX_OF_ONE, MAX_TASKS,
@@ -13,19 +17,20 @@ use crate::domain::{ChainHead, FirstUse, KeyRecord, TaskRecord, TaskState, Times
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
-use link::{Call, Link, Lua};
+use link::Link;
 use log::Log;
 use redis::cmd;
+use script::{Call, Lua};
 use std::collections::HashMap;
-use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
-use zeroize::Zeroizing;
 
 static CLAIM: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/claim.lua")));
 static RELEASE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/release.lua")));
 static ADMIT: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/admit.lua")));
+static FORGET: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/forget.lua")));
 static KEYS: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/keys.lua")));
 static LET_GO: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/let_go.lua")));
 static PUBLISH: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/publish.lua")));
@@ -37,76 +42,6 @@ const HEARD_OF: u32 = 10;
 /// How many tasks are read at once.
 const TASKS_AT_ONCE: usize = 500;
 
-/// How the servers belong together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mode {
-    /// One server.
-    Standalone,
-    /// One server and its replicas, watched by Sentinels, which know it by this name.
-    Sentinel {
-        /// The name.
-        master: String,
-    },
-    /// A cluster.
-    Cluster,
-}
-
-/// What is not lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// Nothing that was acknowledged: written to disk, and confirmed by every replica that could be promoted.
-    Strict,
-    /// Written to disk within a second. A failover loses what no replica has yet.
-    Persisted,
-    /// Kept in memory. A restart loses all of it.
-    Memory,
-}
-
-impl Durability {
-    /// Its name in the configuration.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Strict => "strict",
-            Self::Persisted => "persisted",
-            Self::Memory => "memory",
-        }
-    }
-}
-
-/// Where the servers are, and what is asked of them.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// How they belong together.
-    pub mode: Mode,
-    /// `redis://` or `rediss://` URLs: the server, the Sentinels, or some of the cluster.
-    pub urls: Vec<String>,
-    /// The ACL user.
-    pub username: Option<String>,
-    /// Its password.
-    pub password: Option<Zeroizing<String>>,
-    /// What every key begins with.
-    pub prefix: String,
-    /// What is not lost.
-    pub durability: Durability,
-    /// How many replicas confirm what is written, where nothing is to be lost.
-    pub replicas: u32,
-    /// How long an answer may take.
-    pub timeout: Duration,
-    /// How many connections there are.
-    pub connections: usize,
-    /// PEM certificates to trust, instead of the machine's.
-    pub ca: Option<Vec<u8>>,
-    /// PEM certificate and key that we show.
-    pub client_certificate: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Settings({:?}, {} urls)", self.mode, self.urls.len())
-    }
-}
-
 /// The shared store, as one replica sees it.
 pub struct Redis {
     link: Link,
@@ -114,6 +49,9 @@ pub struct Redis {
     settings: Arc<Settings>,
     /// This replica's name.
     replica: String,
+    /// What tells its claims from those of others, and from those before it was started.
+    own: u64,
+    claims: AtomicU64,
     head: HeadFile,
 }
 
@@ -126,8 +64,10 @@ impl Redis {
     pub fn new(settings: Settings, replica: &str, directory: &Path) -> Result<Self, StoreError> {
         let settings = Arc::new(settings);
         let link = Link::new(&settings, settings.connections, settings.timeout)?;
-        let log = Log::new(Arc::clone(&settings), replica)?;
-        Ok(Self { link, log, settings, replica: replica.to_owned(), head: HeadFile::open(directory)? })
+        let log = Log::new(Arc::clone(&settings))?;
+        let own = RandomState::new().hash_one(replica);
+        let (replica, claims, head) = (replica.to_owned(), AtomicU64::default(), HeadFile::open(directory)?);
+        Ok(Self { link, log, settings, replica, own, claims, head })
     }
 
     /// The key of something; what is in braces says what lies together in a cluster.
@@ -155,6 +95,7 @@ impl Redis {
         let marks: Vec<(usize, &FirstUse)> = places(claim).collect();
         let call = marks.iter().fold(Call::new(&CLAIM), |call, (_, mark)| call.key(self.mark(mark)));
         let call = marks.iter().fold(call.arg(marks.len()), |call, (_, mark)| call.arg(milliseconds(mark.until, now)));
+        let call = call.arg(format!("{:x}-{:x}", self.own, self.claims.fetch_add(1, Ordering::Relaxed)));
         let call = match &claim.spending {
             None => call,
             Some(spent) => {
@@ -193,8 +134,8 @@ impl Redis {
             return Ok(Claimed::Whole(slot));
         };
         for (part, done) in parts.into_iter().zip(&done) {
-            if let Ok(Claimed::Whole(slot)) = done
-                && let Err(fault) = self.release_at_once(&part, *slot).await
+            if let Ok(Claimed::Whole(_)) = done
+                && let Err(fault) = self.release_at_once(&part).await
             {
                 tracing::error!(%fault, "what was claimed of a claim that is not whole counts as used");
             }
@@ -202,7 +143,7 @@ impl Redis {
         refused
     }
 
-    async fn release_at_once(&self, claim: &Claim, _slot: u32) -> Result<(), StoreError> {
+    async fn release_at_once(&self, claim: &Claim) -> Result<(), StoreError> {
         let marks: Vec<(usize, &FirstUse)> = places(claim).collect();
         let call = marks.iter().fold(Call::new(&RELEASE), |call, (_, mark)| call.key(self.mark(mark)));
         let call = claim.spending.iter().fold(call, |call, spent| call.key(self.task(&spent.task)));
@@ -230,14 +171,14 @@ impl Uses for Redis {
         })
     }
 
-    fn release(&self, claim: Claim, slot: u32) -> Answer<'_, ()> {
+    fn release(&self, claim: Claim, _slot: u32) -> Answer<'_, ()> {
         Box::pin(async move {
             if self.settings.mode != Mode::Cluster {
-                return self.release_at_once(&claim, slot).await;
+                return self.release_at_once(&claim).await;
             }
             let mut parts: Vec<Claim> = places(&claim).map(|(_, mark)| Claim::from(*mark)).collect();
             parts.extend(claim.spending.map(|spending| Claim { spending: Some(spending), ..Claim::default() }));
-            let all = join_all(parts.iter().map(|part| self.release_at_once(part, slot))).await;
+            let all = join_all(parts.iter().map(|part| self.release_at_once(part))).await;
             all.into_iter().collect()
         })
     }
@@ -266,6 +207,10 @@ impl RevocationLog for Redis {
     fn follow(&self, position: u64) -> Answer<'_, Vec<Revoked>> {
         Box::pin(self.log.follow(position))
     }
+
+    fn confirm(&self) -> Answer<'_, ()> {
+        Box::pin(self.log.confirm(&self.link))
+    }
 }
 
 impl TaskRecords for Redis {
@@ -285,7 +230,12 @@ impl TaskRecords for Redis {
             keep.atomic().hset_multiple(&key, &fields).ignore().hset_multiple(&key, &times).ignore();
             let seconds = task.deadline.saturating_sub(now.seconds()).max(1);
             keep.expire(&key, seconds).ignore();
-            self.link.pipeline(keep, &key).await
+            let kept = self.link.pipeline(keep, &key).await;
+            if kept.is_err() {
+                // Where this fails too, its place is free when its deadline has passed.
+                let _ = self.give_up_place(&task.id, &task.workload).await;
+            }
+            kept
         })
     }
 
@@ -293,9 +243,13 @@ impl TaskRecords for Redis {
         let key = self.task(id);
         let id = id.to_owned();
         Box::pin(async move {
-            let mut listed = cmd("ZREM");
-            listed.arg(self.key("{tasks}:all")).arg(&id);
-            let () = self.link.command(listed, &self.key("{tasks}:all")).await?;
+            let mut read = cmd("HGET");
+            read.arg(&key).arg("record");
+            let record: Option<Vec<u8>> =
+                self.link.with(async |mut handle| read.query_async(&mut handle).await).await?;
+            if let Some(task) = record.and_then(|record| serde_json::from_slice::<TaskRecord>(&record).ok()) {
+                self.give_up_place(&id, &task.workload).await?;
+            }
             let mut gone = cmd("DEL");
             self.link.command(gone.arg(&key).to_owned(), &key).await
         })
@@ -327,6 +281,11 @@ impl TaskRecords for Redis {
 }
 
 impl Redis {
+    async fn give_up_place(&self, id: &str, workload: &str) -> Result<(), StoreError> {
+        let call = Call::new(&FORGET).key(self.key("{tasks}:all")).key(self.of(workload)).arg(id);
+        self.link.write(call).await
+    }
+
     fn of(&self, workload: &str) -> String {
         let digest = crate::domain::Digest::of("workload", &[workload]).to_bytes();
         self.key(&format!("{{tasks}}:of:{}", URL_SAFE_NO_PAD.encode(digest)))

@@ -44,6 +44,17 @@ pub(super) async fn probe(link: &Link, settings: &Settings) -> Result<(), StoreE
     Ok(())
 }
 
+/// Refuses a server with more replicas than confirm: one that did not could be promoted.
+pub(super) fn promotable(replicas: u32, settings: &Settings) -> Result<(), StoreError> {
+    if settings.durability == Durability::Strict && settings.mode != Mode::Standalone && replicas > settings.replicas {
+        return Err(StoreError::Unfit(format!(
+            "it has {replicas} replicas, and `store.redis.replicas` is {}: one that did not confirm could be promoted; set it to {replicas}",
+            settings.replicas
+        )));
+    }
+    Ok(())
+}
+
 fn judge(info: &str, settings: &Settings) -> Result<(), StoreError> {
     let field = |name: &str| {
         let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -73,13 +84,7 @@ fn judge(info: &str, settings: &Settings) -> Result<(), StoreError> {
             settings.durability.name()
         ));
     }
-    let replicas: u32 = field("connected_slaves").parse().unwrap_or(0);
-    if settings.durability == Durability::Strict && replicas > settings.replicas && settings.mode != Mode::Standalone {
-        return unfit(format!(
-            "it has {replicas} replicas, and `store.redis.replicas` is {}: one that did not confirm could be promoted; set it to {replicas}",
-            settings.replicas
-        ));
-    }
+    promotable(field("connected_slaves").parse().unwrap_or(0), settings)?;
     let cluster = field("cluster_enabled") == "1";
     match (&settings.mode, cluster) {
         (Mode::Cluster, false) => unfit("it is no cluster; use `mode = \"standalone\"` or `\"sentinel\"`".to_owned()),

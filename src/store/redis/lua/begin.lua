@@ -3,7 +3,9 @@
 -- KEYS: state. ARGV: the last position that the caller has applied.
 local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
 local held = redis.call('HMGET', KEYS[1], 'position', 'history')
-local position, known = tonumber(held[1] or '0'), tonumber(ARGV[1])
+-- A store that is empty may have followed another one, whose tokens live: its positions are beyond what that one gave.
+local first = tonumber(redis.call('TIME')[1]) * 256
+local position, known = tonumber(held[1] or first), tonumber(ARGV[1])
 if (held[2] and held[2] ~= history) or known > position then
   -- The next million: nobody has appended as many that were lost.
   position = (math.floor(math.max(position, known) / 1048576) + 1) * 1048576
