@@ -13,8 +13,8 @@
 //! # }
 //! ```
 //!
-//! With the feature `client` there is [`server::ResourceServer`], which fetches the keys and follows the revocation feed, so
-//! that a revoked token is refused within milliseconds and nobody is asked about any; with `actix`, [`protect`] puts it in
+//! With the feature `client` there is `server::ResourceServer`, which fetches the keys and follows the revocation feed, so
+//! that a revoked token is refused within milliseconds and nobody is asked about any; with `actix`, `protect` puts it in
 //! front of the routes of an actix-web application.
 
 pub mod claims;
