@@ -72,13 +72,18 @@ impl Revocations {
     pub async fn follow(self: Arc<Self>, clock: Arc<dyn Clock>) {
         let Some(shared) = &self.shared else { return };
         let mut wait = RETRY.0;
+        let mut begun = true;
         loop {
             let asked = instant();
-            let followed = match self.log.follow(self.position()).await {
+            // Until all that the new server lacks is put back, nothing else is heard of it.
+            let heard = if begun { self.log.follow(self.position()).await } else { Err(StoreError::History) };
+            let followed = match heard {
                 Err(StoreError::History) => {
                     shared.lost();
                     tracing::warn!("another server has taken over the store; its log is read");
-                    self.begin_again(shared, clock.now()).await
+                    let done = self.begin_again(shared, clock.now()).await;
+                    begun = done.is_ok();
+                    done
                 }
                 Ok(records) => {
                     self.apply(&records, clock.now());

@@ -195,3 +195,62 @@ fn the_digest_of_an_empty_secret_is_refused() {
     );
     assert!(problems(&text).contains("empty secret"));
 }
+
+/// What is asked of a shared store and cannot be, each with what to do.
+#[test]
+fn a_shared_store_that_could_not_be_trusted_is_no_configuration() {
+    let told = |section: &str| {
+        let config = Setup::new().change("kind = \"embedded\"\npath = \"data\"", section).config;
+        let parsed = countersign::config::Config::parse(&config, "c.toml".as_ref(), "".as_ref());
+        parsed.err().map(|problems| problems.to_string()).unwrap_or_default()
+    };
+    let redis = |more: &str| told(&format!("kind = \"redis\"\npath = \"data\"\n[store.redis]\n{more}"));
+    let here = "urls = [\"redis://127.0.0.1:6379\"]\n";
+    for good in [
+        here.to_owned(),
+        "urls = [\"redis://localhost\"]".to_owned(),
+        "urls = [\"redis://[::1]:6379\"]".to_owned(),
+        "urls = [\"rediss://redis.test:6379\"]\nca_file = \"ca.pem\"\ncertificate = \"c.pem\"\nkey = \"k.pem\""
+            .to_owned(),
+        "urls = [\"redis://redis.test\"]\nallow_plaintext = true".to_owned(),
+        "mode = \"sentinel\"\nmaster = \"m\"\nreplicas = 2\nurls = [\"rediss://a\", \"rediss://b\"]".to_owned(),
+        "mode = \"cluster\"\ndurability = \"persisted\"\nurls = [\"rediss://a\", \"rediss://b\"]".to_owned(),
+        format!("{here}[revocation]\nmax_staleness = \"1s\""),
+    ] {
+        assert_eq!(redis(&good), "", "{good}");
+    }
+    for (more, expected) in [
+        ("".to_owned(), "`store.redis.urls` is missing"),
+        ("urls = []".to_owned(), "names none"),
+        ("urls = [\"redis://redis.test\"]".to_owned(), "`allow_plaintext = true`"),
+        ("urls = [\"redis://127.0.0.1.evil.test\"]".to_owned(), "`allow_plaintext = true`"),
+        ("urls = [\"rediss://user:word@redis.test\"]".to_owned(), "carries credentials"),
+        ("urls = [\"rediss://redis.test/3\"]".to_owned(), "more or less than a host and a port"),
+        ("urls = [\"rediss://redis.test/#insecure\"]".to_owned(), "more or less than a host and a port"),
+        ("urls = [\"https://redis.test\"]".to_owned(), "neither redis:// nor rediss://"),
+        ("urls = [\"x\"]".to_owned(), "is not a URL"),
+        ("urls = [\"rediss://a\", \"rediss://b\"]".to_owned(), "names several"),
+        (
+            "mode = \"cluster\"\nreplicas = 1\nallow_plaintext = true\nurls = [\"rediss://a\", \"redis://b\"]"
+                .to_owned(),
+            "some with TLS and some without",
+        ),
+        (format!("{here}mode = \"sentinel\"\nreplicas = 1"), "`store.redis.master` is missing"),
+        (format!("{here}master = \"m\""), "is for `mode = \"sentinel\"`"),
+        (format!("{here}mode = \"ring\""), "`ring` is not known"),
+        (format!("{here}mode = \"cluster\""), "`store.redis.replicas` is missing"),
+        (format!("{here}replicas = 9"), "use 0 to 8"),
+        (format!("{here}durability = \"some\""), "`some` is not known"),
+        (format!("{here}key_prefix = \"{{a}}\""), "has braces"),
+        (format!("{here}timeout = \"11s\""), "longer than ten seconds"),
+        (format!("{here}connections = 0"), "use 1 to 64"),
+        (format!("{here}certificate = \"c.pem\""), "belong together"),
+        (format!("{here}password = \"x\""), "unknown key `password`"),
+        (format!("{here}[revocation]\nmax_staleness = \"61s\""), "not between `1s` and `60s`"),
+    ] {
+        let problems = redis(&more);
+        assert!(problems.contains(expected), "{more}: {problems}");
+    }
+    assert!(told("kind = \"embedded\"\npath = \"data\"\n[store.redis]\nurls = []").contains("leave it out"));
+    assert!(told("kind = \"etcd\"\npath = \"data\"").contains("`etcd` is not known"));
+}
