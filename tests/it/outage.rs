@@ -239,6 +239,13 @@ fn o6_a_server_that_would_lose_what_it_is_given_is_refused_with_what_to_set() {
 #[test]
 fn h9_a_failover_of_a_strict_store_loses_no_revocation_and_nobody_starts_anything_again() {
     let watched = Watched::start(STRICT);
+    // One that does not have to confirm could be promoted.
+    let root =
+        on_redis(&TempKeys::new(), &watched.urls(), "mode = \"sentinel\"\nmaster = \"tokens\"\nreplicas = 1").write();
+    let installation = Installation::read(&root.path().join("countersign.toml")).unwrap();
+    let started = block_on(installation.assemble(Arc::new(TestClock::new()), Arc::new(SystemEntropy)));
+    let message = started.err().map(|fault| fault.to_string()).unwrap_or_default();
+    assert!(message.contains("it has 2 replicas") && message.contains("set it to 2"), "{message}");
     let more = format!("mode = \"sentinel\"\nmaster = \"tokens\"\nreplicas = 2\n{STALE}");
     let replicas = Replicas::start(2, &watched.urls(), &more);
     failover(&replicas, || {

@@ -99,7 +99,7 @@ fn every_store_keeps_the_contract() {
         a_claim_is_whole_or_nothing(store.open);
         a_task_is_used_as_often_as_its_budget_says(store.open);
         revocations_have_positions_that_only_grow_and_outlive_the_process(store.open, store.name == "embedded");
-        keys_are_changed_by_who_holds_the_lease(store.open);
+        keys_are_changed_by_who_holds_the_lease(store.open, store.name == "embedded");
     });
 }
 
@@ -221,7 +221,7 @@ fn a_task_is_used_as_often_as_its_budget_says(open: Open<'_>) {
     assert_eq!(wait(store.list(at(3_601))).unwrap().len(), 0, "none whose deadline has passed");
 }
 
-fn keys_are_changed_by_who_holds_the_lease(open: Open<'_>) {
+fn keys_are_changed_by_who_holds_the_lease(open: Open<'_>, alone: bool) {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path(), at(0)).unwrap();
     let record = |kid: &str| KeyRecord {
@@ -238,6 +238,12 @@ fn keys_are_changed_by_who_holds_the_lease(open: Open<'_>) {
     wait(store.write(&[record("a"), record("b")], &lease)).unwrap();
     wait(store.write(&[record("b")], &lease)).unwrap();
     assert_eq!(wait(store.read()), Ok(vec![record("b")]), "all of them are replaced");
+    if !alone {
+        assert_eq!(wait(store.take(Lease::named("other"))), Ok(None), "one at a time");
+        wait(store.let_go(Lease::named("other"))).unwrap();
+        assert_eq!(wait(store.write(&[], &Lease::named("other"))), Err(StoreError::LeaseLost));
+        assert_eq!(wait(store.read()), Ok(vec![record("b")]), "nothing by who does not hold it");
+    }
     wait(store.let_go(lease)).unwrap();
     assert!(wait(store.take(Lease::named("two"))).unwrap().is_some(), "it was given back");
     assert_eq!(wait(store.publish(&["a".to_owned(), "b".to_owned()])), Ok(vec![vec!["a".to_owned(), "b".to_owned()]]));
