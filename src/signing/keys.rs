@@ -264,6 +264,12 @@ impl Keys {
             let known = held.records.iter().find(|record| record.kid == kid);
             known.map(|record| KeyRecord { revoked: None, ..record.clone() }.state(now))
         };
+        // Recorded before the directory is looked at, which may be gone.
+        self.recall(held).await?;
+        if let Some(record) = held.records.iter_mut().find(|record| record.kid == kid) {
+            record.revoked = record.revoked.or(Some(now));
+            self.keep(held, lease, now).await?;
+        }
         self.take_stock(held, Unrecorded::Adopted, now).await?;
         let state = state_of(held);
         let unknown = || KeyError::Unknown(kid.to_owned());

@@ -33,6 +33,17 @@ impl Keys {
         unrecorded: Unrecorded,
         now: Timestamp,
     ) -> Result<(), KeyError> {
+        let (before, files) = (held.records.clone(), held.files.len());
+        let stored = self.recall(held).await?;
+        let found = self.find_files(held, &stored, unrecorded, now);
+        if found.is_err() || held.records != before || held.files.len() != files {
+            self.ring.store(Arc::new(held.ring(now)));
+        }
+        Ok(found?)
+    }
+
+    /// Reads the records alone, as the store has them; to be seen by anyone, the ring has to be made again.
+    pub(super) async fn recall(&self, held: &mut Held) -> Result<Vec<KeyRecord>, KeyError> {
         let stored = self.records.read().await?;
         let mut known = stored.clone();
         // A key that is here, and that the store has lost.
@@ -47,36 +58,42 @@ impl Keys {
             held.unsaved |= own.is_some() && record.revoked.is_none();
             record.revoked = record.revoked.or(own);
         }
+        held.know(known);
+        Ok(stored)
+    }
+
+    fn find_files(
+        &self,
+        held: &mut Held,
+        stored: &[KeyRecord],
+        unrecorded: Unrecorded,
+        now: Timestamp,
+    ) -> Result<(), KeyFileError> {
+        let mut known = held.records.clone();
         let is_new = |record: &KeyRecord| record.state(now).is_alive() && !held.files.contains_key(&record.kid);
-        if unrecorded == Unrecorded::Adopted || known.iter().any(is_new) {
-            let first = |purpose: &Purpose| known.iter().all(|record| record.purpose != *purpose);
-            let first: Vec<Purpose> = Purpose::ALL.into_iter().filter(first).collect();
-            for KeyFile { path, purpose, signer } in files::read(&self.directory)? {
-                match known.iter().find(|record| record.kid == signer.key_id()) {
-                    Some(record) if !record.state(now).is_alive() && stored.contains(record) => {
-                        tracing::warn!(kid = signer.key_id(), "a key that was revoked or has retired is removed");
-                        files::remove(&path, record.public_half(&*signer).as_deref())?;
-                        continue;
-                    }
-                    Some(_) => {}
-                    None if unrecorded == Unrecorded::Adopted => {
-                        let longest = held.rotation.longest.seconds();
-                        adopt(&mut known, purpose, &*signer, first.contains(&purpose), longest, now);
-                        held.unsaved = true;
-                    }
-                    None => continue,
+        if unrecorded == Unrecorded::Left && !known.iter().any(is_new) {
+            return Ok(());
+        }
+        let first = |purpose: &Purpose| known.iter().all(|record| record.purpose != *purpose);
+        let first: Vec<Purpose> = Purpose::ALL.into_iter().filter(first).collect();
+        for KeyFile { path, purpose, signer } in files::read(&self.directory)? {
+            match known.iter().find(|record| record.kid == signer.key_id()) {
+                Some(record) if !record.state(now).is_alive() && stored.contains(record) => {
+                    tracing::warn!(kid = signer.key_id(), "a key that was revoked or has retired is removed");
+                    files::remove(&path, record.public_half(&*signer).as_deref())?;
+                    continue;
                 }
-                held.files.insert(signer.key_id().to_owned(), (path, signer));
+                Some(_) => {}
+                None if unrecorded == Unrecorded::Adopted => {
+                    let longest = held.rotation.longest.seconds();
+                    adopt(&mut known, purpose, &*signer, first.contains(&purpose), longest, now);
+                    held.unsaved = true;
+                }
+                None => continue,
             }
+            held.files.insert(signer.key_id().to_owned(), (path, signer));
         }
-        // In one order on every replica, so that all publish the same document.
-        known.sort_by(|one, other| {
-            (one.purpose, one.published, &one.kid).cmp(&(other.purpose, other.published, &other.kid))
-        });
-        if held.records != known {
-            held.records = known;
-            self.ring.store(Arc::new(held.ring(now)));
-        }
+        held.know(known);
         Ok(())
     }
 
@@ -114,6 +131,16 @@ impl Keys {
         if let Err(fault) = self.records.let_go(lease).await {
             tracing::warn!(%fault, "the lease of the keys is not given back");
         }
+    }
+}
+
+impl Held {
+    /// Takes `records` in one order on every replica, so that all publish the same document.
+    fn know(&mut self, mut records: Vec<KeyRecord>) {
+        records.sort_by(|one, other| {
+            (one.purpose, one.published, &one.kid).cmp(&(other.purpose, other.published, &other.kid))
+        });
+        self.records = records;
     }
 }
 

@@ -101,6 +101,25 @@ fn n5_a_key_that_was_revoked_while_the_directory_was_gone_does_not_come_back() {
     assert!(!names(&broker.path("keys")).iter().any(|name| name.contains(&stolen[..12])));
 }
 
+/// Recorded before anything else is tried: whoever opens the keys next, whenever this broker dies, finds it dropped.
+#[test]
+fn n5_a_revoked_key_is_recorded_before_its_directory_is_looked_at() {
+    let root = tempfile::tempdir().unwrap();
+    let now = Timestamp::new(NOW).unwrap();
+    let records: Arc<dyn KeyRecords> = Arc::new(Embedded::open(&root.path().join("data"), now).unwrap());
+    block_on(async {
+        let (directory, aside) = (root.path().join("keys"), root.path().join("aside"));
+        let rotation = Rotation { every: None, algorithms: vec![Algorithm::Es256], longest: "5m".parse().unwrap() };
+        let keys = Keys::open(&directory, Arc::clone(&records), Arc::new(SystemEntropy), rotation, now).await.unwrap();
+        let stolen = keys.list().await.into_iter().find(|key| key.purpose == Purpose::Tokens).unwrap();
+        fs::rename(&directory, &aside).unwrap();
+        assert!(keys.revoke(&stolen.kid, now).await.is_err(), "another one cannot be made");
+        let recorded = records.read().await.unwrap();
+        let stolen = recorded.iter().find(|key| key.kid == stolen.kid).unwrap();
+        assert_eq!(stolen.revoked, Some(now));
+    });
+}
+
 #[test]
 fn n2_a_key_stays_until_its_last_token_has_expired_and_then_goes() {
     let broker = Setup::new().change("\"6h\"", "\"10m\"").start();
