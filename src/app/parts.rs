@@ -33,12 +33,22 @@ impl Installation {
                 max_lifetime,
                 algorithm,
                 client_required,
+                status_list,
                 owner,
                 environment,
                 sensitivity,
             } = target.clone();
-            let target =
-                Target { audience, scopes, max_lifetime, algorithm, client_required, owner, environment, sensitivity };
+            let target = Target {
+                audience,
+                scopes,
+                max_lifetime,
+                algorithm,
+                client_required,
+                status_list,
+                owner,
+                environment,
+                sensitivity,
+            };
             // The configuration has refused a name that is taken.
             let _ = targets.register(target, &resources);
         }
@@ -50,6 +60,7 @@ impl Installation {
                 max_lifetime: tasks.max_deadline,
                 algorithm: self.config.signing.algorithm,
                 client_required: false,
+                status_list: false,
                 owner: None,
                 environment: None,
                 sensitivity: None,

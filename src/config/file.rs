@@ -308,6 +308,8 @@ section!(
         /// `required`: only authenticated clients get a token for it.
         #[schemars(extend("enum" = ["required"]))]
         client: Text,
+        /// Whether each of its tokens has an entry of a status list, which anyone may read.
+        status_list: Field<bool>,
         /// Who owns it, for policy and people.
         owner: Text,
         /// Where it runs, e.g. `production`.

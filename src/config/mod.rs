@@ -259,6 +259,8 @@ pub struct Target {
     pub algorithm: Algorithm,
     /// Whether only authenticated clients get one.
     pub client_required: bool,
+    /// Whether its tokens have an entry of a status list.
+    pub status_list: bool,
     /// Who owns it.
     pub owner: Option<String>,
     /// Where it runs.

@@ -146,6 +146,7 @@ fn target(target: &Target) -> Value {
         "max_lifetime": target.max_lifetime.to_string(),
         "algorithm": target.algorithm.name(),
         "client": required(target.client_required),
+        "status_list": Some(true).filter(|_| target.status_list),
         "owner": target.owner,
         "environment": target.environment,
         "sensitivity": target.sensitivity,

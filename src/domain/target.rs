@@ -18,6 +18,8 @@ pub struct Target {
     pub algorithm: Algorithm,
     /// Whether only an authenticated client gets one.
     pub client_required: bool,
+    /// Whether each of its tokens has an entry of a status list.
+    pub status_list: bool,
     /// Who owns it, for policy and people.
     pub owner: Option<String>,
     /// Where it runs, e.g. `production`.

@@ -78,6 +78,8 @@ pages! {
     "several_targets",
     "signature_invalid",
     "signing_unavailable",
+    "status_time_unsupported",
+    "status_type_unsupported",
     "store_unavailable",
     "subject_token_audience",
     "subject_token_bound",

@@ -1,17 +1,21 @@
 //! Fixes the claims and signs them.
 
+use super::status::status;
 use super::task::{Belongs, Counted};
+use super::tokens::RECORD_MARGIN;
 use super::{AuthorizedExchange, RequestError};
 use crate::assertion::Confirmation;
 use crate::audit::Granted;
-use crate::domain::{DecisionId, Entropy, FirstUse, TaskRecord, Timestamp, TokenId};
+use crate::domain::{DecisionId, Entropy, FirstUse, StatusRow, TaskRecord, Timestamp, TokenId};
 use crate::error::{Error, Unavailable};
+use crate::revocation::Revocations;
 use crate::signing::KeyRing;
 use crate::token::{self, Grant, Opens};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::jws::MAX_TOKEN_BYTES;
 use countersign_verify::key::Algorithm;
+use countersign_verify::revocation::names_of;
 
 /// A signed token that nobody has yet.
 pub struct MintedToken {
@@ -25,6 +29,8 @@ pub struct MintedToken {
     pub(super) first_uses: [Option<FirstUse>; 3],
     /// What is counted of its task.
     pub(super) counted: Counted,
+    /// What its entry of a status list can be revoked by.
+    pub(super) row: Option<StatusRow>,
     /// Private to this file, so that nothing else makes one.
     _seal: (),
 }
@@ -37,13 +43,15 @@ pub(super) struct Minting<'a> {
     pub(super) entropy: &'a dyn Entropy,
     /// Whose decision it is.
     pub(super) decision: &'a DecisionId,
+    /// Who gives entries of status lists.
+    pub(super) revocations: &'a Revocations,
 }
 
 impl MintedToken {
     /// Mints the token of `authorized`, as of `position` in the revocation log.
     ///
     /// # Errors
-    /// [`Unavailable`] when there is no randomness for its id, or the key cannot sign.
+    /// [`Unavailable`] when there is no randomness for its id, no entry for its status, or the key cannot sign.
     pub(super) fn mint(
         authorized: AuthorizedExchange,
         by: Minting<'_>,
@@ -51,7 +59,7 @@ impl MintedToken {
         now: Timestamp,
     ) -> Result<Self, Error> {
         let AuthorizedExchange { bound, scopes, expires, purpose_compared, .. } = authorized;
-        let Minting { issuer, keys, entropy, decision } = by;
+        let Minting { issuer, keys, entropy, decision, revocations } = by;
         let mut random = [0; 16];
         entropy.fill(&mut random).map_err(|_| Unavailable::Entropy)?;
         let jti: TokenId = URL_SAFE_NO_PAD.encode(random).parse().map_err(|_| Unavailable::Entropy)?;
@@ -64,6 +72,8 @@ impl MintedToken {
             }),
             _ => None,
         };
+        let entry = bound.target.status_list.then(|| revocations.allot(entropy, now)).transpose();
+        let entry = entry.map_err(Unavailable::Store)?;
         let grant = Grant {
             issuer,
             workload: &workload.name,
@@ -73,6 +83,7 @@ impl MintedToken {
             origin: bound.subject.origin(),
             parent: bound.subject.parent(),
             opens,
+            status: entry.map(|(list, index)| status(issuer, &list, index)),
             confirmation: bound.confirmation.as_ref().map(Confirmation::jkt),
             now,
             expires,
@@ -84,6 +95,13 @@ impl MintedToken {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(RequestError::TaskParameter("task_target").into());
         }
+        let row = entry.map(|(list, index)| StatusRow {
+            list,
+            index,
+            until: expires.plus(RECORD_MARGIN),
+            pos: claims.pos,
+            names: names_of(&claims, kid).collect(),
+        });
         let jkt = bound.confirmation.as_ref().map(|confirmation| confirmation.jkt().to_owned());
         let counted = match bound.task {
             Belongs::Implicitly => Counted::Nothing,
@@ -124,6 +142,6 @@ impl MintedToken {
         let first_uses = [bound.subject.first_use(), bound.client_first_use, proof];
         // A client that asks by one name for all finds its token again by that name alone (MSAL keeps them so).
         let scope = bound.every_scope.unwrap_or_else(|| scopes.to_string());
-        Ok(Self { token, expires, scope, granted, algorithm, first_uses, counted, _seal: () })
+        Ok(Self { token, expires, scope, granted, algorithm, first_uses, counted, row, _seal: () })
     }
 }

@@ -11,6 +11,7 @@ mod operate;
 mod record;
 mod request;
 mod revoke;
+mod status;
 mod task;
 mod tokens;
 
@@ -26,6 +27,7 @@ use record::Claims;
 pub use record::{Issued, token_type};
 pub use request::{CLIENT_CREDENTIALS, ExchangeRequest, GRANT_TYPE, RequestError};
 pub use revoke::{Change, change};
+pub use status::{STATUS_TTL, StatusDocument};
 pub use tokens::Introspection;
 
 pub use crate::assertion::Proofs;
@@ -135,6 +137,7 @@ pub struct Broker {
     rates: Rates,
     /// Who follows the revocation feed.
     following: Arc<feed::Following>,
+    statuses: status::StatusDocuments,
     metrics: Arc<Metrics>,
     keys: Arc<Keys>,
     revocations: Arc<Revocations>,
@@ -169,6 +172,7 @@ impl Broker {
             own,
             attempts: Attempts::default(),
             following: Arc::default(),
+            statuses: status::StatusDocuments::default(),
             rates,
             metrics,
             keys,
@@ -235,10 +239,17 @@ impl Broker {
         let authorized = AuthorizedExchange::ask(bound, &snapshot.policy, peer, now, trail)?;
         self.rates.vouched_by(&asking.issuer).inspect_err(|_| trail.counted())?;
         trail.lap(Stage::Decide);
-        let by = Minting { issuer: &self.issuer, keys: &keys, entropy: &*self.entropy, decision };
+        let by = Minting {
+            issuer: &self.issuer,
+            keys: &keys,
+            entropy: &*self.entropy,
+            decision,
+            revocations: &self.revocations,
+        };
         let minted = MintedToken::mint(authorized, by, position, now)?;
         trail.lap(Stage::Mint);
-        let claims = Claims { uses: &*self.uses, tasks: &*self.tasks, idle: snapshot.task_idle };
+        let claims =
+            Claims { uses: &*self.uses, tasks: &*self.tasks, idle: snapshot.task_idle, revocations: &self.revocations };
         let issued = Issued::record(minted, claims, &*self.clock, trail).await?;
         trail.lap(Stage::Record);
         Ok(issued)

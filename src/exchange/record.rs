@@ -7,6 +7,7 @@ use crate::audit::Trail;
 use crate::client::ClientError;
 use crate::domain::{Clock, FirstUse, Lifetime, Timestamp};
 use crate::error::{Error, Unavailable};
+use crate::revocation::Revocations;
 use crate::store::{Claim, Claimed, Spending, StoreError, TaskRecords, Uses};
 use countersign_verify::key::Algorithm;
 use std::fmt;
@@ -27,7 +28,7 @@ impl fmt::Debug for Issued {
 }
 
 impl Issued {
-    /// Claims first use and a place in the task, all at once, then writes the grant. A refusal consumes nothing; where the
+    /// Claims first use and a place in the task, all at once, keeps what its status can be revoked by, then writes the grant. A refusal consumes nothing; where the
     /// grant cannot be written what was claimed is taken back, and where that fails too it counts as used.
     ///
     /// # Errors
@@ -38,7 +39,7 @@ impl Issued {
         clock: &dyn Clock,
         trail: &mut Trail,
     ) -> Result<Self, Error> {
-        let MintedToken { token, expires, scope, granted, algorithm, first_uses, counted, .. } = minted;
+        let MintedToken { token, expires, scope, granted, algorithm, first_uses, counted, row, .. } = minted;
         let is_bound = granted.jkt.is_some();
         let now = clock.now();
         let expires_in = expires.since(now);
@@ -57,6 +58,12 @@ impl Issued {
                 return Err(held.release(opening(fault)).await);
             }
             held.opened = Some(id);
+        }
+        // Before anyone has the token: what revokes it has to find its entry.
+        if let Some(row) = row
+            && let Err(fault) = claims.revocations.keep(row, now).await
+        {
+            return Err(held.release(Unavailable::Store(fault).into()).await);
         }
         if let Err(fault) = trail.grant(granted) {
             tracing::error!(%fault, "grant not written, so not given");
@@ -122,6 +129,7 @@ pub(super) struct Claims<'a> {
     pub(super) tasks: &'a dyn TaskRecords,
     /// How long a task may ask for no token.
     pub(super) idle: Lifetime,
+    pub(super) revocations: &'a Revocations,
 }
 
 impl<'a> Claims<'a> {

@@ -39,6 +39,7 @@ impl Metadata {
             "revocation_endpoint": format!("{root}/revoke"),
             // Ours: what is revoked, told to resource servers.
             "countersign_revocations_endpoint": format!("{root}/revocations"),
+            "status_list_aggregation_endpoint": format!("{root}/status"),
             "grant_types_supported": [GRANT_TYPE, CLIENT_CREDENTIALS],
             // Required by RFC 8414 §2, and there is no authorization endpoint to have one of.
             "response_types_supported": ["none"],

@@ -12,6 +12,7 @@ mod peer;
 mod presented;
 mod respond;
 mod revoke;
+mod status;
 mod tls;
 mod token;
 
@@ -178,6 +179,8 @@ fn routes(app: &mut ServiceConfig, base: &str, tenant: Option<&str>) {
         .service(post(format!("{base}/revoke")).route(web::post().to(revoke::revoke)))
         .service(post(format!("{base}/revocations")).route(web::post().to(feed::revocations)))
         .service(get(format!("{base}/jwks"), web::route().to(metadata::jwks)))
+        .service(get(format!("{base}/status"), web::route().to(status::lists)))
+        .service(get(format!("{base}/status/{{list}}"), web::route().to(status::list)))
         .service(get(format!("{base}/reasons/{{code}}"), web::route().to(metadata::reason)));
     // RFC 8414 §3.1 puts the well-known part before the issuer's path, OpenID Connect Discovery §4 behind it.
     let mut places = vec![

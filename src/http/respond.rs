@@ -142,10 +142,10 @@ pub(super) fn method_not_allowed(allow: &'static str, reasons: &str) -> HttpResp
 }
 
 /// A public document, which may be kept for `seconds`.
-pub(super) fn document(body: String, content_type: &str, seconds: u32) -> HttpResponse {
+pub(super) fn document(body: impl Into<Bytes>, content_type: &str, seconds: u32) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, content_type))
         .insert_header((CACHE_CONTROL, format!("public, max-age={seconds}")))
         .insert_header(("X-Content-Type-Options", "nosniff"))
-        .body(body)
+        .body(body.into())
 }

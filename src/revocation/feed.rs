@@ -112,10 +112,10 @@ impl Revocations {
 impl Follower {
     /// What comes next, within a second.
     pub async fn next(&mut self) -> Heard {
-        let mut applied = self.revocations.position.subscribe();
+        let mut applied = self.revocations.place.subscribe();
         let after = self.position;
         // In time or not: what there is then is told.
-        let _ = tokio::time::timeout(BEAT, applied.wait_for(|position| *position > after)).await;
+        let _ = tokio::time::timeout(BEAT, applied.wait_for(|place| place.position > after)).await;
         let here = self.revocations.position();
         let (told, is_last) = {
             let latest = self.revocations.latest();

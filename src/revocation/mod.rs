@@ -4,16 +4,18 @@
 
 mod feed;
 mod shared;
+mod status;
 
 pub use feed::{Follower, Heard};
 
-use crate::domain::Timestamp;
-use crate::store::{Act, Entry, RevocationLog, Revoked, StoreError};
+use crate::domain::{Entropy, ListId, StatusRow, Timestamp};
+use crate::store::{Act, Begun, Entry, Page, Place, RevocationLog, Revoked, StoreError};
 use countersign_verify::AccessToken;
 use countersign_verify::revocation::{Kind, Name, Named};
 use countersign_verify::view::View;
 use feed::Latest;
 use shared::Shared;
+use status::Statuses;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -23,7 +25,10 @@ use tokio::sync::{Notify, watch};
 pub struct Revocations {
     log: Arc<dyn RevocationLog>,
     view: RwLock<View>,
-    position: watch::Sender<u64>,
+    /// Judged by the view: locked before it.
+    statuses: Mutex<Statuses>,
+    /// How far the log was read.
+    place: watch::Sender<Place>,
     /// Held from the log to the view, so that the view never skips a position.
     order: tokio::sync::Mutex<()>,
     /// What is known of a log that others append to.
@@ -47,20 +52,26 @@ impl Revocations {
     ) -> Result<Self, StoreError> {
         let shared = max_staleness.map(Shared::new);
         let asked = shared::instant();
-        let mut view = View::default();
-        let position = log.begin(0, now).await?;
-        let position = position.max(read(&*log, |record| apply(&mut view, record, now)).await?);
+        let Begun { position, records } = log.begin(0, now).await?;
+        let (mut view, mut statuses) = (View::with_room(records), Statuses::default());
+        let read = read(&*log, |page| {
+            page.records.iter().for_each(|record| apply(&mut view, record, now));
+            page.rows.iter().for_each(|row| statuses.add(row, |_| None, now));
+        });
+        let place = read.await?.max(Place { position, row: 0 });
+        statuses.judge_all(|name| view.reach(name));
         if let Some(shared) = &shared {
             shared.heard(asked);
         }
         Ok(Self {
             log,
             view: RwLock::new(view),
-            position: watch::Sender::new(position),
+            statuses: Mutex::new(statuses),
+            place: watch::Sender::new(place),
             order: tokio::sync::Mutex::default(),
             shared,
             closed: AtomicBool::new(false),
-            latest: Mutex::new(Latest::since(position)),
+            latest: Mutex::new(Latest::since(place.position)),
             keys_changed: Notify::new(),
         })
     }
@@ -109,7 +120,7 @@ impl Revocations {
     /// The position in the log that this replica has applied.
     #[must_use]
     pub fn position(&self) -> u64 {
-        *self.position.borrow()
+        self.place().position
     }
 
     /// Whether this replica has applied the log as far as `position`. One that another replica has just appended to is waited
@@ -123,8 +134,8 @@ impl Revocations {
         }
         let Some(shared) = &self.shared else { return Ok(false) };
         shared.fresh()?;
-        let mut applied = self.position.subscribe();
-        let reached = applied.wait_for(|applied| *applied >= position);
+        let mut applied = self.place.subscribe();
+        let reached = applied.wait_for(|applied| applied.position >= position);
         match tokio::time::timeout(shared::CATCH_UP, reached).await {
             Ok(reached) => Ok(reached.is_ok()),
             // Nothing is left to be heard of, or it is not known whether there is.
@@ -168,7 +179,8 @@ impl Revocations {
     /// [`StoreError`] when the log cannot be read.
     pub async fn list(&self, now: Timestamp) -> Result<Vec<Revoked>, StoreError> {
         let mut records = Vec::new();
-        read(&*self.log, |record| records.extend((record.entry.until >= now).then(|| record.clone()))).await?;
+        read(&*self.log, |page| records.extend(page.records.into_iter().filter(|record| record.entry.until >= now)))
+            .await?;
         Ok(records)
     }
 
@@ -193,7 +205,8 @@ impl Revocations {
             return Ok(());
         }
         let position = self.log.append(entry.clone(), now).await?;
-        self.apply(&[Revoked { position, entry }], now);
+        let last = Place { position, ..Place::default() };
+        self.apply(&Page { records: vec![Revoked { position, entry }], last, ..Page::default() }, now);
         Ok(())
     }
 
@@ -206,29 +219,101 @@ impl Revocations {
         entry.act == Act::Revoke && entry.is_of_one() && view.has(entry.name, entry.until.seconds())
     }
 
+    fn place(&self) -> Place {
+        *self.place.borrow()
+    }
+
+    fn statuses(&self) -> MutexGuard<'_, Statuses> {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Puts in force what the log has next.
-    fn apply(&self, records: &[Revoked], now: Timestamp) {
-        let Some(last) = records.last() else { return };
-        {
-            let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-            records.iter().for_each(|record| apply(&mut view, record, now));
+    fn apply(&self, page: &Page, now: Timestamp) {
+        if page.is_empty() {
+            return;
         }
-        self.latest().take_in(records);
-        self.position.send_replace(last.position);
-        if records.iter().any(|record| record.entry.about.kind == Kind::Key.name()) {
+        if !page.records.is_empty() {
+            let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            page.records.iter().for_each(|record| apply(&mut view, record, now));
+        }
+        self.judge(page, now);
+        self.latest().take_in(&page.records);
+        self.place.send_replace(page.last);
+        if page.records.iter().any(|record| record.entry.about.kind == Kind::Key.name()) {
             self.keys_changed.notify_one();
         }
     }
+
+    /// Brings the status lists into step with the view, which has the records of `page` already: whatever comes first, a row or
+    /// what revokes it, one of them finds the other.
+    fn judge(&self, page: &Page, now: Timestamp) {
+        let mut statuses = self.statuses();
+        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        for Revoked { entry, .. } in &page.records {
+            view.reach(entry.name).iter().for_each(|reach| statuses.judge(entry.name, reach));
+        }
+        page.rows.iter().for_each(|row| statuses.add(row, |name| view.reach(name), now));
+    }
+
+    /// An entry of a status list, for one token.
+    ///
+    /// # Errors
+    /// [`StoreError`] where there is none.
+    pub fn allot(&self, entropy: &dyn Entropy, now: Timestamp) -> Result<(ListId, u32), StoreError> {
+        self.statuses().allot(entropy, now)
+    }
+
+    /// Keeps what a token with an entry can be revoked by, before anyone has it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not have it.
+    pub async fn keep(&self, row: StatusRow, now: Timestamp) -> Result<(), StoreError> {
+        self.log.keep(row.clone(), now).await?;
+        self.judge(&Page { rows: vec![row], ..Page::default() }, now);
+        Ok(())
+    }
+
+    /// How often a status list has changed; none where there is no such list. One that another replica has just begun is waited
+    /// for.
+    pub async fn status_changes(&self, list: &ListId) -> Option<u64> {
+        let known = || self.statuses().changes(list);
+        if let (None, Some(_)) = (known(), &self.shared) {
+            let mut applied = self.place.subscribe();
+            let heard = applied.wait_for(|_| known().is_some());
+            let _ = tokio::time::timeout(shared::CATCH_UP, heard).await;
+        }
+        known()
+    }
+
+    /// The entries of a status list as they are published, and how often they have changed.
+    #[must_use]
+    pub fn status_entries(&self, list: &ListId) -> Option<(Vec<u8>, u64)> {
+        self.statuses().entries(list)
+    }
+
+    /// Every status list that names a token alive.
+    #[must_use]
+    pub fn status_lists(&self, now: Timestamp) -> Vec<ListId> {
+        self.statuses().lists(now)
+    }
+
+    /// How many tokens have an entry.
+    #[must_use]
+    pub fn status_rows(&self) -> usize {
+        self.statuses().count()
+    }
 }
 
-/// Every record of the log, some at a time: there may be very many. Gives the position of the last.
-async fn read(log: &dyn RevocationLog, mut each: impl FnMut(&Revoked)) -> Result<u64, StoreError> {
-    let mut position = 0;
+/// All of the log, some at a time: there may be very much. Gives where it ends.
+async fn read(log: &dyn RevocationLog, mut each: impl FnMut(Page)) -> Result<Place, StoreError> {
+    let mut place = Place::default();
     loop {
-        let page = log.page(position).await?;
-        let Some(last) = page.last() else { return Ok(position) };
-        position = last.position;
-        page.iter().for_each(&mut each);
+        let page = log.page(place).await?;
+        if page.is_empty() {
+            return Ok(place);
+        }
+        place = page.last;
+        each(page);
     }
 }
 

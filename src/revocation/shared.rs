@@ -2,8 +2,8 @@
 //! and this replica knows is appended again.
 
 use super::{Revocations, apply, read};
-use crate::domain::{Clock, Timestamp};
-use crate::store::{About, Entry, Revoked, StoreError};
+use crate::domain::{Clock, StatusRow, Timestamp};
+use crate::store::{About, Begun, Entry, Page, Place, Revoked, StoreError};
 use countersign_verify::revocation::{Name, Record};
 use countersign_verify::view::View;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -76,7 +76,7 @@ impl Revocations {
         loop {
             let asked = instant();
             // Until all that the new server lacks is put back, nothing else is heard of it.
-            let heard = if begun { self.log.follow(self.position()).await } else { Err(StoreError::History) };
+            let heard = if begun { self.log.follow(self.place()).await } else { Err(StoreError::History) };
             let followed = match heard {
                 Err(StoreError::History) => {
                     shared.lost();
@@ -85,8 +85,8 @@ impl Revocations {
                     begun = done.is_ok();
                     done
                 }
-                Ok(records) => {
-                    self.apply(&records, clock.now());
+                Ok(page) => {
+                    self.apply(&page, clock.now());
                     shared.heard(asked);
                     Ok(())
                 }
@@ -107,17 +107,28 @@ impl Revocations {
     async fn begin_again(&self, shared: &Shared, now: Timestamp) -> Result<(), StoreError> {
         let asked = instant();
         let known = self.position();
-        let position = self.log.begin(known, now).await?;
-        let (mut view, mut newer) = (View::default(), Vec::new());
-        let last = read(&*self.log, |record| {
-            apply(&mut view, record, now);
-            newer.extend((record.position > known).then(|| record.clone()));
+        let Begun { position, records } = self.log.begin(known, now).await?;
+        let (mut view, mut newer, mut rows) = (View::with_room(records), Vec::new(), Vec::new());
+        let last = read(&*self.log, |page| {
+            page.records.iter().for_each(|record| apply(&mut view, record, now));
+            newer.extend(page.records.into_iter().filter(|record| record.position > known));
+            rows.extend(page.rows);
         });
-        let position = position.max(last.await?);
+        let place = last.await?.max(Place { position, row: 0 });
         let lacking = {
             let held = self.view.read().unwrap_or_else(PoisonError::into_inner);
             self.whole(held.lacking_in(&view, now.seconds()))
         };
+        let there = rows.iter().map(|row| (row.list, row.index)).collect();
+        let lacking_rows = self.statuses().lacking(&there, now);
+        if !lacking_rows.is_empty() {
+            tracing::error!(
+                rows = lacking_rows.len(),
+                "the server that has taken over had lost entries of status lists; they are put back"
+            );
+            let keep = |row: StatusRow| self.log.keep(row, now);
+            let () = stream::iter(lacking_rows).map(keep).buffered(AT_ONCE).try_collect().await?;
+        }
         if !lacking.is_empty() {
             tracing::error!(
                 records = lacking.len(),
@@ -139,7 +150,13 @@ impl Revocations {
             latest.begin_again();
         }
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
-        self.position.send_replace(position);
+        self.judge(&Page { rows, ..Page::default() }, now);
+        {
+            let mut statuses = self.statuses();
+            let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+            statuses.judge_all(|name| view.reach(name));
+        }
+        self.place.send_replace(place);
         self.keys_changed.notify_one();
         shared.heard(asked);
         Ok(())

@@ -1,15 +1,17 @@
 //! The store of one machine: revocations in redb, synced before an answer; first-use marks in memory with a journal.
 
 use super::first_use::Journal;
+use super::rows::{self, Rows};
 use super::tasks::{self, Tasks};
 use super::{
-    Answer, AuditHeads, Claim, Claimed, Entry, HeadFile, KeyRecords, Lease, Leases, RevocationLog, Revoked, StoreError,
-    TaskRecords, Uses, key_record, revocation_record,
+    Answer, AuditHeads, Begun, Claim, Claimed, Entry, GRACE, HeadFile, KeyRecords, Lease, Leases, Page, Place,
+    RevocationLog, Revoked, StoreError, TaskRecords, Uses, key_record, revocation_record,
 };
-use crate::domain::{ChainHead, KeyRecord, TaskRecord, TaskState, Timestamp};
+use crate::domain::{ChainHead, KeyRecord, StatusRow, TaskRecord, TaskState, Timestamp};
 use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
+    Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    TableDefinition, TableError,
 };
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -18,20 +20,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Position → version byte, name, end. Positions are never used again, so they need no clock.
 const REVOCATIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("revocations");
-/// The last position that was given, under key 0.
-const LAST: TableDefinition<'_, u8, u64> = TableDefinition::new("last");
+/// The last position that was given, under key 0; other numbers under others.
+pub(super) const LAST: TableDefinition<'_, u8, u64> = TableDefinition::new("last");
 /// The format of the whole directory, under key 0.
 const FORMAT: TableDefinition<'_, u8, u64> = TableDefinition::new("format");
 /// The format that this version writes, and the last that it reads. A store without a mark is of the first.
 const CURRENT: u64 = 1;
 /// Key id → its record.
 const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
-/// How long a record is kept after its end, in seconds: a clock that jumps ahead for a moment must not lose it.
-const GRACE: i64 = 86_400;
 /// How many revocations pass between two sweeps of those that are over.
 pub(super) const SWEEP: u64 = 1_024;
-/// How many revocations are read at once.
-const PAGE: usize = 5_000;
+/// How many records, or rows, are read at once.
+pub(super) const PAGE: usize = 5_000;
 /// Memory that redb may use as a cache, in bytes.
 const CACHE: usize = 4 * 1024 * 1024;
 
@@ -40,6 +40,7 @@ pub struct Embedded {
     database: Arc<Opened>,
     journal: Journal,
     tasks: Arc<Tasks>,
+    rows: Arc<Rows>,
     head: HeadFile,
 }
 
@@ -55,19 +56,19 @@ impl Embedded {
         database.with(check_format)?;
         let journal = Journal::open(&directory.join("first-use"), now)?;
         let tasks = Arc::new(Tasks::of(database.with(|database| tasks::read(database, now))?, &journal, now));
-        Ok(Self { database: Arc::new(database), journal, tasks, head })
+        Ok(Self { database: Arc::new(database), journal, tasks, rows: Arc::default(), head })
     }
 }
 
 /// The database, open or to be opened again: after a write that failed redb takes no other, and what is in the file is
 /// whole.
-struct Opened {
+pub(super) struct Opened {
     path: PathBuf,
     open: Mutex<Option<Database>>,
 }
 
 impl Opened {
-    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(super) fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let database = match open.take() {
             Some(database) => database,
@@ -115,15 +116,30 @@ impl RevocationLog for Embedded {
         self.off_the_reactor(move |database| append(database, &entry, now))
     }
 
-    fn begin(&self, _known: u64, now: Timestamp) -> Answer<'_, u64> {
+    fn begin(&self, _known: u64, now: Timestamp) -> Answer<'_, Begun> {
         self.off_the_reactor(move |database| begin(database, now))
     }
 
-    fn page(&self, after: u64) -> Answer<'_, Vec<Revoked>> {
-        self.off_the_reactor(move |database| page(database, after))
+    fn keep(&self, row: StatusRow, now: Timestamp) -> Answer<'_, ()> {
+        let (rows, database) = (Arc::clone(&self.rows), Arc::clone(&self.database));
+        let keep = move || rows.keep(row, &database, now);
+        Box::pin(async move { tokio::task::spawn_blocking(keep).await.map_err(io)? })
     }
 
-    fn follow(&self, _position: u64) -> Answer<'_, Vec<Revoked>> {
+    fn page(&self, after: Place) -> Answer<'_, Page> {
+        self.off_the_reactor(move |database| {
+            // All records, and then all rows.
+            let records = page(database, after.position)?;
+            if let Some(last) = records.last() {
+                let last = Place { position: last.position, ..after };
+                return Ok(Page { records, last, ..Page::default() });
+            }
+            let (rows, row) = rows::page(database, after.row)?;
+            Ok(Page { rows, last: Place { row, ..after }, ..Page::default() })
+        })
+    }
+
+    fn follow(&self, _place: Place) -> Answer<'_, Page> {
         // Nobody else appends to it.
         Box::pin(std::future::pending())
     }
@@ -290,15 +306,17 @@ fn append(database: &Database, entry: &Entry, now: Timestamp) -> Result<u64, Sto
     Ok(position)
 }
 
-fn begin(database: &Database, now: Timestamp) -> Result<u64, StoreError> {
+fn begin(database: &Database, now: Timestamp) -> Result<Begun, StoreError> {
     let write = database.begin_write().map_err(io)?;
     let position = write.open_table(LAST).map_err(io)?.get(0).map_err(io)?.map_or(0, |last| last.value());
-    {
+    let records = {
         let mut table = write.open_table(REVOCATIONS).map_err(io)?;
         table.retain(|_, record| is_kept(record, now)).map_err(io)?;
-    }
+        table.len().map_err(io)?
+    };
+    rows::sweep(&write, now)?;
     write.commit().map_err(io)?;
-    Ok(position)
+    Ok(Begun { position, records: usize::try_from(records).unwrap_or(0) })
 }
 
 fn page(database: &Database, after: u64) -> Result<Vec<Revoked>, StoreError> {

@@ -8,6 +8,8 @@ mod head;
 mod key_record;
 mod redis;
 mod revocation_record;
+mod rows;
+mod status_row;
 mod tasks;
 
 pub use embedded::Embedded;
@@ -15,7 +17,7 @@ use head::HeadFile;
 pub use head::audit_head;
 pub use redis::{Durability, Mode, Redis, Settings};
 
-use crate::domain::{ChainHead, FirstUse, KeyRecord, Lifetime, TaskRecord, TaskState, Timestamp};
+use crate::domain::{ChainHead, FirstUse, KeyRecord, Lifetime, StatusRow, TaskRecord, TaskState, Timestamp};
 pub use countersign_verify::revocation::Act;
 use countersign_verify::revocation::{Kind, Name, Record};
 use serde::{Deserialize, Serialize};
@@ -47,6 +49,9 @@ pub enum StoreError {
     /// As many tasks as may be are open.
     #[error("as many tasks as may be are open, of this workload or of all")]
     TooManyTasks,
+    /// As many tokens of targets with a status list as may be are alive.
+    #[error("as many tokens with an entry of a status list as may be are alive")]
+    TooManyRows,
     /// A server would lose what it is given, or is not what it is configured as.
     #[error("the store's server is not fit: {0}")]
     Unfit(String),
@@ -105,26 +110,72 @@ pub enum Claimed {
     Unknown,
 }
 
-/// The log of revocations: append-only, in one order.
+/// The log of revocations: append-only, in one order. With it goes what tokens with an entry of a status list can be revoked by.
 pub trait RevocationLog: Send + Sync {
     /// Appends a record; what comes back is its position. It is kept for good first. Fails with [`StoreError::History`] where
     /// the log is not the one that was begun.
     fn append(&self, entry: Entry, now: Timestamp) -> Answer<'_, u64>;
 
+    /// Keeps a row as an entry is kept, until a while after it is over.
+    fn keep(&self, row: StatusRow, now: Timestamp) -> Answer<'_, ()>;
+
     /// Begins to read the log, and lets go of what could hit nothing at `now` nor a little earlier: a clock that is ahead for a
-    /// moment must lose nothing. What comes back is the last position, which is never one that was given for another record, as
-    /// far as they are `known`.
-    fn begin(&self, known: u64, now: Timestamp) -> Answer<'_, u64>;
+    /// moment must lose nothing. The last position that comes back is never one that was given for another record, as far as they
+    /// are `known`.
+    fn begin(&self, known: u64, now: Timestamp) -> Answer<'_, Begun>;
 
-    /// The first records after a position, in order; none where there are no more.
-    fn page(&self, after: u64) -> Answer<'_, Vec<Revoked>>;
+    /// The first of what comes after a place; nothing where there is no more.
+    fn page(&self, after: Place) -> Answer<'_, Page>;
 
-    /// What was appended after `position`, as soon as there is something, or nothing after a while. Fails with
+    /// What was added after `place`, as soon as there is something, or nothing after a while. Fails with
     /// [`StoreError::History`] where the log is not the one that was begun.
-    fn follow(&self, position: u64) -> Answer<'_, Vec<Revoked>>;
+    fn follow(&self, place: Place) -> Answer<'_, Page>;
 
     /// Ends when everything that was ever seen of the log is kept for good: what was followed may not have been, yet.
     fn confirm(&self) -> Answer<'_, ()>;
+}
+
+/// A log that is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    /// The last position.
+    pub position: u64,
+    /// How many records there are, at most.
+    pub records: usize,
+}
+
+/// How far the log was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The position of the last record.
+    pub position: u64,
+    /// The last row after it, as the store counts them.
+    pub row: u64,
+}
+
+/// Some of the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Its records, in order.
+    pub records: Vec<Revoked>,
+    /// Its rows.
+    pub rows: Vec<StatusRow>,
+    /// Where it ends; the place it was asked for where there is nothing.
+    pub last: Place,
+}
+
+impl Page {
+    /// How much there is.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len() + self.rows.len()
+    }
+
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// The right to change what only one replica at a time may change.
@@ -206,6 +257,11 @@ pub trait KeyRecords: Leases {
 const MAX_TASKS: usize = 50_000;
 /// Of these, of one workload.
 const MAX_OF_ONE: usize = 1_000;
+/// How much longer than it can hit something a record is kept, in seconds: a clock that jumps ahead for a moment must lose
+/// nothing.
+const GRACE: i64 = 86_400;
+/// The same of a row, which nobody looks at once its token is over.
+const ROW_GRACE: i64 = 300;
 
 /// One record of the revocation log.
 #[derive(Debug, Clone, PartialEq, Eq)]

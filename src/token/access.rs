@@ -4,6 +4,7 @@
 use crate::domain::{Attributes, Audience, Scopes, Timestamp, TokenId};
 use countersign_verify::AccessToken;
 use countersign_verify::claims::{AccessClaims, Ancestor, Origin, Task};
+use countersign_verify::status::Status;
 use serde_json::json;
 
 /// What an access token is minted from.
@@ -25,6 +26,8 @@ pub struct Grant<'a> {
     pub parent: Option<&'a AccessToken>,
     /// The task that it opens.
     pub opens: Option<Opens<'a>>,
+    /// Where its status stands, where its target asks for that.
+    pub status: Option<Status>,
     /// The key that its presenter must prove, by its RFC 7638 thumbprint.
     pub confirmation: Option<&'a str>,
     /// When it is minted.
@@ -84,6 +87,7 @@ pub fn claims(grant: &Grant<'_>, jti: &TokenId) -> AccessClaims {
         jti: jti.to_string(),
         act: None,
         cnf: grant.confirmation.map(|jkt| json!({"jkt": jkt})),
+        status: grant.status.clone(),
         task,
         origin: grant.origin.clone(),
         pos: grant.position,

@@ -78,7 +78,7 @@ const MAY: [(&str, &[&str]); 20] = [
 ];
 
 /// Where each external crate lives.
-const HOMES: [(&str, &[&str]); 41] = [
+const HOMES: [(&str, &[&str]); 42] = [
     ("actix_tls", &["http/connections.rs"]),
     ("actix_web", &["http"]),
     ("anstream", &["cli"]),
@@ -93,6 +93,7 @@ const HOMES: [(&str, &[&str]); 41] = [
     ("crc16", &["store/redis/link.rs"]),
     ("deadpool", &["store/redis/link.rs"]),
     ("ed25519_dalek", &["signing/ed25519.rs"]),
+    ("flate2", &["exchange/status.rs"]),
     ("form_urlencoded", &["cli"]),
     ("futures_util", &["http", "cli/task", "store/redis", "revocation/shared.rs"]),
     ("governor", &["rates.rs"]),
@@ -106,7 +107,7 @@ const HOMES: [(&str, &[&str]); 41] = [
     ("p256", &["signing"]),
     ("prometheus_client", &["telemetry/metrics.rs"]),
     ("quick_cache", &["assertion/own.rs", "client/attempts.rs"]),
-    ("redb", &["store/embedded.rs", "store/tasks.rs"]),
+    ("redb", &["store/embedded.rs", "store/rows.rs", "store/tasks.rs"]),
     ("redis", &["store"]),
     ("reqwest", &["assertion/fetch.rs", "cli/wire.rs", "telemetry/traces.rs"]),
     (

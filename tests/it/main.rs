@@ -38,6 +38,7 @@ mod replicas;
 mod revocations;
 mod signing;
 mod snapshots;
+mod status;
 mod store;
 mod support;
 mod tasks;

@@ -3,6 +3,7 @@
 
 use crate::cli::{Serving, err, fresh, introspect, out, run};
 use crate::replicas::{TempKeys, on_redis};
+use crate::status::{is_set, listed};
 use crate::support::redis::{STRICT, Server};
 use crate::support::*;
 use base64::Engine as _;
@@ -29,7 +30,7 @@ const DEPLOYER: &str = "cluster:system:serviceaccount:prod:deployer";
 const GITHUB_MAIN: &str = "github:repo:acme/app:ref:refs/heads/main";
 
 fn started() -> TestBroker {
-    Setup::new().policies(POLICIES).start()
+    listed(Setup::new().policies(POLICIES)).start()
 }
 
 fn change(broker: &TestBroker, kind: Kind, id: &str, act: Act) {
@@ -523,6 +524,9 @@ fn exactly_what_is_alive_is_accepted(
             if suspended.contains(&(Kind::Client, asks(&audience).to_owned())) {
                 continue;
             }
+            // Its entry says so without asking, and to whoever looks.
+            let said = known.exp <= now(broker) || is_set(broker, &known.token) == known.dead;
+            prop_assert!(said, "{:?}", known.names);
             let lives = !known.dead && known.exp > now(broker);
             prop_assert_eq!(alive(broker, &known.token), lives, "{:?}", known.names);
         }
@@ -547,7 +551,7 @@ proptest! {
         let server = Server::start(STRICT);
         let (keys, clock) = (TempKeys::new(), TestClock::new());
         let another = || {
-            let setup = on_redis(&keys, &[server.url()], "").policies(POLICIES);
+            let setup = listed(on_redis(&keys, &[server.url()], "").policies(POLICIES));
             TestBroker::start(setup.write(), clock.clone())
         };
         exactly_what_is_alive_is_accepted(steps, (0..3).map(|_| another()).collect(), Some(&another))?;

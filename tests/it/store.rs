@@ -1,14 +1,14 @@
 //! The contract of every store. An implementation is a line in [`every_store`].
 
 use crate::support::redis::*;
-use countersign::domain::{Digest, FirstUse, KeyRecord, Lifetime, Purpose, TaskRecord, Timestamp};
+use countersign::domain::{Digest, FirstUse, KeyRecord, Lifetime, ListId, Purpose, StatusRow, TaskRecord, Timestamp};
 use countersign::revocation::Revocations;
 use countersign::store::{
-    About, Act, Claim, Claimed, Durability, Embedded, Entry, KeyRecords, Lease, Mode, Redis, RevocationLog, Revoked,
-    Settings, Spending, StoreError, TaskRecords, Uses,
+    About, Act, Claim, Claimed, Durability, Embedded, Entry, KeyRecords, Lease, Mode, Place, Redis, RevocationLog,
+    Revoked, Settings, Spending, StoreError, TaskRecords, Uses,
 };
 use countersign_verify::key::Algorithm;
-use countersign_verify::revocation::{Kind, Name};
+use countersign_verify::revocation::{Kind, Name, Named};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -99,6 +99,7 @@ fn every_store_keeps_the_contract() {
         a_claim_is_whole_or_nothing(store.open);
         a_task_is_used_as_often_as_its_budget_says(store.open);
         revocations_have_positions_that_only_grow_and_outlive_the_process(store.open, store.name == "embedded");
+        rows_are_kept_until_they_are_over_and_take_no_position(store.open);
         keys_are_changed_by_who_holds_the_lease(store.open, store.name == "embedded");
     });
 }
@@ -277,16 +278,58 @@ fn a_torn_mark_is_taken_away_and_an_unknown_one_stops_the_start() {
 /// The last position and every record, as a broker reads them at its start.
 fn replay(store: &(impl RevocationLog + ?Sized), now: Timestamp) -> Result<(u64, Vec<Revoked>), StoreError> {
     wait(async {
-        let position = store.begin(0, now).await?;
-        let mut records = Vec::new();
-        loop {
-            let page = store.page(records.last().map_or(0, |last: &Revoked| last.position)).await?;
-            if page.is_empty() {
-                return Ok((position, records));
-            }
-            records.extend(page);
-        }
+        let position = store.begin(0, now).await?.position;
+        let (records, _) = all_of(store).await?;
+        Ok((position, records))
     })
+}
+
+async fn all_of(store: &(impl RevocationLog + ?Sized)) -> Result<(Vec<Revoked>, Vec<StatusRow>), StoreError> {
+    let (mut records, mut rows, mut place) = (Vec::new(), Vec::new(), Place::default());
+    loop {
+        let page = store.page(place).await?;
+        if page.is_empty() {
+            return Ok((records, rows));
+        }
+        place = page.last;
+        records.extend(page.records);
+        rows.extend(page.rows);
+    }
+}
+
+fn rows_are_kept_until_they_are_over_and_take_no_position(open: Open<'_>) {
+    let root = tempfile::tempdir().unwrap();
+    let row = |index: u32, until: i64| StatusRow {
+        list: ListId::new([3; 16]),
+        index,
+        until: at(until),
+        pos: 5,
+        names: vec![Named::new(Kind::Token, "a", 7), Named::new(Kind::Workload, "w", -7)],
+    };
+    let store = open(root.path(), at(0)).unwrap();
+    let first = wait(store.begin(0, at(0))).unwrap().position;
+    assert_eq!(wait(store.keep(row(1, 100), at(0))), Ok(()));
+    assert_eq!(wait(store.append(entry("a", Act::Revoke, at(100)), at(0))), Ok(first + 1));
+    assert_eq!(wait(store.keep(row(ListId::ENTRIES - 1, 9_000), at(0))), Ok(()));
+    assert_eq!(wait(store.append(entry("b", Act::Revoke, at(100)), at(0))), Ok(first + 2), "one after the other");
+    drop(store);
+    let store = open(root.path(), at(0)).unwrap();
+    let begun = wait(store.begin(0, at(0))).unwrap();
+    assert!(begun.position == first + 2 && begun.records >= 2);
+    let since = |store: &dyn Store| {
+        let (mut records, mut rows) = wait(all_of(store)).unwrap();
+        records.retain(|record| record.position > first);
+        rows.retain(|row| row.list == ListId::new([3; 16]));
+        (records, rows)
+    };
+    let (records, rows) = since(&*store);
+    assert_eq!(records.iter().map(|record| record.position).collect::<Vec<_>>(), [first + 1, first + 2]);
+    assert_eq!(rows, [row(1, 100), row(ListId::ENTRIES - 1, 9_000)], "whole");
+    // Looked at when something is added, or when the log is begun.
+    assert_eq!(wait(store.append(entry("c", Act::Revoke, at(900)), at(500))), Ok(first + 3));
+    wait(store.begin(0, at(500))).unwrap();
+    let (records, rows) = since(&*store);
+    assert_eq!((records.len(), rows), (3, vec![row(ListId::ENTRIES - 1, 9_000)]), "long before a record");
 }
 
 fn revocations_have_positions_that_only_grow_and_outlive_the_process(open: Open<'_>, by_own_clock: bool) {

@@ -1,6 +1,7 @@
 //! What is inside an access token that Countersign mints (RFC 9068 §2.2): the one shape that the broker writes and
 //! everybody reads.
 
+use crate::status::Status;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -34,6 +35,9 @@ pub struct AccessClaims {
     /// The key that its presenter must prove (RFC 7800), where it is bound to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Value>,
+    /// Where its status stands (draft-ietf-oauth-status-list-20 §6.1), for a target that asks for a status list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
     /// The task that it belongs to.
     pub task: Task,
     /// Who vouched for the workload: the issuer and subject of the assertion at the root of the lineage.

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! With the feature `client` there is `server::ResourceServer`, which fetches the keys and follows the revocation feed, so
-//! that a revoked token is refused within milliseconds and nobody is asked about any; with `actix`, `protect` puts it in
+//! that a revoked token is refused within milliseconds and nobody is asked about any, or reads status lists; with `actix`, `protect` puts it in
 //! front of the routes of an actix-web application.
 
 pub mod claims;
@@ -29,6 +29,7 @@ pub mod revocation;
 mod rsa;
 #[cfg(feature = "client")]
 pub mod server;
+pub mod status;
 pub mod view;
 #[cfg(test)]
 mod wycheproof;

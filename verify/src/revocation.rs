@@ -170,14 +170,18 @@ pub fn is_hit(token: &AccessToken, of: impl Fn(Name) -> Option<Reach>) -> bool {
 /// Every name by which `token` can be revoked: its own, and those of each token above it. Who the chain speaks for, who
 /// vouched and its task are as old as its first token.
 pub fn names(token: &AccessToken) -> impl Iterator<Item = Named> {
-    let claims = token.claims();
+    names_of(token.claims(), token.key_id())
+}
+
+/// As [`names`], of a token with these claims that the key `key_id` signs.
+pub fn names_of<'a>(claims: &'a AccessClaims, key_id: &'a str) -> impl Iterator<Item = Named> + 'a {
     let root = claims.lineage.iter().map(|above| above.iat).fold(claims.iat, i64::min);
     let whole = [
         Named::new(Kind::Task, &claims.task.id, root),
         Named::new(Kind::Workload, &claims.sub, root),
         Named::new(Kind::Issuer, &claims.origin.iss, root),
     ];
-    let own = [(&claims.jti, token.key_id(), &claims.aud, &claims.client_id, claims.iat)].into_iter();
+    let own = [(&claims.jti, key_id, &claims.aud, &claims.client_id, claims.iat)].into_iter();
     let above =
         claims.lineage.iter().map(|above| (&above.jti, above.kid.as_str(), &above.aud, &above.client_id, above.iat));
     let each = own.chain(above).flat_map(move |(jti, kid, aud, client, iat)| {

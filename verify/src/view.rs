@@ -53,6 +53,12 @@ struct Other {
 }
 
 impl View {
+    /// Nothing, with room for so many: one that grows to its size leaves half of it behind.
+    #[must_use]
+    pub fn with_room(names: usize) -> Self {
+        Self { revoked: HashMap::with_capacity(names), swept: names, ..Self::default() }
+    }
+
     /// Whether nothing is.
     #[must_use]
     pub fn is_empty(&self) -> bool {

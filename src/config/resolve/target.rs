@@ -19,6 +19,7 @@ impl Reader<'_> {
         );
         let algorithm = self.signing_algorithm(&keys.algorithm, "algorithm", default);
         let client_required = self.client_required(&keys.client);
+        let status_list = keys.status_list.optional("status_list", self.problems).copied().unwrap_or(false);
         let names = keys.scopes.optional("scopes", self.problems).cloned().unwrap_or_default();
         let mut scopes: Vec<Scope> = Vec::new();
         for name in &names {
@@ -45,6 +46,7 @@ impl Reader<'_> {
             max_lifetime: max_lifetime?,
             algorithm: algorithm?,
             client_required,
+            status_list,
             owner,
             environment,
             sensitivity,

@@ -4,8 +4,8 @@
 use super::link::Link;
 use super::script::{Call, Lua};
 use super::{Settings, probe};
-use crate::domain::Timestamp;
-use crate::store::{Entry, Revoked, StoreError, revocation_record};
+use crate::domain::{StatusRow, Timestamp};
+use crate::store::{Begun, Entry, GRACE, Page, Place, ROW_GRACE, Revoked, StoreError, revocation_record, status_row};
 use redis::{FromRedisValue as _, Value, cmd};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,8 +18,6 @@ static CHECK: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/check.
 const LISTEN: Duration = Duration::from_millis(200);
 /// How many records are read at once.
 const AT_ONCE: usize = 1_000;
-/// How much longer than it can hit something a record is kept, in seconds: a clock that jumps ahead must lose nothing.
-const GRACE: i64 = 86_400;
 /// How often a server has to confirm that it is not cut off.
 const CONFIRMED_EVERY: Duration = Duration::from_secs(1);
 
@@ -48,44 +46,62 @@ impl Log {
     }
 
     pub(super) async fn append(&self, link: &Link, entry: &Entry, now: Timestamp) -> Result<u64, StoreError> {
-        let over = now.seconds().saturating_sub(GRACE);
+        self.add(link, "record", revocation_record::encode(entry), entry.until.plus(GRACE), now).await
+    }
+
+    pub(super) async fn keep(&self, link: &Link, row: &StatusRow, now: Timestamp) -> Result<(), StoreError> {
+        self.add(link, "row", status_row::encode(row), row.until.plus(ROW_GRACE), now).await.map(drop)
+    }
+
+    /// Adds `bytes`, which may go after `end`. Gives the position of the last record.
+    async fn add(
+        &self,
+        link: &Link,
+        what: &str,
+        bytes: Vec<u8>,
+        end: Timestamp,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         let call = Call::new(&APPEND).key(self.key("state")).key(self.key("records")).key(self.key("ends"));
-        let call = call.arg(self.history()).arg(revocation_record::encode(entry)).arg(entry.until.seconds()).arg(over);
+        let call = call.arg(self.history()).arg(what).arg(bytes).arg(end.seconds()).arg(now.seconds());
         let position: String = link.write(call).await?;
         position.parse().map_err(|_| StoreError::UnknownRecord)
     }
 
     /// Begins to read the log: whose history it is, and where it stands; positions go on from beyond `known`.
-    pub(super) async fn begin(&self, link: &Link, known: u64) -> Result<u64, StoreError> {
-        let begin = Call::new(&BEGIN).key(self.key("state")).arg(known.to_string());
-        let (history, position): (String, String) = link.write(begin).await?;
+    pub(super) async fn begin(&self, link: &Link, known: u64) -> Result<Begun, StoreError> {
+        let begin = Call::new(&BEGIN).key(self.key("state")).key(self.key("records")).arg(known.to_string());
+        let (history, position, records): (String, String, usize) = link.write(begin).await?;
         *self.history.lock().unwrap_or_else(PoisonError::into_inner) = history;
-        position.parse().map_err(|_| StoreError::UnknownRecord)
+        let position = position.parse().map_err(|_| StoreError::UnknownRecord)?;
+        Ok(Begun { position, records })
     }
 
     /// Some of what comes after `after`.
-    pub(super) async fn page(&self, link: &Link, after: u64) -> Result<Vec<Revoked>, StoreError> {
+    pub(super) async fn page(&self, link: &Link, after: Place) -> Result<Page, StoreError> {
         let mut read = cmd("XRANGE");
-        read.arg(self.key("records")).arg(format!("({after}-0")).arg("+").arg("COUNT").arg(AT_ONCE);
+        let Place { position, row } = after;
+        read.arg(self.key("records")).arg(format!("({position}-{row}")).arg("+").arg("COUNT").arg(AT_ONCE);
         let some: Vec<Value> = link.with(async |mut handle| read.query_async(&mut handle).await).await?;
-        some.into_iter().map(revoked).collect()
+        some.into_iter().try_fold(Page { last: after, ..Page::default() }, add)
     }
 
-    /// What was appended after `position`, as soon as there is something, or nothing after a while.
-    pub(super) async fn follow(&self, position: u64) -> Result<Vec<Revoked>, StoreError> {
+    /// What was added after `place`, as soon as there is something, or nothing after a while.
+    pub(super) async fn follow(&self, place: Place) -> Result<Page, StoreError> {
         let mut listen = cmd("XREAD");
         let wait = u64::try_from(LISTEN.as_millis()).unwrap_or(u64::MAX);
         listen.arg("COUNT").arg(AT_ONCE).arg("BLOCK").arg(wait).arg("STREAMS");
-        listen.arg(self.key("records")).arg(format!("{position}-0"));
+        listen.arg(self.key("records")).arg(format!("{}-{}", place.position, place.row));
         let heard: Value = self.listening.with(async |mut handle| listen.query_async(&mut handle).await).await?;
         self.check().await?;
-        let heard = entries(heard)?.into_iter().map(revoked);
-        let mut heard: Vec<Revoked> = heard.collect::<Result<_, _>>()?;
+        let mut heard = entries(heard)?.into_iter().try_fold(Page { last: place, ..Page::default() }, add)?;
         let mut whole = heard.len() < AT_ONCE;
-        while let (false, Some(last)) = (whole, heard.last()) {
-            let more = self.page(&self.listening, last.position).await?;
+        while !whole {
+            let more = self.page(&self.listening, heard.last).await?;
             whole = more.len() < AT_ONCE;
-            heard.extend(more);
+            heard.records.extend(more.records);
+            heard.rows.extend(more.rows);
+            heard.last = more.last;
         }
         Ok(heard)
     }
@@ -128,16 +144,23 @@ fn entries(heard: Value) -> Result<Vec<Value>, StoreError> {
     Ok(streams.into_iter().flat_map(|(_, entries)| entries).collect())
 }
 
-/// One entry of the stream: its id, and one field.
-fn revoked(entry: Value) -> Result<Revoked, StoreError> {
-    let (id, [_, record]): (String, [Vec<u8>; 2]) = <(String, Vec<Vec<u8>>)>::from_redis_value(entry)
+/// Adds one entry of the stream: its id, and one field. A record is the first of its position, and rows come after it.
+fn add(mut page: Page, entry: Value) -> Result<Page, StoreError> {
+    let (id, [_, bytes]): (String, [Vec<u8>; 2]) = <(String, Vec<Vec<u8>>)>::from_redis_value(entry)
         .ok()
         .and_then(|(id, fields)| Some((id, fields.try_into().ok()?)))
         .ok_or(StoreError::UnknownRecord)?;
-    let position = id.strip_suffix("-0").and_then(|position| position.parse().ok());
-    let position = position.ok_or(StoreError::UnknownRecord)?;
-    let entry = revocation_record::decode(&record).ok_or(StoreError::UnknownRecord)?;
-    Ok(Revoked { position, entry })
+    let place = id
+        .split_once('-')
+        .and_then(|(position, row)| Some(Place { position: position.parse().ok()?, row: row.parse().ok()? }));
+    page.last = place.ok_or(StoreError::UnknownRecord)?;
+    if page.last.row == 0 {
+        let entry = revocation_record::decode(&bytes).ok_or(StoreError::UnknownRecord)?;
+        page.records.push(Revoked { position: page.last.position, entry });
+    } else {
+        page.rows.push(status_row::decode(&bytes).ok_or(StoreError::UnknownRecord)?);
+    }
+    Ok(page)
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long something takes is no date")]

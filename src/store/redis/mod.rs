@@ -10,10 +10,10 @@ mod settings;
 pub use settings::{Durability, Mode, Settings};
 
 use super::{
-    Answer, AuditHeads, Claim, Claimed, Entry, HeadFile, KeyRecords, Lease, Leases, MAX_OF_ONE, MAX_TASKS,
-    RevocationLog, Revoked, StoreError, TaskRecords, Uses, key_record,
+    Answer, AuditHeads, Begun, Claim, Claimed, Entry, HeadFile, KeyRecords, Lease, Leases, MAX_OF_ONE, MAX_TASKS, Page,
+    Place, RevocationLog, StoreError, TaskRecords, Uses, key_record,
 };
-use crate::domain::{ChainHead, FirstUse, KeyRecord, TaskRecord, TaskState, Timestamp};
+use crate::domain::{ChainHead, FirstUse, KeyRecord, StatusRow, TaskRecord, TaskState, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
@@ -193,19 +193,23 @@ impl RevocationLog for Redis {
         Box::pin(async move { self.log.append(&self.link, &entry, now).await })
     }
 
-    fn begin(&self, known: u64, _now: Timestamp) -> Answer<'_, u64> {
+    fn keep(&self, row: StatusRow, now: Timestamp) -> Answer<'_, ()> {
+        Box::pin(async move { self.log.keep(&self.link, &row, now).await })
+    }
+
+    fn begin(&self, known: u64, _now: Timestamp) -> Answer<'_, Begun> {
         Box::pin(async move {
             probe::probe(&self.link, &self.settings).await?;
             self.log.begin(&self.link, known).await
         })
     }
 
-    fn page(&self, after: u64) -> Answer<'_, Vec<Revoked>> {
+    fn page(&self, after: Place) -> Answer<'_, Page> {
         Box::pin(self.log.page(&self.link, after))
     }
 
-    fn follow(&self, position: u64) -> Answer<'_, Vec<Revoked>> {
-        Box::pin(self.log.follow(position))
+    fn follow(&self, place: Place) -> Answer<'_, Page> {
+        Box::pin(self.log.follow(place))
     }
 
     fn confirm(&self) -> Answer<'_, ()> {

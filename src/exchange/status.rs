@@ -1,0 +1,127 @@
+//! Status lists as they are served: compressed and signed when something has changed or time has passed, and then from memory
+//! (draft-ietf-oauth-status-list-20 §8).
+
+use super::Broker;
+use crate::domain::{ListId, Timestamp};
+use crate::error::{Error, Unavailable};
+use crate::signing::KeyRing;
+use countersign_verify::status::{Content, Entries, LIST_TYPE, Reference, Status};
+use flate2::Compression;
+use flate2::read::GzEncoder;
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// For how long a list may be kept before it is fetched again, in seconds.
+pub const STATUS_TTL: u32 = 15;
+/// For how long a list says something, in seconds: a broker that nobody reaches is not waited for any longer.
+const LIVES: i64 = 60;
+/// How often a list that changes all the time is signed anew.
+const AT_MOST_EVERY: Duration = Duration::from_millis(100);
+
+/// A list as it is served.
+pub struct StatusDocument {
+    /// The signed list.
+    pub jwt: Vec<u8>,
+    /// The same, as gzip.
+    pub gzip: Vec<u8>,
+    /// Of which changes, when, and by which keys.
+    changes: u64,
+    made: Instant,
+    signed: Timestamp,
+    keys: Arc<KeyRing>,
+}
+
+/// Lists that were served.
+#[derive(Default)]
+pub(super) struct StatusDocuments {
+    served: Mutex<HashMap<ListId, Arc<StatusDocument>>>,
+    /// Held by who makes one.
+    making: tokio::sync::Mutex<()>,
+}
+
+impl StatusDocuments {
+    fn of(&self, list: &ListId) -> Option<Arc<StatusDocument>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner).get(list).cloned()
+    }
+}
+
+impl StatusDocument {
+    fn is_good(&self, changes: u64, keys: &Arc<KeyRing>, now: Timestamp) -> bool {
+        let age = now.since(self.signed);
+        (self.changes == changes || self.made.elapsed() < AT_MOST_EVERY)
+            && Arc::ptr_eq(&self.keys, keys)
+            && (0..i64::from(STATUS_TTL)).contains(&age)
+    }
+}
+
+impl Broker {
+    /// The status list of this name; none where there is no such list, or nothing of it is alive.
+    ///
+    /// # Errors
+    /// [`Unavailable`] where what is revoked is not known, or the list cannot be signed.
+    pub async fn status_list(&self, list: &ListId) -> Result<Option<Arc<StatusDocument>>, Error> {
+        self.revocations.fresh().map_err(Unavailable::Store)?;
+        let Some(changes) = self.revocations.status_changes(list).await else { return Ok(None) };
+        let (keys, now) = (Arc::clone(&self.keys()), self.clock.now());
+        let served = |changes| self.statuses.of(list).filter(|served| served.is_good(changes, &keys, now));
+        if let Some(served) = served(changes) {
+            return Ok(Some(served));
+        }
+        let _making = self.statuses.making.lock().await;
+        let Some((entries, changes)) = self.revocations.status_entries(list) else { return Ok(None) };
+        // Somebody else has made it, while this one waited.
+        if let Some(served) = served(changes) {
+            return Ok(Some(served));
+        }
+        let uri = self.status_uri(list);
+        let sign = move || document(uri, &entries, changes, keys, now);
+        let made = tokio::task::spawn_blocking(sign).await.map_err(|_| Unavailable::Signing)??;
+        let made = Arc::new(made);
+        let alive = self.revocations.status_lists(now);
+        let mut served = self.statuses.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.retain(|list, _| alive.binary_search(list).is_ok());
+        served.insert(*list, Arc::clone(&made));
+        Ok(Some(made))
+    }
+
+    /// The URI of every status list that names a token alive (§9).
+    #[must_use]
+    pub fn status_lists(&self) -> Vec<String> {
+        self.revocations.status_lists(self.clock.now()).iter().map(|list| self.status_uri(list)).collect()
+    }
+
+    fn status_uri(&self, list: &ListId) -> String {
+        uri(&self.issuer, list)
+    }
+}
+
+/// What a token with the entry `index` of `list` says.
+pub(super) fn status(issuer: &str, list: &ListId, index: u32) -> Status {
+    Status { status_list: Reference { idx: index.into(), uri: uri(issuer, list) } }
+}
+
+fn uri(issuer: &str, list: &ListId) -> String {
+    format!("{}/status/{list}", issuer.trim_end_matches('/'))
+}
+
+fn document(
+    uri: String,
+    entries: &[u8],
+    changes: u64,
+    keys: Arc<KeyRing>,
+    now: Timestamp,
+) -> Result<StatusDocument, Unavailable> {
+    let (iat, status_list) = (now.seconds(), Entries::of(entries));
+    let content = Content { sub: uri, iat, exp: now.plus(LIVES).seconds(), ttl: STATUS_TTL.into(), status_list };
+    let jwt = keys.sign_answer(LIST_TYPE, &content, now).map_err(|_| Unavailable::Signing)?.into_bytes();
+    let mut gzip = Vec::new();
+    GzEncoder::new(jwt.as_slice(), Compression::default()).read_to_end(&mut gzip).map_err(|_| Unavailable::Signing)?;
+    Ok(StatusDocument { jwt, gzip, changes, made: instant(), signed: now, keys })
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long something takes is no date")]
+fn instant() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,80 @@
+//! `GET /status/{list}`: a status list; `GET /status`: where all of them are (draft-ietf-oauth-status-list-20 §8, §9).
+
+use super::{Edge, respond};
+use crate::domain::ListId;
+use crate::error::Wire;
+use crate::exchange::STATUS_TTL;
+use actix_web::http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_ENCODING, HeaderValue, VARY,
+};
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use countersign_verify::status::MEDIA_TYPE;
+use serde_json::json;
+
+/// A list of another moment than now.
+const HISTORICAL: Wire = Wire {
+    status: 501,
+    error: "invalid_request",
+    reason: "status_time_unsupported",
+    description: "only the list of now is served; leave `time` out",
+};
+/// Another form than a JWT.
+const NOT_ACCEPTABLE: Wire = Wire {
+    status: 406,
+    error: "invalid_request",
+    reason: "status_type_unsupported",
+    description: "a status list is served as `application/statuslist+jwt`; accept that",
+};
+
+pub(super) async fn list(request: HttpRequest, edge: Data<Edge>, name: Path<String>) -> HttpResponse {
+    let watch = edge.watch("status");
+    let Ok(list) = name.parse::<ListId>() else { return watch.answered(respond::not_found(&edge.reasons)) };
+    let asks_for_time = |pair: &str| pair.split('=').next() == Some("time");
+    if request.query_string().split('&').any(asks_for_time) {
+        return watch.answered(respond::unread(&HISTORICAL, &edge.reasons));
+    }
+    if !takes(&request, ACCEPT.as_str(), &[MEDIA_TYPE, "application/*", "*/*"]).unwrap_or(true) {
+        return watch.answered(respond::unread(&NOT_ACCEPTABLE, &edge.reasons));
+    }
+    watch.answered(match edge.broker.status_list(&list).await {
+        Ok(Some(document)) => {
+            let is_packed = takes(&request, ACCEPT_ENCODING.as_str(), &["gzip", "*"]).unwrap_or(false);
+            let body = if is_packed { &document.gzip } else { &document.jwt };
+            let mut answer = respond::document(body.clone(), MEDIA_TYPE, STATUS_TTL);
+            let headers = answer.headers_mut();
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+            if is_packed {
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            answer
+        }
+        Ok(None) => respond::not_found(&edge.reasons),
+        Err(fault) => respond::unread(&fault.wire(), &edge.reasons),
+    })
+}
+
+pub(super) async fn lists(edge: Data<Edge>) -> HttpResponse {
+    let lists = json!({"status_lists": edge.broker.status_lists()}).to_string();
+    let mut answer = respond::document(lists, "application/json", STATUS_TTL);
+    answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    edge.watch("status").answered(answer)
+}
+
+/// Whether the list in the header `name` takes one of `offered`, which is not said to have no quality; none where there is no
+/// such header.
+fn takes(request: &HttpRequest, name: &str, offered: &[&str]) -> Option<bool> {
+    let mut values = request.headers().get_all(name).filter_map(|value| value.to_str().ok()).peekable();
+    values.peek()?;
+    let takes = |entry: &str| {
+        let mut parts = entry.split(';').map(str::trim);
+        let is_offered = parts.next().is_some_and(|what| offered.iter().any(|one| what.eq_ignore_ascii_case(one)));
+        let refuses = |part: &str| {
+            let quality = part.strip_prefix("q=").or(part.strip_prefix("Q="));
+            quality.is_some_and(|quality| quality.parse::<f32>().is_ok_and(|quality| quality <= 0.0))
+        };
+        is_offered && !parts.any(refuses)
+    };
+    Some(values.flat_map(|value| value.split(',')).any(takes))
+}
