@@ -228,7 +228,7 @@ fn a_stream_outlives_what_an_idle_connection_may_and_ends_when_the_broker_stops(
 }
 
 /// The example, built once.
-fn example() -> PathBuf {
+pub fn example() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
         .get_or_init(|| {
@@ -248,19 +248,27 @@ fn example() -> PathBuf {
         .clone()
 }
 
-struct Orders {
+pub struct Orders {
     child: Child,
     address: SocketAddr,
 }
 
 impl Orders {
     fn start(broker: &str) -> Self {
+        Self::spawn(broker, Command::new(example()).env("ORDERS_SECRET", secret("orders-api")))
+    }
+
+    /// Without credentials.
+    pub fn by_lists(broker: &str) -> Self {
+        Self::spawn(broker, &mut Command::new(example()))
+    }
+
+    fn spawn(broker: &str, command: &mut Command) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let mut child = Command::new(example())
+        let mut child = command
             .args([STS, ORDERS, "orders-api", &address.to_string(), broker])
-            .env("ORDERS_SECRET", secret("orders-api"))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -277,7 +285,7 @@ impl Orders {
         send(self.address, format!("GET /orders HTTP/1.1\r\nhost: orders.test\r\n{headers}\r\n").as_bytes())
     }
 
-    fn with(&self, token: &str) -> Reply {
+    pub fn with(&self, token: &str) -> Reply {
         self.get(&[("authorization", &format!("Bearer {token}"))])
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// `setup`, with an entry for each token of both targets.
 pub fn listed(setup: Setup) -> Setup {
@@ -235,8 +235,8 @@ fn what_one_replica_gives_and_another_revokes_every_replica_says() {
     }
     let lists: HashSet<ListId> = tokens.iter().map(|token| entry(token).0).collect();
     assert_eq!(lists.len(), 3, "each gives of its own");
-    for number in 0..6 {
-        revoke(&replicas.all[(number + 2) % 3], &tokens[number]);
+    for (number, token) in tokens.iter().take(6).enumerate() {
+        revoke(&replicas.all[(number + 2) % 3], token);
     }
     let said = |broker: &TestBroker| tokens.iter().map(|token| is_set(broker, token)).collect::<Vec<_>>();
     let wanted: Vec<bool> = (0..12).map(|number| number < 6).collect();
@@ -323,7 +323,7 @@ fn what_is_kept_at_once_is_synced_at_once() {
     {
         let store = Embedded::open(root.path(), now).unwrap();
         runtime.block_on(store.begin(0, now)).unwrap();
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let all = (0..6_000).map(|index| store.keep(row(index), now));
         let kept = runtime.block_on(futures_util::future::join_all(all));
         assert!(kept.iter().all(Result::is_ok));
@@ -340,4 +340,44 @@ fn what_is_kept_at_once_is_synced_at_once() {
     let left = read(&store);
     assert!(left.iter().all(|index| index % 900 >= 480), "what is over goes at the start");
     assert!((0..6_000).filter(|index| index % 900 >= 600).all(|index| left.contains(&index)), "and nothing else");
+}
+
+/// By the lists alone: without credentials, and without asking about any token. And 503 once they say nothing any more.
+#[test]
+fn h20_a_resource_server_that_reads_status_lists_refuses_what_was_revoked_and_knows_when_it_does_not_know() {
+    // Before any clock stands still: where nothing was built yet this takes minutes.
+    let _ = crate::feed::example();
+    let clock = TestClock::real();
+    let started = Instant::now();
+    // A list of a minute ago is good for some seconds more.
+    clock.advance(-70);
+    let setup = listed(Setup::new()).policies(
+        "@id(\"all\") permit (principal, action == Action::\"exchange\", resource == Target::\"https://orders.test\");",
+    );
+    let broker = TestBroker::start(setup.write(), clock.clone());
+    let orders = crate::feed::Orders::by_lists(&format!("http://{}", broker.address));
+    let now = countersign::domain::Clock::now(&clock).seconds();
+    let mint = |jti: &str| {
+        let times = [("iat", 0), ("nbf", 0), ("exp", 900)];
+        let assertion = times.into_iter().fold(Token::github().claim("jti", json!(jti)), |token, (name, after)| {
+            token.claim(name, json!(now + after))
+        });
+        broker.exchange(&assertion.sign(), &[]).token()
+    };
+    let [dead, live] = ["dead", "live"].map(mint);
+    assert_eq!((orders.with(&dead).status, orders.with(&live).status), (200, 200));
+    revoke(&broker, &dead);
+    clock.advance(i64::try_from(started.elapsed().as_secs()).unwrap() + 15);
+    until("the list is fetched again", || orders.with(&dead).status == 401);
+    assert_eq!(orders.with(&dead).headers["www-authenticate"], "Bearer error=\"invalid_token\"");
+    assert_eq!(orders.with(&live).status, 200);
+    // A target without a list: its tokens say nothing of their status, and nothing is guessed.
+    let config = std::fs::read_to_string(broker.config()).unwrap();
+    broker.write("countersign.toml", &config.replace("status_list = true", ""));
+    assert!(crate::cli::run(broker.root.path(), &["reload"], "").status.success());
+    let silent = mint("silent");
+    assert_eq!((status_of(&silent), orders.with(&silent).status), (None, 401));
+    drop(broker);
+    until("it says that it does not know", || orders.with(&live).status == 503);
+    assert_eq!(orders.with(&live).headers["retry-after"], "1");
 }

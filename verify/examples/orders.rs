@@ -4,6 +4,8 @@
 //! $ ORDERS_SECRET=… cargo run --package countersign-verify --features actix --example orders -- \
 //!     https://sts.acme.example https://orders.acme.example orders-api 127.0.0.1:8081
 //! ```
+//!
+//! Without `ORDERS_SECRET` it reads status lists.
 #![expect(clippy::disallowed_methods, reason = "a program reads its own environment")]
 
 use actix_web::middleware::from_fn;
@@ -26,11 +28,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [issuer, audience, client, listen, reached @ ..] = arguments.as_slice() else {
         return Err(
-            "orders ISSUER AUDIENCE CLIENT LISTEN [BROKER-URL], and the client's secret in ORDERS_SECRET".into()
+            "orders ISSUER AUDIENCE CLIENT LISTEN [BROKER-URL], with the client's secret in ORDERS_SECRET, or by status lists".into()
         );
     };
     rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| "TLS has a provider already")?;
-    let settings = Settings::new(issuer, audience, client, &std::env::var("ORDERS_SECRET")?);
+    let settings = match std::env::var("ORDERS_SECRET") {
+        Ok(secret) => Settings::new(issuer, audience, client, &secret),
+        Err(_) => Settings::by_status_lists(issuer, audience),
+    };
     let settings = reached.first().map_or(settings.clone(), |url| settings.reached_at(url));
     let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).build()?;
     let server = Data::new(ResourceServer::start(settings, http).await?);

@@ -98,7 +98,7 @@ fn refused(denied: &Denied) -> HttpResponse {
         Denied::Stale => HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "1")).finish(),
         Denied::Token(Refusal::Proof(_)) | Denied::Replayed => challenge(Some(("DPoP", "invalid_dpop_proof"))),
         Denied::Token(Refusal::Bound) => challenge(Some(("DPoP", "invalid_token"))),
-        Denied::Token(_) | Denied::Revoked => challenge(Some(("Bearer", "invalid_token"))),
+        Denied::Token(_) | Denied::Revoked | Denied::Unlisted => challenge(Some(("Bearer", "invalid_token"))),
     }
 }
 

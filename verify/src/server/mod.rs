@@ -1,11 +1,16 @@
-//! A resource server that asks nobody about a token: it has the broker's keys, and follows what is revoked. It knows how long
-//! ago it heard of the broker, and past a bound it says so rather than guess.
+//! A resource server that asks nobody about a token: it has the broker's keys, and follows what is revoked, or reads status
+//! lists. It knows how long ago it heard of the broker, and past a bound it says so rather than guess.
+
+mod follow;
+mod lists;
 
 use crate::dpop::{AHEAD, Proof};
-use crate::feed::{Events, Feed, FeedError, Here, MAX_SNAPSHOT, STREAM};
+use crate::feed::FeedError;
 use crate::key::{KeySetError, NoKey};
+use crate::status::StatusError;
 use crate::{AccessToken, Refusal, Verifier};
-use reqwest::header::ACCEPT;
+use follow::Following;
+use lists::Lists;
 use reqwest::{Client, Response, StatusCode};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -26,28 +31,43 @@ const MAX_KEYS: usize = 512 * 1024;
 /// How many proofs are remembered, so that each counts once: an hour of a hundred a second would be less.
 const MAX_PROOFS: usize = 500_000;
 
-/// Whose tokens are accepted, and as whom the broker is asked.
+/// Whose tokens are accepted, and how it is learned which of them are dead.
 #[derive(Debug, Clone)]
 pub struct Settings {
     issuer: String,
     audience: String,
     base: String,
-    client: String,
-    secret: Zeroizing<String>,
+    /// As whom the feed is followed; none where status lists are read.
+    client: Option<Credentials>,
     max_staleness: Duration,
 }
 
+#[derive(Debug, Clone)]
+struct Credentials {
+    id: String,
+    secret: Zeroizing<String>,
+}
+
 impl Settings {
-    /// Tokens of the broker `issuer` for `audience`. It is asked as the `client` that its configuration lets introspect them
-    /// (`method = "client_secret_basic"`), with its `secret`.
+    /// Tokens of the broker `issuer` for `audience`, by its revocation feed: what is revoked is refused within milliseconds. It is
+    /// followed as the `client` that the broker's configuration lets introspect them (`method = "client_secret_basic"`), with its
+    /// `secret`.
     #[must_use]
     pub fn new(issuer: &str, audience: &str, client: &str, secret: &str) -> Self {
+        let secret = Zeroizing::new(secret.to_owned());
+        Self { client: Some(Credentials { id: client.to_owned(), secret }), ..Self::by_status_lists(issuer, audience) }
+    }
+
+    /// Tokens of the broker `issuer` for `audience`, by the status lists that they name: no credentials are needed, and what is
+    /// revoked is refused once the list is fetched again, after some seconds. The target has `status_list = true` in the broker's
+    /// configuration.
+    #[must_use]
+    pub fn by_status_lists(issuer: &str, audience: &str) -> Self {
         Self {
             issuer: issuer.to_owned(),
             audience: audience.to_owned(),
             base: issuer.trim_end_matches('/').to_owned(),
-            client: client.to_owned(),
-            secret: Zeroizing::new(secret.to_owned()),
+            client: None,
             max_staleness: Duration::from_secs(10),
         }
     }
@@ -59,6 +79,7 @@ impl Settings {
     }
 
     /// For how long the broker may not be heard of; longer, and tokens are neither accepted nor refused. By default ten seconds.
+    /// A status list says itself for how long it is good.
     #[must_use]
     pub fn max_staleness(self, most: Duration) -> Self {
         Self { max_staleness: most, ..self }
@@ -77,6 +98,9 @@ pub enum Denied {
     /// Its proof came before: answer 401.
     #[error("the proof was shown before")]
     Replayed,
+    /// It names no entry of a status list of this broker: answer 401, and set `status_list = true` for its target.
+    #[error("the token names no entry of a status list of this broker")]
+    Unlisted,
     /// What is revoked is not known: answer 503.
     #[error("the broker was not heard of for too long, so it is not known whether the token was revoked")]
     Stale,
@@ -100,6 +124,9 @@ pub enum FollowError {
     /// Its feed cannot be followed.
     #[error(transparent)]
     Feed(#[from] FeedError),
+    /// Its status list is not believed.
+    #[error(transparent)]
+    List(#[from] StatusError),
     /// It says nothing for too long.
     #[error("the broker said nothing for {} s", ANSWER.as_secs())]
     Silent,
@@ -108,16 +135,20 @@ pub enum FollowError {
 /// Accepts tokens offline. Stops following when it is dropped.
 pub struct ResourceServer {
     shared: Arc<Shared>,
-    following: [JoinHandle<()>; 2],
+    source: Arc<Source>,
+    beside: [JoinHandle<()>; 2],
+}
+
+/// From where it is known what is revoked.
+enum Source {
+    Feed(Following),
+    Lists(Lists),
 }
 
 struct Shared {
     settings: Settings,
     http: Client,
     verifier: RwLock<Verifier>,
-    feed: RwLock<Feed>,
-    /// When the broker last said that there is nothing else.
-    heard: Mutex<Instant>,
     fetched: tokio::sync::Mutex<Instant>,
     proofs: Mutex<Proofs>,
 }
@@ -131,27 +162,29 @@ struct Proofs {
 }
 
 impl ResourceServer {
-    /// Fetches keys and revocations, and follows both from now on. `http` is the client that the broker is asked with: give it
-    /// a time limit to connect, and the certificates that it is to trust.
+    /// Fetches keys, and revocations where the feed is followed, and keeps both fresh from now on. `http` is the client that the
+    /// broker is asked with: give it a time limit to connect, and the certificates that it is to trust.
     ///
     /// # Errors
     /// [`FollowError`] when the broker cannot be asked: a server that does not know what is revoked does not start.
     pub async fn start(settings: Settings, http: Client) -> Result<Self, FollowError> {
         let asked = instant();
-        let verifier = fetch_keys(&settings, &http).await?;
-        let feed = snapshot(&settings, &http, &verifier).await?;
-        let shared = Arc::new(Shared {
-            settings,
-            http,
-            verifier: RwLock::new(verifier),
-            feed: RwLock::new(feed),
-            heard: Mutex::new(asked),
-            fetched: tokio::sync::Mutex::new(asked),
-            proofs: Mutex::default(),
+        let verifier = RwLock::new(fetch_keys(&settings, &http).await?);
+        let (fetched, proofs) = (tokio::sync::Mutex::new(asked), Mutex::default());
+        let client = settings.client.clone();
+        let shared = Arc::new(Shared { settings, http, verifier, fetched, proofs });
+        let source = Arc::new(match client {
+            Some(client) => Source::Feed(Following::begin(client, &shared).await?),
+            None => Source::Lists(Lists::default()),
         });
-        let following =
-            [tokio::spawn(Arc::clone(&shared).follow()), tokio::spawn(Arc::clone(&shared).keep_keys_fresh())];
-        Ok(Self { shared, following })
+        let keys = tokio::spawn(Arc::clone(&shared).keep_keys_fresh());
+        let (followed, of) = (Arc::clone(&source), Arc::clone(&shared));
+        let following = tokio::spawn(async move {
+            if let Source::Feed(feed) = &*followed {
+                feed.follow(&of).await;
+            }
+        });
+        Ok(Self { shared, source, beside: [keys, following] })
     }
 
     /// Accepts a bearer token, or says why not.
@@ -160,7 +193,9 @@ impl ResourceServer {
     /// [`Denied`].
     pub async fn accept(&self, token: &str) -> Result<AccessToken, Denied> {
         let now = now();
-        self.known(|verifier| verifier.verify(token, now)).await.and_then(|token| self.alive(token))
+        let token = self.known(|verifier| verifier.verify(token, now)).await?;
+        self.alive(&token, now).await?;
+        Ok(token)
     }
 
     /// Accepts a token that came with a proof, in `Authorization: DPoP` (RFC 9449 §7.1), for the request by this `method` to this
@@ -172,22 +207,27 @@ impl ResourceServer {
         let now = now();
         let verified = self.known(|verifier| verifier.verify_bound(token, proof, method, uri, now)).await;
         let (token, proof) = verified?;
-        let token = self.alive(token)?;
+        self.alive(&token, now).await?;
         self.shared.first_use(&proof, now)?;
         Ok(token)
     }
 
-    /// For how long the broker was not heard of.
+    /// For how long the broker was not heard of; of status lists the oldest that is held counts.
     #[must_use]
     pub fn staleness(&self) -> Duration {
-        let heard = *self.shared.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        instant().saturating_duration_since(heard)
+        match &*self.source {
+            Source::Feed(feed) => feed.staleness(),
+            Source::Lists(lists) => lists.staleness(),
+        }
     }
 
-    /// The position in the revocation log up to which it was followed.
+    /// The position in the revocation log up to which it was followed; none where status lists are read.
     #[must_use]
-    pub fn position(&self) -> u64 {
-        self.shared.feed().position()
+    pub fn position(&self) -> Option<u64> {
+        match &*self.source {
+            Source::Feed(feed) => Some(feed.feed().position()),
+            Source::Lists(_) => None,
+        }
     }
 
     /// A key that is not known may be a new one: then the keys are fetched, and it is looked at again.
@@ -199,28 +239,23 @@ impl ResourceServer {
         Ok(first?)
     }
 
-    fn alive(&self, token: AccessToken) -> Result<AccessToken, Denied> {
-        // What is known to be dead is dead, however long ago that was heard.
-        if self.shared.feed().hits(&token) {
-            return Err(Denied::Revoked);
+    async fn alive(&self, token: &AccessToken, now: i64) -> Result<(), Denied> {
+        match &*self.source {
+            Source::Feed(feed) => feed.judge(token, self.shared.settings.max_staleness),
+            Source::Lists(lists) => lists.judge(token, &self.shared, now).await,
         }
-        if self.staleness() > self.shared.settings.max_staleness { Err(Denied::Stale) } else { Ok(token) }
     }
 }
 
 impl Drop for ResourceServer {
     fn drop(&mut self) {
-        self.following.iter().for_each(JoinHandle::abort);
+        self.beside.iter().for_each(JoinHandle::abort);
     }
 }
 
 impl Shared {
     fn verifier(&self) -> RwLockReadGuard<'_, Verifier> {
         self.verifier.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn feed(&self) -> RwLockReadGuard<'_, Feed> {
-        self.feed.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn first_use(&self, proof: &Proof, now: i64) -> Result<(), Denied> {
@@ -265,63 +300,6 @@ impl Shared {
             let _ = self.fetch_again().await;
         }
     }
-
-    async fn follow(self: Arc<Self>) {
-        let mut wait = RETRY.0;
-        loop {
-            let began = instant();
-            // Whatever it was, the next snapshot says all.
-            let (Ok(()) | Err(_)) = self.listen().await;
-            if began.elapsed() > RETRY.1 {
-                wait = RETRY.0;
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RETRY.1);
-        }
-    }
-
-    /// Listens until something is wrong. What was missed is asked for first, or all of it where that is not remembered.
-    async fn listen(&self) -> Result<(), FollowError> {
-        let position = self.feed().position();
-        let asked = ask(&self.settings, &self.http, Some(position)).await?;
-        let (mut stream, mut events) = (asked, Events::default());
-        loop {
-            let began = instant();
-            let chunk = tokio::time::timeout(ANSWER, stream.chunk()).await.map_err(|_| FollowError::Silent)??;
-            let Some(chunk) = chunk else { return Ok(()) };
-            for event in events.read(&chunk)? {
-                let heard = {
-                    let mut feed = self.feed.write().unwrap_or_else(PoisonError::into_inner);
-                    feed.hear(&event, now())
-                };
-                if heard.is_err() {
-                    return self.begin_again().await;
-                }
-                if event.name == crate::feed::HERE {
-                    // As long ago as the replica itself has heard of the others.
-                    let stale = serde_json::from_str::<Here>(&event.data).unwrap_or_default().stale_ms;
-                    let heard = began.checked_sub(Duration::from_millis(stale)).unwrap_or(began);
-                    *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = heard;
-                }
-            }
-        }
-    }
-
-    /// Reads everything again. It may be signed by a key that is newer than those that are held.
-    async fn begin_again(&self) -> Result<(), FollowError> {
-        let verifier = fetch_keys(&self.settings, &self.http).await?;
-        let fresh = snapshot(&self.settings, &self.http, &verifier).await?;
-        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_stale = heard.elapsed() > self.settings.max_staleness;
-        let mut feed = self.feed.write().unwrap_or_else(PoisonError::into_inner);
-        // Of a replica that is behind: what is known to be dead stays dead. Unless nobody knows more for so long that nothing is
-        // accepted anyhow: then an older store was put back.
-        if fresh.position() < feed.position() && !is_stale {
-            return Err(FeedError::Lost.into());
-        }
-        *feed = fresh;
-        Ok(())
-    }
 }
 
 async fn fetch_keys(settings: &Settings, http: &Client) -> Result<Verifier, FollowError> {
@@ -329,28 +307,6 @@ async fn fetch_keys(settings: &Settings, http: &Client) -> Result<Verifier, Foll
     let answer = http.get(&url).timeout(ANSWER).send().await?;
     let jwks = body(succeeded(answer, &url)?, MAX_KEYS).await?;
     Ok(Verifier::new(&settings.issuer, &settings.audience, &jwks)?)
-}
-
-async fn snapshot(settings: &Settings, http: &Client, verifier: &Verifier) -> Result<Feed, FollowError> {
-    let answer = ask(settings, http, None).await?;
-    let jwt = body(answer, MAX_SNAPSHOT).await?;
-    let jwt = std::str::from_utf8(&jwt).map_err(|_| FeedError::Malformed)?;
-    Ok(Feed::begin(jwt, &settings.issuer, &settings.client, verifier.keys(), now())?)
-}
-
-/// Asks for everything, or for what comes after a position.
-async fn ask(settings: &Settings, http: &Client, after: Option<u64>) -> Result<Response, FollowError> {
-    let url = format!("{}/revocations", settings.base);
-    // RFC 6749 §2.3.1 encodes both before they are put into the header.
-    let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-    let request = http.post(&url).basic_auth(encoded(&settings.client), Some(encoded(&settings.secret)));
-    let request = request.header("content-type", "application/x-www-form-urlencoded");
-    let request = match after {
-        None => request.timeout(ANSWER * 6),
-        Some(position) => request.header(ACCEPT, STREAM).header("last-event-id", position.to_string()),
-    };
-    let answer = tokio::time::timeout(ANSWER * 6, request.send()).await.map_err(|_| FollowError::Silent)??;
-    succeeded(answer, &url)
 }
 
 fn succeeded(answer: Response, url: &str) -> Result<Response, FollowError> {

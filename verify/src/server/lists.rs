@@ -1,0 +1,136 @@
+//! Status lists, each fetched when a token names it, and again when it says so.
+
+use super::{Denied, FollowError, Shared, body, instant, succeeded};
+use crate::AccessToken;
+use crate::key::NoKey;
+use crate::status::{MAX_LIST, MEDIA_TYPE, Reference, StatusError, StatusList, VALID};
+use crate::{LEEWAY, Refusal};
+use reqwest::header::ACCEPT;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How many lists are held: as many as brokers were started within the life of a token, and there is room.
+const MAX_LISTS: usize = 256;
+/// How long a list may be waited for.
+const ANSWER: Duration = Duration::from_secs(3);
+/// How soon a list that could not be fetched is asked for again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often a list is fetched, whatever it says of that, in seconds.
+const TTL: (i64, i64) = (1, 3_600);
+
+/// Those that are held, by their URI.
+#[derive(Default)]
+pub(super) struct Lists(Mutex<HashMap<String, Arc<Slot>>>);
+
+/// One list.
+#[derive(Default)]
+struct Slot {
+    held: Mutex<Held>,
+    /// Held by who fetches it.
+    fetching: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Held {
+    list: Option<Arc<StatusList>>,
+    /// When that was asked for.
+    fetched: Option<Instant>,
+    /// When it is asked for again; at once where there is none.
+    due: Option<Instant>,
+}
+
+impl Lists {
+    /// Whether the entry that `token` names is one of a good token.
+    pub(super) async fn judge(&self, token: &AccessToken, of: &Shared, now: i64) -> Result<(), Denied> {
+        let entry = token.claims().status.as_ref().map(|status| &status.status_list).ok_or(Denied::Unlisted)?;
+        let url = url(entry, of).ok_or(Denied::Unlisted)?;
+        let list = self.slot(&entry.uri, now)?.list(entry, &url, of, now).await;
+        match list.ok_or(Denied::Stale)?.status(entry.idx) {
+            Some(VALID) => Ok(()),
+            Some(_) => Err(Denied::Revoked),
+            None => Err(Denied::Unlisted),
+        }
+    }
+
+    fn slot(&self, uri: &str, now: i64) -> Result<Arc<Slot>, Denied> {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !slots.contains_key(uri) && slots.len() >= MAX_LISTS {
+            slots.retain(|_, slot| slot.look(now).0.is_some());
+        }
+        if !slots.contains_key(uri) && slots.len() >= MAX_LISTS {
+            return Err(Denied::Stale);
+        }
+        Ok(Arc::clone(slots.entry(uri.to_owned()).or_default()))
+    }
+
+    /// How long ago the oldest was fetched.
+    pub(super) fn staleness(&self) -> Duration {
+        let slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = slots.values().filter_map(|slot| slot.held().fetched).min();
+        oldest.map_or(Duration::ZERO, |oldest| instant().saturating_duration_since(oldest))
+    }
+}
+
+impl Slot {
+    /// The list, fetched where it is due; none where there is none that says anything now.
+    async fn list(&self, entry: &Reference, url: &str, of: &Shared, now: i64) -> Option<Arc<StatusList>> {
+        let (held, is_due) = self.look(now);
+        if !is_due {
+            return held;
+        }
+        let _fetching = match (self.fetching.try_lock(), &held) {
+            (Ok(alone), _) => alone,
+            // Somebody is at it, and what there is is good meanwhile.
+            (Err(_), Some(_)) => return held,
+            (Err(_), None) => self.fetching.lock().await,
+        };
+        let (held, is_due) = self.look(now);
+        if !is_due {
+            return held;
+        }
+        let asked = instant();
+        let fetched = fetch(&entry.uri, url, of, now).await;
+        let mut held = self.held();
+        match fetched {
+            Ok(list) => {
+                let ttl = u64::try_from(list.ttl().clamp(TTL.0, TTL.1)).unwrap_or(0);
+                let due = asked.checked_add(Duration::from_secs(ttl));
+                *held = Held { list: Some(Arc::new(list)), fetched: Some(asked), due };
+            }
+            // Until it says nothing any more, what was fetched before is good.
+            Err(_) => held.due = instant().checked_add(RETRY),
+        }
+        drop(held);
+        self.look(now).0
+    }
+
+    /// What is held and says something at `now`, and whether it is to be fetched.
+    fn look(&self, now: i64) -> (Option<Arc<StatusList>>, bool) {
+        let held = self.held();
+        let list = held.list.clone().filter(|list| list.expires().saturating_add(LEEWAY) > now);
+        (list, held.due.is_none_or(|due| due <= instant()))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the list is fetched: below the broker, and nowhere else.
+fn url(entry: &Reference, of: &Shared) -> Option<String> {
+    let path = entry.uri.strip_prefix(of.settings.issuer.trim_end_matches('/'))?;
+    path.starts_with('/').then(|| format!("{}{path}", of.settings.base))
+}
+
+/// A list that is believed. It may be signed by a key that is newer than those that are held.
+async fn fetch(uri: &str, url: &str, of: &Shared, now: i64) -> Result<StatusList, FollowError> {
+    let answer = of.http.get(url).header(ACCEPT, MEDIA_TYPE).timeout(ANSWER).send().await?;
+    let jwt = body(succeeded(answer, url)?, 2 * MAX_LIST).await?;
+    let jwt = std::str::from_utf8(&jwt).map_err(|_| StatusError::Malformed)?;
+    let read = || StatusList::verify(jwt, uri, of.verifier().keys(), now);
+    match read() {
+        Err(StatusError::List(Refusal::Key(NoKey::UnknownKid))) if of.fetch_again().await => Ok(read()?),
+        read => Ok(read?),
+    }
+}
