@@ -58,6 +58,8 @@ bench: ## the broker against what one core can do at all
 	sync # what the build wrote is not to be measured
 	./target/release/countersign-loadtest hostile loadtest/results
 	./target/release/countersign-loadtest shared loadtest/results
+	./target/release/countersign-loadtest lists loadtest/results
+	./target/release/countersign-loadtest failover loadtest/results
 	./target/release/countersign-loadtest run loadtest/results
 
 soak: ## ten million exchanges, and what becomes of memory

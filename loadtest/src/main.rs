@@ -5,7 +5,9 @@
 
 mod assertions;
 mod bound;
+mod failover;
 mod hostile;
+mod lists;
 mod load;
 mod process;
 mod report;
@@ -32,7 +34,7 @@ const HOT: usize = 256;
 type Fault = Box<dyn Error + Send + Sync>;
 
 const USAGE: &str = "usage: countersign-loadtest run RESULTS-DIRECTORY [SECONDS] | soak RESULTS-DIRECTORY [EXCHANGES] | \
-                     hostile RESULTS-DIRECTORY [REQUESTS] | shared RESULTS-DIRECTORY | \
+                     hostile RESULTS-DIRECTORY [REQUESTS] | shared RESULTS-DIRECTORY | lists RESULTS-DIRECTORY | failover RESULTS-DIRECTORY | \
                      bound JWKS-FILE";
 
 fn main() -> Result<(), Fault> {
@@ -52,6 +54,8 @@ fn main() -> Result<(), Fault> {
             let requests = arguments.next().map_or(Ok(2_000_000), |requests| requests.parse())?;
             runtime()?.block_on(hostile::run(Path::new(&results), requests))
         }
+        (Some("lists"), Some(results)) => runtime()?.block_on(lists::run(Path::new(&results))),
+        (Some("failover"), Some(results)) => runtime()?.block_on(failover::run(Path::new(&results))),
         (Some("shared"), Some(results)) => runtime()?.block_on(shared::run(Path::new(&results))),
         _ => Err(USAGE.into()),
     }

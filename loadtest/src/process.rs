@@ -1,9 +1,9 @@
 //! A server under measurement: pinned to the first core, watched through `/proc`, ended when it goes out of scope.
 
 use crate::{Fault, bound};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 /// Clock ticks a second in `/proc/PID/stat`; 100 on every Linux that runs this.
@@ -107,25 +107,45 @@ impl Drop for Process {
 pub(crate) struct Redis {
     child: Child,
     port: u16,
+    /// Its folder.
+    own: PathBuf,
+}
+
+fn spawn(own: &Path, how: &[&str]) -> Result<Child, Fault> {
+    let mut command = Command::new("taskset");
+    command.args(["-c", "1", "redis-server"]).arg(own.join("redis.conf")).args(how).stdout(Stdio::null());
+    command.spawn().map_err(|fault| format!("redis-server cannot be started: {fault}").into())
+}
+
+fn listening(port: u16) -> Result<(), Fault> {
+    let began = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if began.elapsed() > Duration::from_secs(10) {
+            return Err("redis-server does not listen".into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 impl Redis {
     pub(crate) fn start(place: &Path, port: u16, more: &str) -> Result<Self, Fault> {
+        Self::start_as(place, port, more, &[])
+    }
+
+    /// One that watches others.
+    pub(crate) fn sentinel(place: &Path, port: u16, more: &str) -> Result<Self, Fault> {
+        Self::start_as(place, port, more, &["--sentinel"])
+    }
+
+    fn start_as(place: &Path, port: u16, more: &str, how: &[&str]) -> Result<Self, Fault> {
         let own = place.join(format!("redis-{port}"));
         std::fs::create_dir(&own)?;
-        let config = format!("port {port}\nbind 127.0.0.1\ndir {}\nsave \"\"\n{more}", own.display());
+        let config = format!("port {port}\nbind 127.0.0.1\ndir {}\n{more}", own.display());
         std::fs::write(own.join("redis.conf"), config)?;
-        let mut command = Command::new("taskset");
-        command.args(["-c", "1", "redis-server"]).arg(own.join("redis.conf")).stdout(Stdio::null());
-        let child = command.spawn().map_err(|fault| format!("redis-server cannot be started: {fault}"))?;
-        let redis = Self { child, port };
-        let began = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if began.elapsed() > Duration::from_secs(10) {
-                return Err("redis-server does not listen".into());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let child = spawn(&own, how)?;
+        let redis = Self { child, port, own };
+        listening(port)?;
         Ok(redis)
     }
 
@@ -133,46 +153,53 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Puts `count` revocations into the log of the brokers with the prefix `bench:`, as they would have written them.
-    pub(crate) async fn fill(&self, count: usize) -> Result<(), Fault> {
+    /// Sends commands, one behind the other, and gives all that is answered.
+    pub(crate) async fn tell(&self, commands: impl Iterator<Item = Vec<Vec<u8>>>) -> Result<String, Fault> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-        let about = br#"{"kind":"token","id":"AAAAAAAAAAAAAAAAAAAAAA","by":"whoever presents it","at":1795304539,"decision":"aaaaaa.AAAAAAAAAAAAAAAA"}"#;
-        let ends = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + 3_600;
         let mut sent = Vec::new();
-        for number in 1..=count {
-            // Any sixteen bytes are a name.
-            let name = (number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes();
-            let record = [&[2][..], &name, &ends.to_be_bytes(), b"r", &[0; 8], about].concat();
-            let id = format!("{number}-0");
-            for command in [
-                vec![b"XADD".as_slice(), b"bench:{log}:records", id.as_bytes(), b"r", &record],
-                vec![b"ZADD", b"bench:{log}:ends", ends.to_string().as_bytes(), number.to_string().as_bytes()],
-            ] {
-                sent.extend_from_slice(format!("*{}\r\n", command.len()).as_bytes());
-                for word in command {
-                    sent.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-                    sent.extend_from_slice(word);
-                    sent.extend_from_slice(b"\r\n");
-                }
+        for command in commands {
+            sent.extend_from_slice(format!("*{}\r\n", command.len()).as_bytes());
+            for word in command {
+                sent.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+                sent.extend_from_slice(&word);
+                sent.extend_from_slice(b"\r\n");
             }
         }
-        let count = count.to_string();
-        let last = format!(
-            "*4\r\n$4\r\nHSET\r\n$17\r\nbench:{{log}}:state\r\n$8\r\nposition\r\n${}\r\n{count}\r\nQUIT\r\n",
-            count.len()
-        );
-        sent.extend_from_slice(last.as_bytes());
         let (mut read, mut write) = stream.split();
         let mut told = Vec::new();
         let heard = async {
             tokio::io::AsyncReadExt::read_to_end(&mut read, &mut told).await?;
             Ok::<(), std::io::Error>(())
         };
-        futures_util::future::try_join(tokio::io::AsyncWriteExt::write_all(&mut write, &sent), heard).await?;
-        if told.windows(2).any(|pair| pair == b"\n-") || told.first() == Some(&b'-') {
-            return Err("Redis did not take all of it".into());
+        let said = async {
+            tokio::io::AsyncWriteExt::write_all(&mut write, &sent).await?;
+            // That is all: then it closes, when it has answered.
+            tokio::io::AsyncWriteExt::shutdown(&mut write).await
+        };
+        futures_util::future::try_join(said, heard).await?;
+        let told = String::from_utf8_lossy(&told).into_owned();
+        if told.contains("\n-") || told.starts_with('-') {
+            return Err(format!("Redis did not take all of it: {}", told.chars().take(300).collect::<String>()).into());
         }
-        Ok(())
+        Ok(told)
+    }
+
+    /// As [`Redis::tell`], of one command.
+    pub(crate) async fn ask(&self, words: &[&str]) -> Result<String, Fault> {
+        self.tell(std::iter::once(words.iter().map(|word| word.as_bytes().to_vec()).collect())).await
+    }
+
+    /// Starts one that has died, on its own files and configuration.
+    pub(crate) fn again(&mut self) -> Result<(), Fault> {
+        let _ = self.child.wait();
+        self.child = spawn(&self.own, &[])?;
+        listening(self.port)
+    }
+
+    /// Sends it a signal: `-KILL`, `-STOP`.
+    pub(crate) fn signal(&self, signal: &str) -> Result<(), Fault> {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status()?;
+        if sent.success() { Ok(()) } else { Err("no signal was sent".into()) }
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long each side is measured.
 const TURN: Duration = Duration::from_secs(5);
@@ -23,8 +23,8 @@ const PROBE: Duration = Duration::from_millis(2);
 /// How many revocations are in force at once.
 const MANY: usize = 1_000_000;
 /// What a server of a store that loses nothing is started with.
-const STRICT: &str = "appendonly yes\nappendfsync always\n";
-const PERSISTED: &str = "appendonly yes\nappendfsync everysec\n";
+pub(crate) const STRICT: &str = "save \"\"\nappendonly yes\nappendfsync always\n";
+pub(crate) const PERSISTED: &str = "save \"\"\nappendonly yes\nappendfsync everysec\n";
 
 pub(crate) async fn run(results: &Path) -> Result<(), Fault> {
     let programs = std::env::current_exe()?.parent().map(Path::to_owned).ok_or("where are the programs?")?;
@@ -101,7 +101,7 @@ pub(crate) async fn run(results: &Path) -> Result<(), Fault> {
 }
 
 /// A folder for one broker, beside what all of them share.
-fn brokers_folder(place: &Path, name: &str, change: &dyn Fn(String) -> String) -> Result<PathBuf, Fault> {
+pub(crate) fn brokers_folder(place: &Path, name: &str, change: &dyn Fn(String) -> String) -> Result<PathBuf, Fault> {
     let own = place.join(name);
     fs::create_dir(&own)?;
     fs::copy(place.join("github.jwks"), own.join("github.jwks"))?;
@@ -112,7 +112,7 @@ fn brokers_folder(place: &Path, name: &str, change: &dyn Fn(String) -> String) -
 }
 
 /// The configuration of the `number`th broker on a shared store.
-fn shared(config: &str, url: &str, durability: &str, number: u16) -> String {
+pub(crate) fn shared(config: &str, url: &str, durability: &str, number: u16) -> String {
     let store = format!(
         "kind = \"redis\"\npath = \"data\"\n[store.redis]\nurls = [\"{url}\"]\ndurability = \"{durability}\"\nkey_prefix = \"bench:\""
     );
@@ -210,7 +210,7 @@ async fn with_many(programs: &Path, place: &Path, reusable: &str) -> Result<Many
             let mut first = Process::broker_at(programs, &own, &listen, &management)?;
             first.ready().await?;
             drop(first);
-            redis.fill(MANY).await?;
+            redis.tell(revocations(MANY)?).await?;
         }
         let mut broker = Process::broker_at(programs, &own, &listen, &management)?;
         ready = broker.ready().await?;
@@ -240,6 +240,31 @@ async fn with_many(programs: &Path, place: &Path, reusable: &str) -> Result<Many
         }
     }
     Ok(measured)
+}
+
+/// `count` revocations in the log of the brokers with the prefix `bench:`, as they would have written them.
+fn revocations(count: usize) -> Result<impl Iterator<Item = Vec<Vec<u8>>>, Fault> {
+    let about = br#"{"kind":"token","id":"AAAAAAAAAAAAAAAAAAAAAA","by":"whoever presents it","at":1795304539,"decision":"aaaaaa.AAAAAAAAAAAAAAAA"}"#;
+    let ends = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + 3_600;
+    let each = (1..=count).flat_map(move |number| {
+        let record = [&[2][..], &name(number), &ends.to_be_bytes(), b"r", &[0; 8], about].concat();
+        added(&format!("{number}-0"), record, ends)
+    });
+    let last = ["HSET", "bench:{log}:state", "position", &count.to_string()].map(|word| word.as_bytes().to_vec());
+    Ok(each.chain([last.to_vec()]))
+}
+
+/// Any sixteen bytes are a name.
+pub(crate) fn name(number: usize) -> [u8; 16] {
+    (number as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes()
+}
+
+/// What puts `bytes` into the log under `id`.
+pub(crate) fn added(id: &str, bytes: Vec<u8>, ends: u64) -> [Vec<Vec<u8>>; 2] {
+    let words = |words: &[&str]| words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>();
+    let mut add = words(&["XADD", "bench:{log}:records", id, "r"]);
+    add.push(bytes);
+    [add, words(&["ZADD", "bench:{log}:ends", &ends.to_string(), id])]
 }
 
 struct Report {
@@ -341,6 +366,6 @@ fn rate(turns: &[Turn]) -> f64 {
     exchanges / seconds
 }
 
-fn round(number: f64) -> f64 {
+pub(crate) fn round(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
 }

@@ -6,7 +6,7 @@ use crate::store::StoreError;
 use countersign_verify::revocation::{Name, Named, Reach};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// How many rows may be alive, some 250 bytes each.
+/// How many rows may be alive, some 400 bytes each.
 const MAX_ROWS: usize = 4_000_000;
 /// How many entries of a list are given at most: as long as half of them are free, one that nobody can guess is found at once.
 const MAX_GIVEN: u32 = ListId::ENTRIES / 2;
@@ -81,7 +81,8 @@ struct Row {
 struct Link {
     row: u32,
     next: u32,
-    iat: i64,
+    /// In seconds since 1970; what does not fit is as old as can be.
+    iat: u32,
     once: bool,
 }
 
@@ -145,7 +146,7 @@ impl Statuses {
     pub(super) fn judge(&mut self, name: Name, reach: &Reach) {
         for bucket in self.buckets.values() {
             for (link, row) in bucket.chain(name) {
-                let named = Named { name, iat: link.iat, once: link.once };
+                let named = link.named(name);
                 if reach.hits(&named, row.pos)
                     && let Some(list) = self.lists.get_mut(&row.list)
                 {
@@ -180,7 +181,7 @@ impl Statuses {
                 for (link, _) in bucket.chain(*name) {
                     let row = places.get(&link.row).and_then(|place| lost.get_mut(*place));
                     row.into_iter().for_each(|row| {
-                        row.names.push(Named { name: *name, iat: link.iat, once: link.once });
+                        row.names.push(link.named(*name));
                     });
                 }
             }
@@ -226,6 +227,12 @@ impl List {
     }
 }
 
+impl Link {
+    fn named(&self, name: Name) -> Named {
+        Named { name, iat: self.iat.into(), once: self.once }
+    }
+}
+
 impl Bucket {
     fn add(&mut self, row: &StatusRow) {
         let place = |length: usize| u32::try_from(length).unwrap_or(NONE);
@@ -233,7 +240,8 @@ impl Bucket {
         self.rows.push(Row { list: row.list, pos: row.pos, until: row.until.seconds(), index: row.index });
         for named in &row.names {
             let next = self.chains.insert(named.name, place(self.links.len())).unwrap_or(NONE);
-            self.links.push(Link { row: this, next, iat: named.iat, once: named.once });
+            let iat = u32::try_from(named.iat).unwrap_or(0);
+            self.links.push(Link { row: this, next, iat, once: named.once });
         }
     }
 

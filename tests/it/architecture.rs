@@ -90,7 +90,7 @@ const HOMES: [(&str, &[&str]); 42] = [
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("comfy_table", &["cli/output.rs"]),
-    ("crc16", &["store/redis/link.rs"]),
+    ("crc16", &["store/redis/confirm.rs"]),
     ("deadpool", &["store/redis/link.rs"]),
     ("ed25519_dalek", &["signing/ed25519.rs"]),
     ("flate2", &["exchange/status.rs"]),

@@ -248,6 +248,12 @@ fn h9_a_failover_of_a_strict_store_loses_no_revocation_and_nobody_starts_anythin
     assert!(message.contains("it has 2 replicas") && message.contains("set it to 2"), "{message}");
     let more = format!("mode = \"sentinel\"\nmaster = \"tokens\"\nreplicas = 2\n{STALE}");
     let replicas = Replicas::start(2, &watched.urls(), &more);
+    // Confirmed from disk by servers that can say so, and else from memory.
+    let primary = watched.primary().unwrap();
+    let version: Vec<u32> = primary.info("redis_version").split('.').map(|part| part.parse().unwrap()).collect();
+    let told = primary.ask(&["INFO", "commandstats"]);
+    let [on_disk, in_memory] = ["cmdstat_waitaof:", "cmdstat_wait:"].map(|one| told.contains(one));
+    assert_eq!((on_disk, in_memory), if version >= vec![7, 2] { (true, false) } else { (false, true) }, "{version:?}");
     failover(&replicas, || {
         watched.primary().unwrap().kill();
     });

@@ -1,6 +1,7 @@
 //! Connections to the servers: few, each shared by many requests, given up as soon as one fails, and never waited for longer
 //! than is allowed.
 
+use super::confirm::{Wait, confirm};
 use super::script::Call;
 use super::{Durability, Mode, Settings};
 use crate::store::StoreError;
@@ -8,7 +9,7 @@ use deadpool::managed::{self, Metrics, Pool, QueueMode, RecycleError, RecycleRes
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo as _, Pipeline,
@@ -37,7 +38,7 @@ pub(super) struct Handle {
 }
 
 #[derive(Clone)]
-enum To {
+pub(super) enum To {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
@@ -142,8 +143,6 @@ impl Servers {
     }
 }
 
-/// The slots of a cluster.
-const SLOTS: u16 = 16_384;
 fn credentials(settings: &Settings, mut info: redis::RedisConnectionInfo) -> redis::RedisConnectionInfo {
     if let Some(username) = &settings.username {
         info = info.set_username(username);
@@ -197,14 +196,7 @@ pub(super) struct Link {
     order: QueueMode,
     /// How long anything may take.
     bound: Duration,
-    wait: Option<Wait>,
-}
-
-/// How many replicas have to confirm what is written.
-#[derive(Clone, Copy)]
-struct Wait {
-    replicas: u32,
-    bound: Duration,
+    wait: Option<Arc<Wait>>,
 }
 
 impl Link {
@@ -214,7 +206,7 @@ impl Link {
         let confirmed = settings.durability == Durability::Strict && settings.replicas > 0;
         // Commands of many requests travel together on one connection, as long as none of them makes it wait for replicas.
         let order = if confirmed { QueueMode::Fifo } else { QueueMode::Lifo };
-        let wait = confirmed.then_some(Wait { replicas: settings.replicas, bound: settings.timeout * 3 / 4 });
+        let wait = confirmed.then(|| Arc::new(Wait::new(settings.replicas, settings.timeout * 3 / 4)));
         let (servers, pools) = (Arc::new(servers), RwLock::default());
         Ok(Self { servers, pools, making: Arc::default(), connections, order, bound: answer, wait })
     }
@@ -232,9 +224,9 @@ impl Link {
         Ok(pools.entry(this).or_insert(pool).clone())
     }
 
-    /// Whether replicas have to confirm what is written.
-    pub(super) fn waits(&self) -> bool {
-        self.wait.is_some()
+    /// How replicas confirm what is written, where they have to.
+    pub(super) fn waits(&self) -> Option<&Wait> {
+        self.wait.as_deref()
     }
 
     /// Does `work` on a connection, within the bound.
@@ -299,10 +291,10 @@ impl Link {
 
     /// Runs a script that writes: what comes back is as durable as is asked for.
     pub(super) async fn write<T: FromRedisValue>(&self, call: Call<'_>) -> Result<T, StoreError> {
-        let wait = self.wait;
+        let wait = self.wait.as_deref();
         self.with(async |mut handle| {
             let done = call.run(&mut handle).await?;
-            confirm(&mut handle, wait, call.first_key()).await?;
+            confirm(&mut handle.to, wait, call.first_key()).await?;
             Ok(done)
         })
         .await
@@ -310,10 +302,10 @@ impl Link {
 
     /// Writes with one command: what comes back is as durable as is asked for.
     pub(super) async fn command<T: FromRedisValue>(&self, command: Cmd, key: &str) -> Result<T, StoreError> {
-        let wait = self.wait;
+        let wait = self.wait.as_deref();
         self.with(async |mut handle| {
             let done = command.query_async(&mut handle).await?;
-            confirm(&mut handle, wait, key).await?;
+            confirm(&mut handle.to, wait, key).await?;
             Ok(done)
         })
         .await
@@ -321,10 +313,10 @@ impl Link {
 
     /// Writes with several commands on `key`: what comes back is as durable as is asked for.
     pub(super) async fn pipeline(&self, commands: Pipeline, key: &str) -> Result<(), StoreError> {
-        let wait = self.wait;
+        let wait = self.wait.as_deref();
         self.with(async |mut handle| {
             let () = commands.query_async(&mut handle).await?;
-            confirm(&mut handle, wait, key).await
+            confirm(&mut handle.to, wait, key).await
         })
         .await
     }
@@ -344,33 +336,6 @@ impl Link {
         })
         .await
     }
-}
-
-/// Waits until enough replicas have what was written to `key`.
-async fn confirm(handle: &mut Handle, wait: Option<Wait>, key: &str) -> RedisResult<()> {
-    let Some(Wait { replicas, bound }) = wait else { return Ok(()) };
-    let mut command = redis::cmd("WAIT");
-    command.arg(replicas).arg(u64::try_from(bound.as_millis()).unwrap_or(u64::MAX));
-    let confirmed: u32 = match &mut handle.to {
-        To::One(one) => command.query_async(one).await?,
-        To::Cluster(cluster) => {
-            // By the server that has the key: nobody else was written to.
-            let route = SingleNodeRoutingInfo::SpecificNode(Route::new(slot(key), SlotAddr::Master));
-            let route = RoutingInfo::SingleNode(route);
-            redis::from_redis_value(cluster.route_command(command, route).await?)?
-        }
-    };
-    if confirmed < replicas {
-        let said = format!("{confirmed} of {replicas} replicas confirmed it, and `store.redis.durability` is `strict`");
-        return Err(RedisError::from((ErrorKind::Io, "not confirmed", said)));
-    }
-    Ok(())
-}
-
-/// The slot of a cluster that `key` is in: of what it has in braces, where it has that.
-fn slot(key: &str) -> u16 {
-    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
-    crc16::State::<crc16::XMODEM>::calculate(tag.filter(|tag| !tag.is_empty()).unwrap_or(key).as_bytes()) % SLOTS
 }
 
 /// Whether a connection is no good after `fault`.

@@ -1,6 +1,7 @@
 //! The log of revocations: a stream, whose ids are positions. A server that takes over may lack what the one before it had
 //! acknowledged; so the log says whose history it is, and positions never come again.
 
+use super::confirm::Wait;
 use super::link::Link;
 use super::script::{Call, Lua};
 use super::{Settings, probe};
@@ -35,6 +36,11 @@ impl Log {
         let listening = Link::new(&settings, 1, settings.timeout + LISTEN)?;
         let (history, confirmed) = (Mutex::default(), Mutex::default());
         Ok(Self { listening, settings, history, confirmed })
+    }
+
+    /// How replicas confirm what the listener writes, where they have to.
+    pub(super) fn waits(&self) -> Option<&Wait> {
+        self.listening.waits()
     }
 
     fn key(&self, name: &str) -> String {
@@ -110,7 +116,7 @@ impl Log {
     async fn check(&self) -> Result<(), StoreError> {
         let due = {
             let confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-            self.listening.waits() && confirmed.is_none_or(|at| at.elapsed() >= CONFIRMED_EVERY)
+            self.listening.waits().is_some() && confirmed.is_none_or(|at| at.elapsed() >= CONFIRMED_EVERY)
         };
         if due {
             self.confirm(&self.listening).await?;

@@ -1,6 +1,7 @@
 //! The store that several brokers share: Redis, as one server, watched by Sentinels, or as a cluster. What is written in one
 //! step is a script; nothing is answered for that a server has not confirmed, as durably as is asked for.
 
+mod confirm;
 mod link;
 mod log;
 mod probe;
@@ -199,7 +200,8 @@ impl RevocationLog for Redis {
 
     fn begin(&self, known: u64, _now: Timestamp) -> Answer<'_, Begun> {
         Box::pin(async move {
-            probe::probe(&self.link, &self.settings).await?;
+            let on_disk = probe::probe(&self.link, &self.settings).await?;
+            self.link.waits().into_iter().chain(self.log.waits()).for_each(|wait| wait.on_disk(on_disk));
             self.log.begin(&self.link, known).await
         })
     }

@@ -7,15 +7,17 @@ use crate::store::StoreError;
 use redis::{FromRedisValue as _, cmd};
 use std::collections::HashMap;
 
-/// Refuses servers that would lose what they are given.
-pub(super) async fn probe(link: &Link, settings: &Settings) -> Result<(), StoreError> {
+/// Refuses servers that would lose what they are given. Says whether all of them can tell when replicas have it on disk.
+pub(super) async fn probe(link: &Link, settings: &Settings) -> Result<bool, StoreError> {
     let servers = link.every_server(cmd("INFO")).await?;
     if servers.is_empty() {
         return Err(StoreError::Io("no server can be written to".to_owned()));
     }
+    let mut on_disk = true;
     for server in &servers {
         let info = String::from_redis_value(server.clone()).map_err(|fault| StoreError::Io(fault.to_string()))?;
         judge(&info, settings)?;
+        on_disk &= version(&info) >= WAITS_FOR_DISKS;
     }
     if settings.durability != Durability::Memory {
         let mut asked = cmd("CONFIG");
@@ -41,7 +43,7 @@ pub(super) async fn probe(link: &Link, settings: &Settings) -> Result<(), StoreE
             }
         }
     }
-    Ok(())
+    Ok(on_disk)
 }
 
 /// Refuses a server with more replicas than confirm: one that did not could be promoted.
@@ -55,16 +57,20 @@ pub(super) fn promotable(replicas: u32, settings: &Settings) -> Result<(), Store
     Ok(())
 }
 
+fn field<'a>(info: &'a str, name: &str) -> &'a str {
+    let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.unwrap_or_default().trim()
+}
+
+fn version(info: &str) -> (u32, u32) {
+    let (major, rest) = field(info, "redis_version").split_once('.').unwrap_or_default();
+    (major.parse().unwrap_or(0), rest.split('.').next().and_then(|minor| minor.parse().ok()).unwrap_or(0))
+}
+
 fn judge(info: &str, settings: &Settings) -> Result<(), StoreError> {
-    let field = |name: &str| {
-        let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        value.unwrap_or_default().trim()
-    };
+    let field = |name| field(info, name);
     let unfit = |fault: String| Err(StoreError::Unfit(fault));
-    let (major, rest) = field("redis_version").split_once('.').unwrap_or_default();
-    let version =
-        (major.parse().unwrap_or(0), rest.split('.').next().and_then(|minor| minor.parse().ok()).unwrap_or(0));
-    if version < OLDEST {
+    if version(info) < OLDEST {
         return unfit(format!("it is Redis {}; use 6.2 or later", field("redis_version")));
     }
     match field("maxmemory_policy") {
@@ -97,3 +103,36 @@ fn judge(info: &str, settings: &Settings) -> Result<(), StoreError> {
 
 /// What knows streams, and `INFO` in scripts.
 const OLDEST: (u32, u32) = (6, 2);
+/// What knows `WAITAOF`.
+const WAITS_FOR_DISKS: (u32, u32) = (7, 2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_read_and_an_old_one_is_refused() {
+        let info = |version: &str| format!("redis_version:{version}\r\nmaxmemory_policy:noeviction\r\nrole:master\r\n");
+        let settings = Settings {
+            mode: Mode::Standalone,
+            urls: Vec::new(),
+            username: None,
+            password: None,
+            prefix: String::new(),
+            durability: Durability::Memory,
+            replicas: 0,
+            timeout: std::time::Duration::from_secs(1),
+            connections: 1,
+            ca: None,
+            client_certificate: None,
+        };
+        for (said, read) in [("7.0.15", (7, 0)), ("6.2.0", (6, 2)), ("10.11", (10, 11)), ("x", (0, 0)), ("", (0, 0))] {
+            assert_eq!(version(&info(said)), read, "{said}");
+        }
+        for (said, fits) in
+            [("6.2.0", true), ("7.0.15", true), ("6.0.16", false), ("5.0.14", false), ("garbage", false)]
+        {
+            assert_eq!(judge(&info(said), &settings).is_ok(), fits, "{said}");
+        }
+    }
+}

@@ -76,7 +76,9 @@ impl Server {
 
     /// Starts it where it does not run.
     pub fn begin(&self) {
-        let mut command = Command::new("redis-server");
+        // Another one to try everything on: `REDIS_SERVER=/usr/bin/valkey-server cargo test`.
+        let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+        let mut command = Command::new(program);
         command.arg(self.folder.path().join("redis.conf"));
         if self.sentinel {
             command.arg("--sentinel");

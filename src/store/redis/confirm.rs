@@ -1,0 +1,81 @@
+//! Waiting until as many replicas as have to have what was written: on their disks where the servers can say so, and else in their
+//! memory.
+
+use super::link::To;
+use redis::aio::ConnectionLike as _;
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+use redis::{Cmd, ErrorKind, FromRedisValue as _, RedisError, RedisResult, Value};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The slots of a cluster.
+const SLOTS: u16 = 16_384;
+
+/// How many replicas have to confirm what is written, and how.
+pub(super) struct Wait {
+    replicas: u32,
+    bound: Duration,
+    /// Whether every server knows `WAITAOF`, as the last probe found.
+    synced: AtomicBool,
+}
+
+impl Wait {
+    pub(super) fn new(replicas: u32, bound: Duration) -> Self {
+        Self { replicas, bound, synced: AtomicBool::default() }
+    }
+
+    /// Whether what is confirmed is on disk, from now on.
+    pub(super) fn on_disk(&self, synced: bool) {
+        self.synced.store(synced, Ordering::Relaxed);
+    }
+
+    fn command(&self) -> Cmd {
+        let mut command = if self.synced.load(Ordering::Relaxed) {
+            let mut command = redis::cmd("WAITAOF");
+            // On the server's own disk too.
+            command.arg(1);
+            command
+        } else {
+            redis::cmd("WAIT")
+        };
+        command.arg(self.replicas).arg(u64::try_from(self.bound.as_millis()).unwrap_or(u64::MAX));
+        command
+    }
+
+    /// How many confirmed it: `WAIT` gives a number, `WAITAOF` whether the server's disk has it, and the number.
+    fn confirmed(told: Value) -> RedisResult<u32> {
+        Ok(match told {
+            Value::Array(_) => {
+                let (own, replicas): (u32, u32) = redis::from_redis_value(told)?;
+                if own > 0 { replicas } else { 0 }
+            }
+            told => u32::from_redis_value(told)?,
+        })
+    }
+}
+
+/// Waits until enough replicas have what was written to `key`.
+pub(super) async fn confirm(to: &mut To, wait: Option<&Wait>, key: &str) -> RedisResult<()> {
+    let Some(wait) = wait else { return Ok(()) };
+    let command = wait.command();
+    let told = match to {
+        To::One(one) => one.req_packed_command(&command).await?,
+        To::Cluster(cluster) => {
+            // By the server that has the key: nobody else was written to.
+            let route = SingleNodeRoutingInfo::SpecificNode(Route::new(slot(key), SlotAddr::Master));
+            cluster.route_command(command, RoutingInfo::SingleNode(route)).await?
+        }
+    };
+    let (confirmed, replicas) = (Wait::confirmed(told)?, wait.replicas);
+    if confirmed < replicas {
+        let said = format!("{confirmed} of {replicas} replicas confirmed it, and `store.redis.durability` is `strict`");
+        return Err(RedisError::from((ErrorKind::Io, "not confirmed", said)));
+    }
+    Ok(())
+}
+
+/// The slot of a cluster that `key` is in: of what it has in braces, where it has that.
+fn slot(key: &str) -> u16 {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    crc16::State::<crc16::XMODEM>::calculate(tag.filter(|tag| !tag.is_empty()).unwrap_or(key).as_bytes()) % SLOTS
+}
