@@ -36,6 +36,7 @@ mod proofs;
 mod properties;
 mod replicas;
 mod revocations;
+mod secured;
 mod signing;
 mod snapshots;
 mod status;

@@ -24,7 +24,7 @@ pub struct Server {
 }
 
 /// A port that nobody has, and whose like beyond 10 000 nobody has either: a cluster's servers talk there.
-fn port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -39,7 +39,7 @@ fn port() -> u16 {
 impl Server {
     /// A server with `more` in its configuration.
     pub fn start(more: &str) -> Self {
-        Self::on(port(), more, false)
+        Self::on(free_port(), more, false)
     }
 
     fn on(port: u16, more: &str, sentinel: bool) -> Self {
@@ -183,7 +183,7 @@ impl Watched {
              sentinel failover-timeout tokens 3000\nsentinel parallel-syncs tokens 2\n",
             primary.port
         );
-        let sentinels: Vec<Server> = (0..3).map(|_| Server::on(port(), &watch, true)).collect();
+        let sentinels: Vec<Server> = (0..3).map(|_| Server::on(free_port(), &watch, true)).collect();
         for sentinel in &sentinels {
             until("the sentinels know each other and the replicas", || {
                 let told = sentinel.ask(&["SENTINEL", "MASTER", "tokens"]);
