@@ -2,11 +2,12 @@
 //! acknowledged.
 
 use crate::assertions::Assertions;
+use crate::draw::{self, Figure};
 use crate::load;
 use crate::process::{self, Process, Redis};
 use crate::shared::{PERSISTED, STRICT, brokers_folder, shared};
 use crate::{CONNECTIONS, Fault, Place, access_token};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -101,7 +102,29 @@ pub(crate) async fn run(results: &Path) -> Result<(), Fault> {
     );
     let report = json!({"what": what, "failovers": told, "holds": held});
     fs::write(results.join("failover.json"), serde_json::to_string_pretty(&report)? + "\n")?;
+    fs::write(results.join("failover.svg"), drawn(&told))?;
     if held { Ok(()) } else { Err("what may not be lost was lost, or something else than 503 was answered".into()) }
+}
+
+/// How long each is unavailable, of 20 s, and what of 100 it loses where nobody is left who remembers.
+fn drawn(told: &[Value]) -> String {
+    let number = |value: &Value| value.as_f64().unwrap_or_default();
+    let rows: Vec<(String, f64, &str, f64)> = told
+        .iter()
+        .flat_map(|one| {
+            let name = one["durability"].as_str().unwrap_or_default();
+            let of = &one["brokers_die_too"];
+            let lost = 100.0 * number(&of["lost"]) / number(&of["acknowledged"]).max(1.0);
+            [
+                (format!("{name}: exchanges are 503 for"), number(&one["unavailable_ms"]) / 1e3, "s", 20.0),
+                (format!("{name}: lost where the brokers die too, of what was acknowledged"), lost, "%", 100.0),
+            ]
+        })
+        .collect();
+    let figure = |(what, measured, unit, most)| Figure { what, measured, unit, most, is_bound: false };
+    let figures: Vec<Figure<'_>> =
+        rows.iter().map(|(what, measured, unit, most)| figure((what.as_str(), *measured, *unit, *most))).collect();
+    draw::bars("A primary that dies half a second after it was cut off", &figures)
 }
 
 /// A store that is watched, and two brokers on it.

@@ -1,6 +1,7 @@
 //! Status lists: what one of a million entries costs when something is revoked, and when nothing is.
 
 use crate::assertions::Assertions;
+use crate::draw::{self, Figure};
 use crate::load::{self, Turn};
 use crate::process::{self, Process, Redis};
 use crate::shared::{PERSISTED, added, brokers_folder, name, round, shared};
@@ -113,6 +114,15 @@ pub(crate) async fn run(results: &Path) -> Result<(), Fault> {
         "bytes_served": length, "rounds": REVOKED, "seconds": round(took.as_secs_f64()),
     });
     fs::write(results.join("lists.json"), serde_json::to_string_pretty(&report)? + "\n")?;
+    let figure = |(what, measured, unit, bar): &(&'static str, f64, &'static str, f64)| Figure {
+        what,
+        measured: *measured,
+        unit,
+        most: if bar.is_finite() { *bar } else { 2.0 * measured },
+        is_bound: bar.is_finite(),
+    };
+    let drawn: Vec<Figure<'_>> = bars.iter().map(figure).collect();
+    fs::write(results.join("lists.svg"), draw::bars("A status list of a million entries", &drawn))?;
     for (what, measured, unit, bar) in &bars {
         let verdict = if bar.is_infinite() {
             String::new()

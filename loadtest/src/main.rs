@@ -5,6 +5,7 @@
 
 mod assertions;
 mod bound;
+mod draw;
 mod failover;
 mod hostile;
 mod lists;

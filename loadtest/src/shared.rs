@@ -2,6 +2,7 @@
 //! them weigh.
 
 use crate::assertions::Assertions;
+use crate::draw::{self, Figure};
 use crate::load::{self, Turn};
 use crate::process::{self, Process, Redis};
 use crate::{CONNECTIONS, Fault, Place, ROUNDS, access_token};
@@ -311,6 +312,18 @@ impl Report {
         });
         fs::write(results.join("shared.json"), serde_json::to_string_pretty(&report)? + "\n")?;
         fs::write(results.join("shared.svg"), self.svg())?;
+        let figure = |(what, measured, unit, bar): &(&'static str, f64, &'static str, f64)| Figure {
+            what,
+            measured: *measured,
+            unit,
+            most: *bar,
+            is_bound: true,
+        };
+        let drawn: Vec<Figure<'_>> = bars.iter().map(figure).collect();
+        fs::write(
+            results.join("shared-bars.svg"),
+            draw::bars("Brokers on one Redis, and a million revocations", &drawn),
+        )?;
         for (what, measured, unit, bar) in &bars {
             let verdict = if measured <= bar { "holds" } else { "MISSED" };
             println!("{what:55} {measured:9.2} {unit:6} of {bar} {verdict}");
