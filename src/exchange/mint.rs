@@ -2,7 +2,6 @@
 
 use super::status::status;
 use super::task::{Belongs, Counted};
-use super::tokens::RECORD_MARGIN;
 use super::{AuthorizedExchange, RequestError};
 use crate::assertion::Confirmation;
 use crate::audit::Granted;
@@ -10,6 +9,7 @@ use crate::domain::{DecisionId, Entropy, FirstUse, StatusRow, TaskRecord, Timest
 use crate::error::{Error, Unavailable};
 use crate::revocation::Revocations;
 use crate::signing::KeyRing;
+use crate::store::StoreError;
 use crate::token::{self, Grant, Opens};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -73,7 +73,10 @@ impl MintedToken {
             _ => None,
         };
         let entry = bound.target.status_list.then(|| revocations.allot(entropy, now)).transpose();
-        let entry = entry.map_err(Unavailable::Store)?;
+        let entry = entry.map_err(|fault| match fault {
+            StoreError::TooManyRows => Unavailable::Busy,
+            fault => Unavailable::Store(fault),
+        })?;
         let grant = Grant {
             issuer,
             workload: &workload.name,
@@ -98,7 +101,7 @@ impl MintedToken {
         let row = entry.map(|(list, index)| StatusRow {
             list,
             index,
-            until: expires.plus(RECORD_MARGIN),
+            until: expires,
             pos: claims.pos,
             names: names_of(&claims, kid).collect(),
         });

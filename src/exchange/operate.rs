@@ -181,6 +181,7 @@ impl Operator<'_> {
             oldest_issuer_keys: snapshot.issuers.iter().filter_map(|issuer| issuer.keys.age(now)).max().unwrap_or(0),
             clock_skew: broker.clock_skew(),
             revocations: broker.revocations.count().try_into().unwrap_or(i64::MAX),
+            status_rows: broker.revocations.status_rows().try_into().unwrap_or(i64::MAX),
             revocation_position: whole(broker.revocations.position()),
             revocation_staleness: whole(broker.revocations.staleness()),
             first_uses: broker.uses.count().try_into().unwrap_or(i64::MAX),

@@ -10,7 +10,7 @@ use flate2::Compression;
 use flate2::read::GzEncoder;
 use std::collections::HashMap;
 use std::io::Read as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// For how long a list may be kept before it is fetched again, in seconds.
@@ -26,11 +26,11 @@ pub struct StatusDocument {
     pub jwt: Vec<u8>,
     /// The same, as gzip.
     pub gzip: Vec<u8>,
-    /// Of which changes, when, and by which keys.
+    /// Of which changes, when, and by which keys, which it does not keep alive.
     changes: u64,
     made: Instant,
     signed: Timestamp,
-    keys: Arc<KeyRing>,
+    keys: Weak<KeyRing>,
 }
 
 /// Lists that were served.
@@ -51,7 +51,7 @@ impl StatusDocument {
     fn is_good(&self, changes: u64, keys: &Arc<KeyRing>, now: Timestamp) -> bool {
         let age = now.since(self.signed);
         (self.changes == changes || self.made.elapsed() < AT_MOST_EVERY)
-            && Arc::ptr_eq(&self.keys, keys)
+            && std::ptr::eq(self.keys.as_ptr(), Arc::as_ptr(keys))
             && (0..i64::from(STATUS_TTL)).contains(&age)
     }
 }
@@ -63,20 +63,20 @@ impl Broker {
     /// [`Unavailable`] where what is revoked is not known, or the list cannot be signed.
     pub async fn status_list(&self, list: &ListId) -> Result<Option<Arc<StatusDocument>>, Error> {
         self.revocations.fresh().map_err(Unavailable::Store)?;
-        let Some(changes) = self.revocations.status_changes(list).await else { return Ok(None) };
         let (keys, now) = (Arc::clone(&self.keys()), self.clock.now());
+        let Some(changes) = self.revocations.status_changes(list, now).await else { return Ok(None) };
         let served = |changes| self.statuses.of(list).filter(|served| served.is_good(changes, &keys, now));
         if let Some(served) = served(changes) {
             return Ok(Some(served));
         }
         let _making = self.statuses.making.lock().await;
-        let Some((entries, changes)) = self.revocations.status_entries(list) else { return Ok(None) };
         // Somebody else has made it, while this one waited.
         if let Some(served) = served(changes) {
             return Ok(Some(served));
         }
+        let Some((entries, changes)) = self.revocations.status_entries(list) else { return Ok(None) };
         let uri = self.status_uri(list);
-        let sign = move || document(uri, &entries, changes, keys, now);
+        let sign = move || document(uri, &entries, changes, &keys, now);
         let made = tokio::task::spawn_blocking(sign).await.map_err(|_| Unavailable::Signing)??;
         let made = Arc::new(made);
         let alive = self.revocations.status_lists(now);
@@ -110,7 +110,7 @@ fn document(
     uri: String,
     entries: &[u8],
     changes: u64,
-    keys: Arc<KeyRing>,
+    keys: &Arc<KeyRing>,
     now: Timestamp,
 ) -> Result<StatusDocument, Unavailable> {
     let (iat, status_list) = (now.seconds(), Entries::of(entries));
@@ -118,7 +118,7 @@ fn document(
     let jwt = keys.sign_answer(LIST_TYPE, &content, now).map_err(|_| Unavailable::Signing)?.into_bytes();
     let mut gzip = Vec::new();
     GzEncoder::new(jwt.as_slice(), Compression::default()).read_to_end(&mut gzip).map_err(|_| Unavailable::Signing)?;
-    Ok(StatusDocument { jwt, gzip, changes, made: instant(), signed: now, keys })
+    Ok(StatusDocument { jwt, gzip, changes, made: instant(), signed: now, keys: Arc::downgrade(keys) })
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long something takes is no date")]

@@ -3,14 +3,15 @@
 use super::{Edge, respond};
 use crate::domain::ListId;
 use crate::error::Wire;
-use crate::exchange::STATUS_TTL;
+use crate::exchange::{STATUS_TTL, StatusDocument};
 use actix_web::http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_ENCODING, HeaderValue, VARY,
 };
-use actix_web::web::{Data, Path};
+use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use countersign_verify::status::MEDIA_TYPE;
 use serde_json::json;
+use std::sync::Arc;
 
 /// A list of another moment than now.
 const HISTORICAL: Wire = Wire {
@@ -40,8 +41,9 @@ pub(super) async fn list(request: HttpRequest, edge: Data<Edge>, name: Path<Stri
     watch.answered(match edge.broker.status_list(&list).await {
         Ok(Some(document)) => {
             let is_packed = takes(&request, ACCEPT_ENCODING.as_str(), &["gzip", "*"]).unwrap_or(false);
-            let body = if is_packed { &document.gzip } else { &document.jwt };
-            let mut answer = respond::document(body.clone(), MEDIA_TYPE, STATUS_TTL);
+            // One list in memory, however many read it and however slowly.
+            let body = Bytes::from_owner(Served { document, is_packed });
+            let mut answer = respond::document(body, MEDIA_TYPE, STATUS_TTL);
             let headers = answer.headers_mut();
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
             headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
@@ -62,19 +64,27 @@ pub(super) async fn lists(edge: Data<Edge>) -> HttpResponse {
     edge.watch("status").answered(answer)
 }
 
-/// Whether the list in the header `name` takes one of `offered`, which is not said to have no quality; none where there is no
-/// such header.
+struct Served {
+    document: Arc<StatusDocument>,
+    is_packed: bool,
+}
+
+impl AsRef<[u8]> for Served {
+    fn as_ref(&self) -> &[u8] {
+        if self.is_packed { &self.document.gzip } else { &self.document.jwt }
+    }
+}
+
+/// Whether the header `name` takes what is offered, by the first of its names, the most specific, that is there; none where
+/// there is no such header (RFC 9110 §12.5.1).
 fn takes(request: &HttpRequest, name: &str, offered: &[&str]) -> Option<bool> {
-    let mut values = request.headers().get_all(name).filter_map(|value| value.to_str().ok()).peekable();
-    values.peek()?;
-    let takes = |entry: &str| {
-        let mut parts = entry.split(';').map(str::trim);
-        let is_offered = parts.next().is_some_and(|what| offered.iter().any(|one| what.eq_ignore_ascii_case(one)));
-        let refuses = |part: &str| {
-            let quality = part.strip_prefix("q=").or(part.strip_prefix("Q="));
-            quality.is_some_and(|quality| quality.parse::<f32>().is_ok_and(|quality| quality <= 0.0))
-        };
-        is_offered && !parts.any(refuses)
+    let values: Vec<&str> = request.headers().get_all(name).filter_map(|value| value.to_str().ok()).collect();
+    let entries = || values.iter().flat_map(|value| value.split(',')).map(|entry| entry.split(';').map(str::trim));
+    let quality = |what: &&str| {
+        let mut entry =
+            entries().find(|entry| entry.clone().next().is_some_and(|own| own.eq_ignore_ascii_case(what)))?;
+        let quality = entry.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+        Some(quality.is_none_or(|quality| quality.parse::<f32>().is_ok_and(|quality| quality > 0.0)))
     };
-    Some(values.flat_map(|value| value.split(',')).any(takes))
+    (!values.is_empty()).then(|| offered.iter().find_map(quality).unwrap_or(false))
 }

@@ -19,7 +19,10 @@ use status::Statuses;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
+
+/// How many may wait for a status list that is not known here: whoever makes names up holds nobody else up.
+const WAITING_FOR_LISTS: usize = 64;
 
 /// All live revocations of this replica.
 pub struct Revocations {
@@ -38,6 +41,10 @@ pub struct Revocations {
     latest: Mutex<Latest>,
     /// Told where a signing key was revoked, by whomever.
     keys_changed: Notify,
+    /// Told where a status list is new.
+    lists_begun: Notify,
+    /// How many may wait for one.
+    waiting_for_lists: Semaphore,
 }
 
 impl Revocations {
@@ -56,7 +63,9 @@ impl Revocations {
         let (mut view, mut statuses) = (View::with_room(records), Statuses::default());
         let read = read(&*log, |page| {
             page.records.iter().for_each(|record| apply(&mut view, record, now));
-            page.rows.iter().for_each(|row| statuses.add(row, |_| None, now));
+            for row in &page.rows {
+                let _ = statuses.add(row, |_| None, now);
+            }
         });
         let place = read.await?.max(Place { position, row: 0 });
         statuses.judge_all(|name| view.reach(name));
@@ -73,6 +82,8 @@ impl Revocations {
             closed: AtomicBool::new(false),
             latest: Mutex::new(Latest::since(place.position)),
             keys_changed: Notify::new(),
+            lists_begun: Notify::new(),
+            waiting_for_lists: Semaphore::new(WAITING_FOR_LISTS),
         })
     }
 
@@ -252,7 +263,13 @@ impl Revocations {
         for Revoked { entry, .. } in &page.records {
             view.reach(entry.name).iter().for_each(|reach| statuses.judge(entry.name, reach));
         }
-        page.rows.iter().for_each(|row| statuses.add(row, |name| view.reach(name), now));
+        let mut is_new = false;
+        for row in &page.rows {
+            is_new |= statuses.add(row, |name| view.reach(name), now);
+        }
+        if is_new {
+            self.lists_begun.notify_waiters();
+        }
     }
 
     /// An entry of a status list, for one token.
@@ -274,15 +291,28 @@ impl Revocations {
     }
 
     /// How often a status list has changed; none where there is no such list. One that another replica has just begun is waited
-    /// for.
-    pub async fn status_changes(&self, list: &ListId) -> Option<u64> {
-        let known = || self.statuses().changes(list);
-        if let (None, Some(_)) = (known(), &self.shared) {
-            let mut applied = self.place.subscribe();
-            let heard = applied.wait_for(|_| known().is_some());
-            let _ = tokio::time::timeout(shared::CATCH_UP, heard).await;
+    /// for, by some of those who ask.
+    pub async fn status_changes(&self, list: &ListId, now: Timestamp) -> Option<u64> {
+        let known = || {
+            let mut statuses = self.statuses();
+            statuses.look_at_the_clock(now);
+            statuses.changes(list)
+        };
+        let changes = known();
+        if changes.is_some() || self.shared.is_none() {
+            return changes;
         }
-        known()
+        let Ok(_place) = self.waiting_for_lists.try_acquire() else { return None };
+        let heard = async {
+            loop {
+                let begun = self.lists_begun.notified();
+                if let Some(changes) = known() {
+                    return changes;
+                }
+                begun.await;
+            }
+        };
+        tokio::time::timeout(shared::CATCH_UP, heard).await.ok()
     }
 
     /// The entries of a status list as they are published, and how often they have changed.
@@ -291,10 +321,10 @@ impl Revocations {
         self.statuses().entries(list)
     }
 
-    /// Every status list that names a token alive.
+    /// Every status list that names a token alive, in order. What is over goes.
     #[must_use]
     pub fn status_lists(&self, now: Timestamp) -> Vec<ListId> {
-        self.statuses().lists(now)
+        self.statuses().tended(now)
     }
 
     /// How many tokens have an entry.

@@ -1,11 +1,13 @@
 //! A log that several brokers append to: it is followed all the time, and when another server has taken over, what it lacks
 //! and this replica knows is appended again.
 
+use super::status::There;
 use super::{Revocations, apply, read};
 use crate::domain::{Clock, StatusRow, Timestamp};
-use crate::store::{About, Begun, Entry, Page, Place, Revoked, StoreError};
+use crate::store::{About, Begun, Entry, Place, RevocationLog, Revoked, StoreError};
 use countersign_verify::revocation::{Name, Record};
 use countersign_verify::view::View;
+use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -108,27 +110,21 @@ impl Revocations {
         let asked = instant();
         let known = self.position();
         let Begun { position, records } = self.log.begin(known, now).await?;
-        let (mut view, mut newer, mut rows) = (View::with_room(records), Vec::new(), Vec::new());
+        let (mut view, mut newer, mut there) = (View::with_room(records), Vec::new(), There::default());
         let last = read(&*self.log, |page| {
             page.records.iter().for_each(|record| apply(&mut view, record, now));
             newer.extend(page.records.into_iter().filter(|record| record.position > known));
-            rows.extend(page.rows);
+            let mut statuses = self.statuses();
+            for row in &page.rows {
+                there.note(row);
+                statuses.add(row, |_| None, now);
+            }
         });
         let place = last.await?.max(Place { position, row: 0 });
         let lacking = {
             let held = self.view.read().unwrap_or_else(PoisonError::into_inner);
             self.whole(held.lacking_in(&view, now.seconds()))
         };
-        let there = rows.iter().map(|row| (row.list, row.index)).collect();
-        let lacking_rows = self.statuses().lacking(&there, now);
-        if !lacking_rows.is_empty() {
-            tracing::error!(
-                rows = lacking_rows.len(),
-                "the server that has taken over had lost entries of status lists; they are put back"
-            );
-            let keep = |row: StatusRow| self.log.keep(row, now);
-            let () = stream::iter(lacking_rows).map(keep).buffered(AT_ONCE).try_collect().await?;
-        }
         if !lacking.is_empty() {
             tracing::error!(
                 records = lacking.len(),
@@ -150,15 +146,18 @@ impl Revocations {
             latest.begin_again();
         }
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
-        self.judge(&Page { rows, ..Page::default() }, now);
-        {
+        let lacking = {
             let mut statuses = self.statuses();
             let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
             statuses.judge_all(|name| view.reach(name));
-        }
+            statuses.lacking(&there, now)
+        };
         self.place.send_replace(place);
         self.keys_changed.notify_one();
         shared.heard(asked);
+        if !lacking.is_empty() {
+            tokio::spawn(put_back(Arc::clone(&self.log), lacking, now));
+        }
         Ok(())
     }
 
@@ -176,6 +175,27 @@ impl Revocations {
             Entry { name: lost.name, until, act: lost.act, about: about(&lost) }
         };
         lacking.into_iter().map(entry).collect()
+    }
+}
+
+/// Puts rows of status lists back, which nobody has to wait for: this broker knows them. Until another server takes over again.
+async fn put_back(log: Arc<dyn RevocationLog>, mut rows: Vec<StatusRow>, now: Timestamp) {
+    tracing::error!(
+        rows = rows.len(),
+        "the server that has taken over had lost entries of status lists; they are put back"
+    );
+    while !rows.is_empty() {
+        let some = rows.split_off(rows.len().saturating_sub(AT_ONCE));
+        let kept = join_all(some.iter().map(|row| log.keep(row.clone(), now))).await;
+        let lost = some.into_iter().zip(kept).filter(|(_, kept)| kept.is_err());
+        let lost: Vec<(StatusRow, Result<(), StoreError>)> = lost.collect();
+        if lost.iter().any(|(_, kept)| *kept == Err(StoreError::History)) {
+            return;
+        }
+        if !lost.is_empty() {
+            tokio::time::sleep(RETRY.1).await;
+            rows.extend(lost.into_iter().map(|(row, _)| row));
+        }
     }
 }
 

@@ -18,12 +18,22 @@ const GRACE: i64 = 300;
 const NONE: u32 = u32::MAX;
 
 /// Every list that has a token alive.
-#[derive(Default)]
 pub(super) struct Statuses {
     lists: HashMap<ListId, List>,
     buckets: BTreeMap<i64, Bucket>,
     count: usize,
+    most: usize,
     own: Option<Own>,
+    /// Lists of which rows have gone: they are told of no more, rather than in part.
+    gone: HashSet<ListId>,
+    /// The latest time at which rows have gone.
+    swept: i64,
+}
+
+impl Default for Statuses {
+    fn default() -> Self {
+        Self::within(MAX_ROWS)
+    }
 }
 
 /// The list that this replica gives entries of, as long as it lives.
@@ -31,6 +41,22 @@ struct Own {
     list: ListId,
     given: Bits,
     count: u32,
+    /// When its last token is over, where there is one.
+    until: Option<i64>,
+}
+
+/// Rows that a store has.
+#[derive(Default)]
+pub(super) struct There(HashMap<ListId, Bits>);
+
+impl There {
+    pub(super) fn note(&mut self, row: &StatusRow) {
+        self.0.entry(row.list).or_insert_with(Bits::new).set(row.index);
+    }
+
+    fn has(&self, row: &Row) -> bool {
+        self.0.get(&row.list).is_some_and(|rows| rows.has(row.index))
+    }
 }
 
 struct List {
@@ -58,6 +84,10 @@ impl Bits {
         let is_new = *byte & bit == 0;
         *byte |= bit;
         is_new
+    }
+
+    fn has(&self, index: u32) -> bool {
+        self.0.get(index as usize / 8).is_some_and(|byte| byte & 1 << (index % 8) != 0)
     }
 }
 
@@ -87,24 +117,33 @@ struct Link {
 }
 
 impl Statuses {
+    /// With room for `most` rows.
+    fn within(most: usize) -> Self {
+        let (lists, buckets, own, gone) = (HashMap::new(), BTreeMap::new(), None, HashSet::new());
+        Self { lists, buckets, count: 0, most, own, gone, swept: i64::MIN }
+    }
+
     /// An entry that nobody was given, and that nobody can guess from others.
     ///
     /// # Errors
     /// [`StoreError`] where there are too many, or there is no randomness.
     pub(super) fn allot(&mut self, entropy: &dyn Entropy, now: Timestamp) -> Result<(ListId, u32), StoreError> {
-        if self.count >= MAX_ROWS {
+        self.look_at_the_clock(now);
+        if self.count >= self.most {
             self.sweep(now);
         }
-        if self.count >= MAX_ROWS {
+        if self.count >= self.most {
             return Err(StoreError::TooManyRows);
         }
         let random = |bytes: &mut [u8]| entropy.fill(bytes).map_err(|fault| StoreError::Io(fault.to_string()));
-        let mut own = match self.own.take().filter(|own| own.count < MAX_GIVEN) {
+        // One that says nothing of anybody may have gone elsewhere already.
+        let is_open = |own: &Own| own.count < MAX_GIVEN && own.until.is_none_or(|until| until >= now.seconds());
+        let mut own = match self.own.take().filter(is_open) {
             Some(own) => own,
             None => {
                 let mut id = [0; 16];
                 random(&mut id)?;
-                Own { list: ListId::new(id), given: Bits::new(), count: 0 }
+                Own { list: ListId::new(id), given: Bits::new(), count: 0, until: None }
             }
         };
         loop {
@@ -120,18 +159,28 @@ impl Statuses {
         }
     }
 
-    /// Takes in a row, which `reach` may say is dead already. One that is known changes nothing.
-    pub(super) fn add(&mut self, row: &StatusRow, reach: impl Fn(Name) -> Option<Reach>, now: Timestamp) {
+    /// Takes in a row, which `reach` may say is dead already. One that is known changes nothing. Whether its list is new.
+    pub(super) fn add(&mut self, row: &StatusRow, reach: impl Fn(Name) -> Option<Reach>, now: Timestamp) -> bool {
+        self.look_at_the_clock(now);
         let until = row.until.seconds();
-        if until + GRACE < now.seconds() {
-            return;
+        if until.saturating_add(GRACE) < now.seconds() {
+            // As if it had been swept: if the clock is wrong, it is missed.
+            self.swept = self.swept.max(now.seconds());
+            return false;
         }
+        if self.gone.contains(&row.list) {
+            return false;
+        }
+        let is_new = !self.lists.contains_key(&row.list);
         let fresh = || List { known: Bits::new(), dead: Bits::new(), changes: 0, until };
         let list = self.lists.entry(row.list).or_insert_with(fresh);
         if !list.known.set(row.index) {
-            return;
+            return false;
         }
         list.until = list.until.max(until);
+        for own in self.own.iter_mut().filter(|own| own.list == row.list) {
+            own.until = own.until.max(Some(until));
+        }
         if row.names.iter().any(|named| reach(named.name).is_some_and(|reach| reach.hits(named, row.pos))) {
             list.kill(row.index);
         }
@@ -140,6 +189,7 @@ impl Statuses {
         }
         self.buckets.entry(until / BUCKET).or_default().add(row);
         self.count += 1;
+        is_new
     }
 
     /// Sets the entries of what is hit by what is in force against `name`.
@@ -164,13 +214,13 @@ impl Statuses {
         }
     }
 
-    /// The rows that are not among `there`, as they were written.
-    pub(super) fn lacking(&self, there: &HashSet<(ListId, u32)>, now: Timestamp) -> Vec<StatusRow> {
+    /// The rows that are not `there`, as they were written.
+    pub(super) fn lacking(&self, there: &There, now: Timestamp) -> Vec<StatusRow> {
         let mut lacking = Vec::new();
         for bucket in self.buckets.values() {
             let first = lacking.len();
             let mut places = HashMap::new();
-            let lost = |row: &&Row| row.until >= now.seconds() && !there.contains(&(row.list, row.index));
+            let lost = |row: &&Row| row.until >= now.seconds() && !there.has(row);
             for (row, place) in bucket.rows.iter().zip(0_u32..).filter(|(row, _)| lost(row)) {
                 let until = Timestamp::new(row.until).unwrap_or(Timestamp::MAX);
                 places.insert(place, lacking.len() - first);
@@ -199,8 +249,9 @@ impl Statuses {
         self.lists.get(list).map(|list| list.changes)
     }
 
-    /// Every list.
-    pub(super) fn lists(&mut self, now: Timestamp) -> Vec<ListId> {
+    /// Every list, and how often each has changed, when what is over has gone.
+    pub(super) fn tended(&mut self, now: Timestamp) -> Vec<ListId> {
+        self.look_at_the_clock(now);
         self.sweep(now);
         let mut lists: Vec<ListId> = self.lists.keys().copied().collect();
         lists.sort_unstable();
@@ -212,12 +263,25 @@ impl Statuses {
         self.count
     }
 
+    /// A clock that was ahead, and is set right, has let go of rows that are not over: nothing is told of their lists, which are
+    /// all that there are, and entries are given of others.
+    pub(super) fn look_at_the_clock(&mut self, now: Timestamp) {
+        if now.seconds() < self.swept.saturating_sub(GRACE) {
+            tracing::error!(lists = self.lists.len(), "the clock was ahead, so status lists of before are not served");
+            self.gone.extend(self.lists.drain().map(|(list, _)| list));
+            self.gone.extend(self.own.take().map(|own| own.list));
+            self.buckets.clear();
+            (self.count, self.swept) = (0, now.seconds());
+        }
+    }
+
     /// Lets go of what is over.
-    pub(super) fn sweep(&mut self, now: Timestamp) {
+    fn sweep(&mut self, now: Timestamp) {
         let over = now.seconds() - GRACE;
         self.buckets.retain(|bucket, _| (bucket + 1) * BUCKET >= over);
-        self.lists.retain(|_, list| list.until >= over);
+        self.gone.extend(self.lists.extract_if(|_, list| list.until < over).map(|(list, _)| list));
         self.count = self.buckets.values().map(|bucket| bucket.rows.len()).sum();
+        self.swept = self.swept.max(now.seconds());
     }
 }
 
@@ -251,5 +315,92 @@ impl Bucket {
         let links =
             std::iter::successors(self.chains.get(&name).and_then(|first| at(*first)), move |link| at(link.next));
         links.filter_map(|link| Some((link, self.rows.get(link.row as usize)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::SystemEntropy;
+    use countersign_verify::revocation::Kind;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::new(4_000_000_000 + seconds).unwrap_or_default()
+    }
+
+    fn row(list: ListId, index: u32, until: i64) -> StatusRow {
+        let names = vec![Named::new(Kind::Token, &index.to_string(), 1), Named::new(Kind::Workload, "w", 1)];
+        StatusRow { list, index, until: at(until), pos: 5, names }
+    }
+
+    #[test]
+    fn an_entry_is_given_once_and_a_list_is_left_when_half_of_it_is_given() {
+        let mut statuses = Statuses::default();
+        let mut given = HashSet::new();
+        for _ in 0..=MAX_GIVEN {
+            assert!(statuses.allot(&SystemEntropy, at(0)).is_ok_and(|entry| given.insert(entry)));
+        }
+        let lists: HashSet<ListId> = given.iter().map(|(list, _)| *list).collect();
+        assert_eq!(lists.len(), 2);
+        let last = given.iter().find(|(list, _)| statuses.own.as_ref().is_some_and(|own| own.list == *list)).copied();
+        let (list, index) = last.unwrap_or((ListId::new([9; 16]), 0));
+        let _ = statuses.add(&row(list, index, 60), |_| None, at(0));
+        assert!(statuses.allot(&SystemEntropy, at(60)).is_ok_and(|(other, _)| other == list));
+        let later = statuses.allot(&SystemEntropy, at(61)).map_or(list, |(later, _)| later);
+        assert!(
+            !lists.contains(&later),
+            "nor is one gone on with whose tokens are all over: elsewhere it may have gone"
+        );
+    }
+
+    #[test]
+    fn as_many_as_may_be_are_alive_until_some_are_over() {
+        let mut statuses = Statuses::within(3);
+        let list = ListId::new([1; 16]);
+        for index in 0..3 {
+            assert_eq!(statuses.add(&row(list, index, 60), |_| None, at(0)), index == 0);
+        }
+        assert_eq!(statuses.allot(&SystemEntropy, at(0)), Err(StoreError::TooManyRows));
+        assert!(statuses.allot(&SystemEntropy, at(60 + GRACE + BUCKET + 1)).is_ok());
+    }
+
+    #[test]
+    fn rows_that_are_lacking_come_out_as_they_went_in() {
+        let (mut statuses, list) = (Statuses::default(), ListId::new([1; 16]));
+        let rows: Vec<StatusRow> = (0..5).map(|index| row(list, index, 60 + i64::from(index) * BUCKET)).collect();
+        for row in &rows {
+            let _ = statuses.add(row, |_| None, at(0));
+        }
+        let mut there = There::default();
+        rows.iter().take(2).for_each(|row| there.note(row));
+        let mut lacking = statuses.lacking(&there, at(0));
+        lacking.iter_mut().for_each(|row| row.names.sort_by_key(|named| (!named.once, named.name)));
+        assert_eq!(lacking, rows[2..]);
+        assert_eq!(statuses.lacking(&there, at(60 + 4 * BUCKET + 1)), [], "none that is over");
+    }
+
+    /// H19: what a clock that was ahead has let go of is not told of in part.
+    #[test]
+    fn a_clock_that_was_ahead_makes_lists_go_and_never_come_back_empty() {
+        let hit = Reach { position: 9, ..Reach::default() };
+        for sweeps in [true, false] {
+            let mut statuses = Statuses::default();
+            let (list, index) = statuses.allot(&SystemEntropy, at(0)).unwrap_or((ListId::new([9; 16]), 0));
+            statuses.add(&row(list, index, 600), |_| Some(hit), at(0));
+            assert_eq!(statuses.changes(&list), Some(1));
+            if sweeps {
+                statuses.tended(at(7_200));
+            } else {
+                // A row that another replica has just kept.
+                statuses.add(&row(list, index ^ 1, 600), |_| None, at(7_200));
+            }
+            let (other, next) = statuses.allot(&SystemEntropy, at(10)).unwrap_or((list, 0));
+            assert_ne!(other, list);
+            assert_eq!(statuses.changes(&list), None, "404, and not a list that says that all is well");
+            statuses.add(&row(list, 7, 600), |_| None, at(10));
+            assert_eq!(statuses.changes(&list), None, "whoever else goes on with it");
+            statuses.add(&row(other, next, 610), |_| None, at(10));
+            assert_eq!(statuses.changes(&other), Some(0));
+        }
     }
 }

@@ -265,10 +265,15 @@ impl Keys {
             known.map(|record| KeyRecord { revoked: None, ..record.clone() }.state(now))
         };
         // Recorded before the directory is looked at, which may be gone.
+        let before = held.records.clone();
         self.recall(held).await?;
-        if let Some(record) = held.records.iter_mut().find(|record| record.kid == kid) {
-            record.revoked = record.revoked.or(Some(now));
-            self.keep(held, lease, now).await?;
+        match held.records.iter_mut().find(|record| record.kid == kid) {
+            Some(record) => {
+                record.revoked = record.revoked.or(Some(now));
+                self.keep(held, lease, now).await?;
+            }
+            // What has changed meanwhile is taken in below, with its files.
+            None => held.records = before,
         }
         self.take_stock(held, Unrecorded::Adopted, now).await?;
         let state = state_of(held);

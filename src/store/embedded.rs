@@ -314,7 +314,7 @@ fn begin(database: &Database, now: Timestamp) -> Result<Begun, StoreError> {
         table.retain(|_, record| is_kept(record, now)).map_err(io)?;
         table.len().map_err(io)?
     };
-    rows::sweep(&write, now)?;
+    rows::prepare(&write)?;
     write.commit().map_err(io)?;
     Ok(Begun { position, records: usize::try_from(records).unwrap_or(0) })
 }

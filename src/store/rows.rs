@@ -62,18 +62,19 @@ fn write(database: &Database, batch: &[(u64, StatusRow)], now: Timestamp) -> Res
         }
         last.insert(NUMBER, number).map_err(io)?;
         if first / SWEEP < number / SWEEP {
-            sweep_table(&mut table, now)?;
+            sweep(&mut table, now)?;
         }
     }
     write.commit().map_err(io)
 }
 
-/// Lets go of what is over.
-pub(super) fn sweep(write: &redb::WriteTransaction, now: Timestamp) -> Result<(), StoreError> {
-    sweep_table(&mut write.open_table(ROWS).map_err(io)?, now)
+/// Sees to it that there are rows to be read. None of them goes: whether the clock is right is not known yet.
+pub(super) fn prepare(write: &redb::WriteTransaction) -> Result<(), StoreError> {
+    write.open_table(ROWS).map_err(io).map(drop)
 }
 
-fn sweep_table(table: &mut Table<'_, u64, &[u8]>, now: Timestamp) -> Result<(), StoreError> {
+/// Lets go of what is over.
+fn sweep(table: &mut Table<'_, u64, &[u8]>, now: Timestamp) -> Result<(), StoreError> {
     table.retain_in(..minute(now.seconds() - ROW_GRACE) << 32, |_, _| false).map_err(io)
 }
 

@@ -25,6 +25,8 @@ pub struct Figures {
     pub clock_skew: i64,
     /// Live revocations in memory.
     pub revocations: i64,
+    /// Tokens with an entry of a status list.
+    pub status_rows: i64,
     /// The position in the revocation log that is applied.
     pub revocation_position: i64,
     /// For how long the shared revocation log was not heard of, in milliseconds.
@@ -46,7 +48,8 @@ pub struct Figures {
 }
 
 /// The endpoints that answers are counted by.
-const ENDPOINTS: [&str; 8] = ["token", "introspect", "revoke", "revocations", "jwks", "metadata", "reasons", "other"];
+const ENDPOINTS: [&str; 9] =
+    ["token", "introspect", "revoke", "revocations", "status", "jwks", "metadata", "reasons", "other"];
 
 /// What is counted of an endpoint, looked up once.
 struct Endpoint {
@@ -59,7 +62,7 @@ struct Endpoint {
 pub struct Metrics {
     registry: Registry,
     requests: Family<[Label; 2], Counter>,
-    endpoints: [Endpoint; 8],
+    endpoints: [Endpoint; 9],
     stages: [Histogram; 8],
     audit: Histogram,
     refusals: Family<[Label; 2], Counter>,
@@ -77,6 +80,7 @@ struct Gauges {
     oldest_issuer_keys: Gauge,
     clock_skew: Gauge,
     revocations: Gauge,
+    status_rows: Gauge,
     revocation_position: Gauge,
     revocation_staleness: Gauge,
     first_uses: Gauge,
@@ -203,7 +207,7 @@ impl Metrics {
 
 impl Gauges {
     fn register(&self, registry: &mut Registry) {
-        let gauges: [(&str, &str, &Gauge); 14] = [
+        let gauges: [(&str, &str, &Gauge); 15] = [
             ("signing_keys_missing", "Kinds of key that there has to be and that cannot sign", &self.keys_missing),
             ("issuers", "Configured issuers", &self.issuers),
             (
@@ -214,6 +218,7 @@ impl Gauges {
             ("oldest_issuer_keys_seconds", "The age of the oldest key set of an issuer", &self.oldest_issuer_keys),
             ("clock_skew_seconds", "The smallest difference to the clock of an issuer", &self.clock_skew),
             ("revocations", "Live revocations in memory", &self.revocations),
+            ("status_rows", "Tokens with an entry of a status list, at most 4 million", &self.status_rows),
             ("revocation_position", "The applied position in the revocation log", &self.revocation_position),
             (
                 "revocation_staleness_milliseconds",
@@ -248,6 +253,7 @@ impl Gauges {
         self.oldest_issuer_keys.set(figures.oldest_issuer_keys);
         self.clock_skew.set(figures.clock_skew);
         self.revocations.set(figures.revocations);
+        self.status_rows.set(figures.status_rows);
         self.revocation_position.set(figures.revocation_position);
         self.revocation_staleness.set(figures.revocation_staleness);
         self.first_uses.set(figures.first_uses);

@@ -3,7 +3,7 @@
 
 use crate::cli::{Serving, err, fresh, introspect, out, run};
 use crate::replicas::{TempKeys, on_redis};
-use crate::status::{is_set, listed};
+use crate::status::{listed, set};
 use crate::support::redis::{STRICT, Server};
 use crate::support::*;
 use base64::Engine as _;
@@ -525,7 +525,12 @@ fn exactly_what_is_alive_is_accepted(
                 continue;
             }
             // Its entry says so without asking, and to whoever looks.
-            let said = known.exp <= now(broker) || is_set(broker, &known.token) == known.dead;
+            // A replica that has not heard of a list says nothing, until something in it is revoked.
+            let said = match set(broker, &known.token) {
+                Some(set) => set == known.dead,
+                None => !known.dead && brokers.len() > 1,
+            };
+            let said = said || known.exp <= now(broker);
             prop_assert!(said, "{:?}", known.names);
             let lives = !known.dead && known.exp > now(broker);
             prop_assert_eq!(alive(broker, &known.token), lives, "{:?}", known.names);

@@ -107,6 +107,7 @@ pub enum StatusError {
 pub struct StatusList {
     bits: u8,
     bytes: Vec<u8>,
+    issued: i64,
     expires: i64,
     ttl: i64,
 }
@@ -137,7 +138,24 @@ impl StatusList {
             return Err(Refusal::NotYetValid.into());
         }
         let bytes = content.status_list.read().ok_or(StatusError::Malformed)?;
-        Ok(Self { bits: content.status_list.bits, bytes, expires: content.exp, ttl: content.ttl })
+        let Content { iat: issued, exp: expires, ttl, status_list: Entries { bits, .. }, .. } = content;
+        Ok(Self { bits, bytes, issued, expires, ttl })
+    }
+
+    /// With every entry set that is set in `other` too: the broker never takes one back, and one of its replicas, or a cache, may
+    /// be behind.
+    #[must_use]
+    pub fn with_all_of(mut self, other: &Self) -> Self {
+        if self.bits == 1 && other.bits == 1 {
+            self.bytes.iter_mut().zip(&other.bytes).for_each(|(own, other)| *own |= other);
+        }
+        self
+    }
+
+    /// For how long it says something, in seconds.
+    #[must_use]
+    pub fn lives(&self) -> i64 {
+        self.expires.saturating_sub(self.issued)
     }
 
     /// What is said of the entry `index`: [`VALID`], or why not (§7.1). None where the list has no such entry; then the token is
@@ -169,7 +187,7 @@ mod tests {
 
     fn list(bits: u8, lst: &str) -> StatusList {
         let entries = Entries { bits, lst: lst.to_owned() };
-        StatusList { bits, bytes: entries.read().unwrap_or_default(), expires: 0, ttl: 0 }
+        StatusList { bits, bytes: entries.read().unwrap_or_default(), issued: 0, expires: 0, ttl: 0 }
     }
 
     /// The vectors of §4.1 and §4.2.
@@ -188,6 +206,15 @@ mod tests {
             [whole.status(0), whole.status(1), whole.status(2), whole.status(3)],
             [Some(7), Some(255), Some(0), None]
         );
+    }
+
+    #[test]
+    fn what_was_set_stays_set() {
+        let [old, new] = [[0b101, 0], [0b110, 1]].map(|bytes| list(1, &Entries::of(&bytes).lst));
+        let both = new.with_all_of(&old);
+        assert_eq!([0, 1, 2, 3, 8].map(|index| both.status(index)), [Some(1), Some(1), Some(1), Some(0), Some(1)]);
+        let wide = list(2, "eNo76fITAAPfAgc").with_all_of(&old);
+        assert_eq!(wide.status(1), Some(2), "of more bits none is taken over");
     }
 
     /// Appendix C: a million entries, of which a few are set.

@@ -68,7 +68,12 @@ pub(super) async fn confirm(to: &mut To, wait: Option<&Wait>, key: &str) -> Redi
     };
     let (confirmed, replicas) = (Wait::confirmed(told)?, wait.replicas);
     if confirmed < replicas {
-        let said = format!("{confirmed} of {replicas} replicas confirmed it, and `store.redis.durability` is `strict`");
+        let how = if wait.synced.load(Ordering::Relaxed) {
+            "on disk, which needs the server's `appendonly` and `appendfsync` on each of them,"
+        } else {
+            "in time"
+        };
+        let said = format!("{confirmed} of {replicas} replicas confirmed it {how} and `durability` is `strict`");
         return Err(RedisError::from((ErrorKind::Io, "not confirmed", said)));
     }
     Ok(())

@@ -13,14 +13,15 @@ use std::time::{Duration, Instant};
 
 static BEGIN: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/begin.lua")));
 static APPEND: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/append.lua")));
+static SWEEP: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/sweep.lua")));
 static CHECK: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/check.lua")));
 
 /// How long the log is listened to before the history is looked at again.
 const LISTEN: Duration = Duration::from_millis(200);
 /// How many records are read at once.
 const AT_ONCE: usize = 1_000;
-/// How often a server has to confirm that it is not cut off.
-const CONFIRMED_EVERY: Duration = Duration::from_secs(1);
+/// How often a server has to confirm that it is not cut off, and is freed of what is over.
+const TENDED_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Log {
     /// A connection of its own: who listens keeps it busy.
@@ -28,14 +29,14 @@ pub(super) struct Log {
     settings: Arc<Settings>,
     /// The history that was read.
     history: Mutex<String>,
-    confirmed: Mutex<Option<Instant>>,
+    tended: Mutex<Option<Instant>>,
 }
 
 impl Log {
     pub(super) fn new(settings: Arc<Settings>) -> Result<Self, StoreError> {
         let listening = Link::new(&settings, 1, settings.timeout + LISTEN)?;
-        let (history, confirmed) = (Mutex::default(), Mutex::default());
-        Ok(Self { listening, settings, history, confirmed })
+        let (history, tended) = (Mutex::default(), Mutex::default());
+        Ok(Self { listening, settings, history, tended })
     }
 
     /// How replicas confirm what the listener writes, where they have to.
@@ -51,32 +52,45 @@ impl Log {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) async fn append(&self, link: &Link, entry: &Entry, now: Timestamp) -> Result<u64, StoreError> {
-        self.add(link, "record", revocation_record::encode(entry), entry.until.plus(GRACE), now).await
+    pub(super) async fn append(&self, link: &Link, entry: &Entry) -> Result<u64, StoreError> {
+        let end = entry.until.plus(GRACE);
+        self.add(link, ("record", "ends"), revocation_record::encode(entry), end).await
     }
 
-    pub(super) async fn keep(&self, link: &Link, row: &StatusRow, now: Timestamp) -> Result<(), StoreError> {
-        self.add(link, "row", status_row::encode(row), row.until.plus(ROW_GRACE), now).await.map(drop)
+    pub(super) async fn keep(&self, link: &Link, row: &StatusRow) -> Result<(), StoreError> {
+        let end = row.until.plus(ROW_GRACE);
+        self.add(link, ("row", "row_ends"), status_row::encode(row), end).await.map(drop)
     }
 
     /// Adds `bytes`, which may go after `end`. Gives the position of the last record.
     async fn add(
         &self,
         link: &Link,
-        what: &str,
+        (what, ends): (&str, &str),
         bytes: Vec<u8>,
         end: Timestamp,
-        now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let call = Call::new(&APPEND).key(self.key("state")).key(self.key("records")).key(self.key("ends"));
-        let call = call.arg(self.history()).arg(what).arg(bytes).arg(end.seconds()).arg(now.seconds());
+        let call = Call::new(&APPEND).key(self.key("state")).key(self.key("records")).key(self.key(ends));
+        let call = call.arg(self.history()).arg(what).arg(bytes).arg(end.seconds());
         let position: String = link.write(call).await?;
         position.parse().map_err(|_| StoreError::UnknownRecord)
     }
 
+    /// Lets go of what is over, by the server's clock where no other is given. Nobody waits for replicas to do so too.
+    pub(super) async fn sweep(&self, link: &Link, now: Option<Timestamp>) -> Result<(), StoreError> {
+        let now = now.map_or_else(String::new, |now| now.seconds().to_string());
+        loop {
+            let call = Call::new(&SWEEP).key(self.key("records")).key(self.key("ends")).key(self.key("row_ends"));
+            let gone: usize = link.ask(call.arg(&now).arg(AT_ONCE)).await?;
+            if gone < AT_ONCE {
+                return Ok(());
+            }
+        }
+    }
+
     /// Begins to read the log: whose history it is, and where it stands; positions go on from beyond `known`.
     pub(super) async fn begin(&self, link: &Link, known: u64) -> Result<Begun, StoreError> {
-        let begin = Call::new(&BEGIN).key(self.key("state")).key(self.key("records")).arg(known.to_string());
+        let begin = Call::new(&BEGIN).key(self.key("state")).key(self.key("ends")).arg(known.to_string());
         let (history, position, records): (String, String, usize) = link.write(begin).await?;
         *self.history.lock().unwrap_or_else(PoisonError::into_inner) = history;
         let position = position.parse().map_err(|_| StoreError::UnknownRecord)?;
@@ -114,16 +128,23 @@ impl Log {
 
     /// After what was heard: it is of the history that was read, by a server that is not cut off.
     async fn check(&self) -> Result<(), StoreError> {
-        let due = {
-            let confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-            self.listening.waits().is_some() && confirmed.is_none_or(|at| at.elapsed() >= CONFIRMED_EVERY)
+        let is_due = {
+            let tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
+            tended.is_none_or(|at| at.elapsed() >= TENDED_EVERY)
         };
-        if due {
+        if is_due && self.waits().is_some() {
             self.confirm(&self.listening).await?;
-            *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
-            return Ok(());
+        } else {
+            self.judge(&self.listening.ask(Call::new(&CHECK).key(self.key("state")).arg("0")).await?)?;
         }
-        self.judge(&self.listening.ask(Call::new(&CHECK).key(self.key("state")).arg("0")).await?)
+        if is_due {
+            *self.tended.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
+            // By itself: a server that is full takes nothing else.
+            if let Err(fault) = self.sweep(&self.listening, None).await {
+                tracing::warn!(%fault, "what is over is not let go of");
+            }
+        }
+        Ok(())
     }
 
     /// Writes something, as durably as everything: then what was written before it is durable too.

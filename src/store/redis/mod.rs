@@ -190,18 +190,19 @@ impl Uses for Redis {
 }
 
 impl RevocationLog for Redis {
-    fn append(&self, entry: Entry, now: Timestamp) -> Answer<'_, u64> {
-        Box::pin(async move { self.log.append(&self.link, &entry, now).await })
+    fn append(&self, entry: Entry, _now: Timestamp) -> Answer<'_, u64> {
+        Box::pin(async move { self.log.append(&self.link, &entry).await })
     }
 
-    fn keep(&self, row: StatusRow, now: Timestamp) -> Answer<'_, ()> {
-        Box::pin(async move { self.log.keep(&self.link, &row, now).await })
+    fn keep(&self, row: StatusRow, _now: Timestamp) -> Answer<'_, ()> {
+        Box::pin(async move { self.log.keep(&self.link, &row).await })
     }
 
-    fn begin(&self, known: u64, _now: Timestamp) -> Answer<'_, Begun> {
+    fn begin(&self, known: u64, now: Timestamp) -> Answer<'_, Begun> {
         Box::pin(async move {
             let on_disk = probe::probe(&self.link, &self.settings).await?;
             self.link.waits().into_iter().chain(self.log.waits()).for_each(|wait| wait.on_disk(on_disk));
+            self.log.sweep(&self.link, Some(now)).await?;
             self.log.begin(&self.link, known).await
         })
     }

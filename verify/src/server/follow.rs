@@ -1,6 +1,8 @@
 //! The revocation feed, followed for as long as the server lives.
 
-use super::{ANSWER, Credentials, Denied, FollowError, RETRY, Shared, body, fetch_keys, instant, now, succeeded};
+use super::{
+    ANSWER, Credentials, Denied, FollowError, MAX_STALENESS, RETRY, Shared, body, fetch_keys, instant, now, succeeded,
+};
 use crate::AccessToken;
 use crate::feed::{Events, Feed, FeedError, Here, MAX_SNAPSHOT, STREAM};
 use reqwest::Response;
@@ -91,7 +93,7 @@ impl Following {
         let signed = snapshot(of, &self.client).await?;
         let fresh = Feed::begin(&signed, &of.settings.issuer, &self.client.id, verifier.keys(), now())?;
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_stale = heard.elapsed() > of.settings.max_staleness;
+        let is_stale = heard.elapsed() > of.settings.max_staleness.unwrap_or(MAX_STALENESS);
         let mut feed = self.feed.write().unwrap_or_else(PoisonError::into_inner);
         // Of a replica that is behind: what is known to be dead stays dead. Unless nobody knows more for so long that nothing is
         // accepted anyhow: then an older store was put back.

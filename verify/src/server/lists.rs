@@ -1,6 +1,6 @@
 //! Status lists, each fetched when a token names it, and again when it says so.
 
-use super::{Denied, FollowError, Shared, body, instant, succeeded};
+use super::{Denied, FollowError, KEYS_EVERY_BY_LISTS, Shared, body, instant, succeeded};
 use crate::AccessToken;
 use crate::key::NoKey;
 use crate::status::{MAX_LIST, MEDIA_TYPE, Reference, StatusError, StatusList, VALID};
@@ -28,25 +28,29 @@ pub(super) struct Lists(Mutex<HashMap<String, Arc<Slot>>>);
 struct Slot {
     held: Mutex<Held>,
     /// Held by who fetches it.
-    fetching: tokio::sync::Mutex<()>,
+    fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
 struct Held {
     list: Option<Arc<StatusList>>,
-    /// When that was asked for.
-    fetched: Option<Instant>,
+    /// When that was asked for, and until when it says something, by a clock that nobody sets.
+    times: Option<(Instant, Instant)>,
     /// When it is asked for again; at once where there is none.
     due: Option<Instant>,
 }
 
 impl Lists {
     /// Whether the entry that `token` names is one of a good token.
-    pub(super) async fn judge(&self, token: &AccessToken, of: &Shared, now: i64) -> Result<(), Denied> {
+    pub(super) async fn judge(&self, token: &AccessToken, of: &Arc<Shared>, now: i64) -> Result<(), Denied> {
         let entry = token.claims().status.as_ref().map(|status| &status.status_list).ok_or(Denied::Unlisted)?;
         let url = url(entry, of).ok_or(Denied::Unlisted)?;
-        let list = self.slot(&entry.uri, now)?.list(entry, &url, of, now).await;
-        match list.ok_or(Denied::Stale)?.status(entry.idx) {
+        // A list says nothing of what a stolen key has signed: the keys are as fresh as the list.
+        let most = of.settings.max_staleness.unwrap_or(KEYS_EVERY_BY_LISTS * 4).max(KEYS_EVERY_BY_LISTS * 2);
+        let list = self.slot(&entry.uri, now)?.list(&entry.uri, &url, of, now).await;
+        let status = list.ok_or(Denied::Stale)?.status(entry.idx);
+        match status {
+            Some(VALID) if of.age_of_keys() > most => Err(Denied::Stale),
             Some(VALID) => Ok(()),
             Some(_) => Err(Denied::Revoked),
             None => Err(Denied::Unlisted),
@@ -55,60 +59,78 @@ impl Lists {
 
     fn slot(&self, uri: &str, now: i64) -> Result<Arc<Slot>, Denied> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !slots.contains_key(uri) && slots.len() >= MAX_LISTS {
-            slots.retain(|_, slot| slot.look(now).0.is_some());
-        }
-        if !slots.contains_key(uri) && slots.len() >= MAX_LISTS {
-            return Err(Denied::Stale);
+        if !slots.contains_key(uri) {
+            // Those of brokers that were started again since.
+            slots.retain(|_, slot| slot.look(now).0.is_some() || slot.fetching.try_lock().is_err());
+            if slots.len() >= MAX_LISTS {
+                return Err(Denied::Stale);
+            }
         }
         Ok(Arc::clone(slots.entry(uri.to_owned()).or_default()))
     }
 
-    /// How long ago the oldest was fetched.
-    pub(super) fn staleness(&self) -> Duration {
+    /// How long ago the keys were fetched, or the oldest list that still says something.
+    pub(super) fn staleness(&self, of: &Shared) -> Duration {
         let slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = slots.values().filter_map(|slot| slot.held().fetched).min();
-        oldest.map_or(Duration::ZERO, |oldest| instant().saturating_duration_since(oldest))
+        let alive = slots.values().filter_map(|slot| slot.held().times).filter(|(_, until)| *until > instant());
+        let oldest = alive.map(|(fetched, _)| instant().saturating_duration_since(fetched)).max();
+        oldest.unwrap_or_default().max(of.age_of_keys())
     }
 }
 
 impl Slot {
     /// The list, fetched where it is due; none where there is none that says anything now.
-    async fn list(&self, entry: &Reference, url: &str, of: &Shared, now: i64) -> Option<Arc<StatusList>> {
+    async fn list(self: Arc<Self>, uri: &str, url: &str, of: &Arc<Shared>, now: i64) -> Option<Arc<StatusList>> {
         let (held, is_due) = self.look(now);
         if !is_due {
             return held;
         }
-        let _fetching = match (self.fetching.try_lock(), &held) {
-            (Ok(alone), _) => alone,
-            // Somebody is at it, and what there is is good meanwhile.
-            (Err(_), Some(_)) => return held,
-            (Err(_), None) => self.fetching.lock().await,
-        };
-        let (held, is_due) = self.look(now);
-        if !is_due {
+        if held.is_some() {
+            // Good meanwhile; nobody waits for the next one.
+            if let Ok(alone) = Arc::clone(&self.fetching).try_lock_owned() {
+                let (uri, url, of) = (uri.to_owned(), url.to_owned(), Arc::clone(of));
+                tokio::spawn(async move {
+                    self.fetch(&uri, &url, &of).await;
+                    drop(alone);
+                });
+            }
             return held;
         }
+        let _alone = self.fetching.lock().await;
+        // Somebody else has fetched it, while this one waited.
+        if self.look(now).1 {
+            self.fetch(uri, url, of).await;
+        }
+        self.look(now).0
+    }
+
+    async fn fetch(&self, uri: &str, url: &str, of: &Shared) {
         let asked = instant();
-        let fetched = fetch(&entry.uri, url, of, now).await;
+        let fetched = fetch(uri, url, of, super::now()).await;
         let mut held = self.held();
         match fetched {
             Ok(list) => {
-                let ttl = u64::try_from(list.ttl().clamp(TTL.0, TTL.1)).unwrap_or(0);
-                let due = asked.checked_add(Duration::from_secs(ttl));
-                *held = Held { list: Some(Arc::new(list)), fetched: Some(asked), due };
+                let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+                let lives = seconds(list.lives().saturating_add(LEEWAY));
+                let lives = of.settings.max_staleness.map_or(lives, |most| lives.min(most));
+                let ttl = seconds(list.ttl().clamp(TTL.0, TTL.1)).min(lives / 2);
+                let list = held.list.as_ref().map_or(list.clone(), |older| list.with_all_of(older));
+                *held = Held {
+                    list: Some(Arc::new(list)),
+                    times: asked.checked_add(lives).map(|until| (asked, until)),
+                    due: asked.checked_add(ttl),
+                };
             }
             // Until it says nothing any more, what was fetched before is good.
             Err(_) => held.due = instant().checked_add(RETRY),
         }
-        drop(held);
-        self.look(now).0
     }
 
-    /// What is held and says something at `now`, and whether it is to be fetched.
+    /// What is held and says something, at `now` and by the clock that nobody sets; and whether it is to be fetched.
     fn look(&self, now: i64) -> (Option<Arc<StatusList>>, bool) {
         let held = self.held();
-        let list = held.list.clone().filter(|list| list.expires().saturating_add(LEEWAY) > now);
+        let is_good = held.times.is_some_and(|(_, until)| until > instant());
+        let list = held.list.clone().filter(|list| is_good && list.expires().saturating_add(LEEWAY) > now);
         (list, held.due.is_none_or(|due| due <= instant()))
     }
 

@@ -18,8 +18,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-/// How often the keys are fetched: as long as they may be kept.
+/// How often the keys are fetched where the feed says when one is revoked: as long as they may be kept.
 const KEYS_EVERY: Duration = Duration::from_secs(300);
+/// How often where nothing else says so: what a stolen key signs names any entry of any list.
+const KEYS_EVERY_BY_LISTS: Duration = Duration::from_secs(15);
 /// How soon they are fetched again because of a key that is not known.
 const COOLDOWN: Duration = Duration::from_secs(10);
 /// How long an answer may be waited for. The feed says something each second.
@@ -30,6 +32,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const MAX_KEYS: usize = 512 * 1024;
 /// How many proofs are remembered, so that each counts once: an hour of a hundred a second would be less.
 const MAX_PROOFS: usize = 500_000;
+/// For how long the feed may not be heard of, where nobody has said.
+const MAX_STALENESS: Duration = Duration::from_secs(10);
 
 /// Whose tokens are accepted, and how it is learned which of them are dead.
 #[derive(Debug, Clone)]
@@ -39,7 +43,8 @@ pub struct Settings {
     base: String,
     /// As whom the feed is followed; none where status lists are read.
     client: Option<Credentials>,
-    max_staleness: Duration,
+    /// None where nobody has said.
+    max_staleness: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -68,7 +73,7 @@ impl Settings {
             audience: audience.to_owned(),
             base: issuer.trim_end_matches('/').to_owned(),
             client: None,
-            max_staleness: Duration::from_secs(10),
+            max_staleness: None,
         }
     }
 
@@ -78,11 +83,11 @@ impl Settings {
         Self { base: base.trim_end_matches('/').to_owned(), ..self }
     }
 
-    /// For how long the broker may not be heard of; longer, and tokens are neither accepted nor refused. By default ten seconds.
-    /// A status list says itself for how long it is good.
+    /// For how long the broker may not be heard of; longer, and tokens are neither accepted nor refused. By default ten seconds where
+    /// the feed is followed, and else as long as a status list says that it is good, which is a minute.
     #[must_use]
     pub fn max_staleness(self, most: Duration) -> Self {
-        Self { max_staleness: most, ..self }
+        Self { max_staleness: Some(most), ..self }
     }
 }
 
@@ -102,7 +107,9 @@ pub enum Denied {
     #[error("the token names no entry of a status list of this broker")]
     Unlisted,
     /// What is revoked is not known: answer 503.
-    #[error("the broker was not heard of for too long, so it is not known whether the token was revoked")]
+    #[error(
+        "the broker, or what it says of the token, was not heard of for too long, so it is not known whether the token was revoked"
+    )]
     Stale,
 }
 
@@ -149,6 +156,9 @@ struct Shared {
     settings: Settings,
     http: Client,
     verifier: RwLock<Verifier>,
+    /// When the keys that are held were asked for.
+    keys_of: Mutex<Instant>,
+    /// When it was last tried.
     fetched: tokio::sync::Mutex<Instant>,
     proofs: Mutex<Proofs>,
 }
@@ -172,7 +182,8 @@ impl ResourceServer {
         let verifier = RwLock::new(fetch_keys(&settings, &http).await?);
         let (fetched, proofs) = (tokio::sync::Mutex::new(asked), Mutex::default());
         let client = settings.client.clone();
-        let shared = Arc::new(Shared { settings, http, verifier, fetched, proofs });
+        let keys_of = Mutex::new(asked);
+        let shared = Arc::new(Shared { settings, http, verifier, keys_of, fetched, proofs });
         let source = Arc::new(match client {
             Some(client) => Source::Feed(Following::begin(client, &shared).await?),
             None => Source::Lists(Lists::default()),
@@ -217,7 +228,7 @@ impl ResourceServer {
     pub fn staleness(&self) -> Duration {
         match &*self.source {
             Source::Feed(feed) => feed.staleness(),
-            Source::Lists(lists) => lists.staleness(),
+            Source::Lists(lists) => lists.staleness(&self.shared),
         }
     }
 
@@ -241,7 +252,7 @@ impl ResourceServer {
 
     async fn alive(&self, token: &AccessToken, now: i64) -> Result<(), Denied> {
         match &*self.source {
-            Source::Feed(feed) => feed.judge(token, self.shared.settings.max_staleness),
+            Source::Feed(feed) => feed.judge(token, self.shared.settings.max_staleness.unwrap_or(MAX_STALENESS)),
             Source::Lists(lists) => lists.judge(token, &self.shared, now).await,
         }
     }
@@ -256,6 +267,12 @@ impl Drop for ResourceServer {
 impl Shared {
     fn verifier(&self) -> RwLockReadGuard<'_, Verifier> {
         self.verifier.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long ago the keys were fetched.
+    fn age_of_keys(&self) -> Duration {
+        let asked = *self.keys_of.lock().unwrap_or_else(PoisonError::into_inner);
+        instant().saturating_duration_since(asked)
     }
 
     fn first_use(&self, proof: &Proof, now: i64) -> Result<(), Denied> {
@@ -285,18 +302,21 @@ impl Shared {
         if fetched.elapsed() < COOLDOWN {
             return false;
         }
-        *fetched = instant();
+        let asked = instant();
+        *fetched = asked;
         let fresh = fetch_keys(&self.settings, &self.http).await;
         if let Ok(verifier) = fresh {
             *self.verifier.write().unwrap_or_else(PoisonError::into_inner) = verifier;
+            *self.keys_of.lock().unwrap_or_else(PoisonError::into_inner) = asked;
             return true;
         }
         false
     }
 
     async fn keep_keys_fresh(self: Arc<Self>) {
+        let every = if self.settings.client.is_some() { KEYS_EVERY } else { KEYS_EVERY_BY_LISTS };
         loop {
-            tokio::time::sleep(KEYS_EVERY).await;
+            tokio::time::sleep(every).await;
             let _ = self.fetch_again().await;
         }
     }

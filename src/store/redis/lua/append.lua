@@ -1,5 +1,5 @@
--- Appends a record, or a row of a status list, and lets go of some that may go.
--- KEYS: state, log, ends. ARGV: the history that the caller has read, `record` or `row`, its bytes, when it may go, now.
+-- Appends a record, or a row of a status list.
+-- KEYS: state, log, ends of its kind. ARGV: the history that the caller has read, `record` or `row`, its bytes, when it may go.
 local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
 local held = redis.call('HMGET', KEYS[1], 'position', 'history')
 if held[2] ~= history or history ~= ARGV[1] then
@@ -16,8 +16,4 @@ end
 redis.call('XADD', KEYS[2], id, 'r', ARGV[3])
 redis.call('ZADD', KEYS[3], ARGV[4], id)
 redis.call('HSET', KEYS[1], 'position', position)
-for _, over in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. ARGV[5], 'LIMIT', 0, 100)) do
-  redis.call('XDEL', KEYS[2], over)
-  redis.call('ZREM', KEYS[3], over)
-end
 return position

@@ -1,6 +1,6 @@
 -- Begins to read the log: says which server's history this is, and sees to it that positions go on from beyond every one
 -- that was ever given, whatever a server that took over has lost.
--- KEYS: state, log. ARGV: the last position that the caller has applied.
+-- KEYS: state, ends of records. ARGV: the last position that the caller has applied.
 local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
 local held = redis.call('HMGET', KEYS[1], 'position', 'history')
 -- A store that is empty may have followed another one, whose tokens live: its positions are beyond what that one gave.
@@ -11,4 +11,4 @@ if (held[2] and held[2] ~= history) or known > position then
   position = (math.floor(math.max(position, known) / 1048576) + 1) * 1048576
 end
 redis.call('HSET', KEYS[1], 'position', string.format('%.0f', position), 'history', history)
-return { history, string.format('%.0f', position), redis.call('XLEN', KEYS[2]) }
+return { history, string.format('%.0f', position), redis.call('ZCARD', KEYS[2]) }
