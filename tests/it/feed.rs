@@ -136,6 +136,9 @@ fn a_snapshot_says_what_is_in_force_to_the_client_that_asked_and_to_nobody_else(
     let begin = |jwt: &str, issuer: &str, client: &str| Feed::begin(jwt, issuer, client, orders.keys(), NOW).err();
     assert_eq!(begin(&orders_told, STS, "orders-api"), None);
     assert!(matches!(begin(&orders_told, STS, "ledger-api"), Some(FeedError::Snapshot(_))));
+    let later = |after: i64| Feed::begin(&orders_told, STS, "orders-api", orders.keys(), NOW + after).err();
+    assert_eq!(later(120), None, "as long as a large one takes to come");
+    assert_eq!(later(121), Some(FeedError::Snapshot(countersign_verify::Refusal::Expired)), "one from before");
     assert!(matches!(begin(&orders_told, "https://other.test", "orders-api"), Some(FeedError::Snapshot(_))));
     assert!(matches!(begin(&tokens[2], STS, "orders-api"), Some(FeedError::Snapshot(_))), "a token is no snapshot");
     let (head, rest) = orders_told.split_once('.').unwrap();
@@ -208,6 +211,31 @@ fn a_stream_tells_each_record_in_order_and_goes_on_where_it_was_left() {
     while listening.next().is_some() {
         assert!(began.elapsed() < Duration::from_secs(5));
     }
+}
+
+/// As many instances of one client follow as may, and one that goes makes room.
+#[test]
+fn followers_of_one_client_are_bounded_and_who_goes_makes_room() {
+    let broker = TestBroker::new();
+    let mut following: Vec<Listening> = (0..128).map(|_| Listening::to(broker.address, "orders-api", 0)).collect();
+    let one_more = |client: &str| {
+        let headers = [("authorization", basic(client)), ("accept", "text/event-stream".to_owned())];
+        let request = format!(
+            "POST /revocations HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\naccept: {}\r\n\
+             content-type: application/x-www-form-urlencoded\r\ncontent-length: 0\r\n\r\n",
+            headers[0].1, headers[1].1
+        );
+        let mut stream = TcpStream::connect(broker.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).unwrap();
+        String::from_utf8_lossy(&head[9..]).into_owned()
+    };
+    assert_eq!(one_more("orders-api"), "503");
+    assert_eq!(one_more("ledger-api"), "200", "another client has places of its own");
+    following.truncate(100);
+    until("somebody has gone", || one_more("orders-api") == "200");
 }
 
 #[test]

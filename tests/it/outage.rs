@@ -349,3 +349,66 @@ fn h9_what_a_store_has_lost_is_put_back_from_the_brokers_memory() {
     // The position of what was issued since is beyond everything that was ever given.
     assert!(third.broker.revocations().position() > before);
 }
+
+/// H5: a revocation that holds here, and that no replica of the store has confirmed to whoever asks for it again.
+#[test]
+fn h5_what_is_revoked_already_is_told_done_when_it_is_for_good_and_not_before() {
+    let watched = Watched::start(STRICT);
+    let more = "mode = \"sentinel\"\nmaster = \"tokens\"\nreplicas = 2\ntimeout = \"1s\"\n[revocation]\nmax_staleness = \"30s\"";
+    let replicas = Replicas::start(1, &watched.urls(), more);
+    let broker = &replicas.all[0];
+    let token = broker.exchange(&Fresh::default().next(), &[]).token();
+    let revoke = || broker.post("/revoke", &[("token", &token)]);
+    assert_eq!(revoke().status, 200);
+    assert_eq!(revoke().status, 200, "and again");
+    let primary = watched.primary().unwrap().port;
+    let followers = || watched.servers.iter().filter(move |server| server.port != primary);
+    followers().for_each(Server::pause);
+    let told = within_bound("no replica confirms", revoke);
+    assert_eq!((told.status, told.refusal().2), (503, "store_unavailable"), "{}", told.text);
+    assert_eq!(broker.introspect("orders-api", &token).text, "{\"active\":false}", "dead all the same");
+    followers().for_each(Server::go_on);
+    until("it is for good again", || revoke().status == 200);
+}
+
+/// A Sentinel that neither answers nor refuses, and is the first of those that are asked.
+#[test]
+fn l9_a_sentinel_that_hangs_holds_nobody_up_for_longer_than_it_takes_to_ask_the_next_one() {
+    let watched = Watched::start(PLAIN);
+    let more = format!("mode = \"sentinel\"\nmaster = \"tokens\"\ndurability = \"memory\"\n{STALE}");
+    let replicas = Replicas::start(1, &watched.urls(), &more);
+    let (broker, fresh) = (&replicas.all[0], Fresh::default());
+    assert_eq!(broker.exchange(&fresh.next(), &[]).status, 200);
+    watched.sentinels[0].pause();
+    // Every connection has to be made anew.
+    let primary = watched.servers.iter().find(|server| server.info("role") == "master").unwrap();
+    primary.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    let began = Instant::now();
+    until("another Sentinel is asked", || {
+        let reply = within_bound("a Sentinel hangs", || broker.exchange(&fresh.next(), &[]));
+        assert!([200, 503].contains(&reply.status), "{}", reply.text);
+        reply.status == 200
+    });
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    watched.sentinels[0].go_on();
+}
+
+/// A cluster may send a command again when a connection breaks: the same claim is the same, and another one comes too late.
+#[test]
+fn g1_a_claim_that_is_sent_twice_is_claimed_once_and_by_nobody_else() {
+    let server = Server::start(PLAIN);
+    let script = include_str!("../../src/store/redis/lua/claim.lua");
+    let claim =
+        |nonce: &str| server.ask(&["EVAL", script, "2", "mark", "task", "1", "60000", nonce, "100", "50", "90"]);
+    server.ask(&["HSET", "task", "budget", "2", "used", "0", "idle_since", "100"]);
+    let whole = |used: u32| format!("*2\r\n$5\r\nwhole\r\n:{used}\r\n");
+    assert_eq!(claim("one"), whole(1));
+    assert_eq!(claim("one"), whole(1), "sent again");
+    assert!(server.ask(&["HGET", "task", "used"]).contains("\r\n1\r\n"), "counted once");
+    assert_eq!(claim("two"), "*2\r\n$4\r\nused\r\n:1\r\n", "somebody else's");
+    server.ask(&["DEL", "mark"]);
+    assert_eq!(claim("three"), whole(2));
+    server.ask(&["DEL", "mark"]);
+    assert_eq!(claim("four"), "*2\r\n$6\r\nbudget\r\n:0\r\n");
+    assert_eq!(server.ask(&["EXISTS", "mark"]), ":0\r\n", "what is refused leaves nothing");
+}

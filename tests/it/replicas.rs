@@ -298,6 +298,27 @@ fn n1_n6_a_key_that_not_every_replica_has_does_not_sign() {
     until("it signs now", || kid(&mint(&here, &clock)) == next);
 }
 
+/// N6: what a key has signed that a replica lacks is not known to it, and it says so rather than that it is dead.
+#[test]
+fn n6_a_replica_that_lacks_the_key_of_a_token_says_that_it_does_not_know() {
+    let server = Server::start(STRICT);
+    let (keys, copy, clock) = (TempKeys::new(), TempKeys::new(), TestClock::new());
+    let here = TestBroker::start(on_redis(&keys, &[server.url()], "").write(), clock.clone());
+    let old = mint(&here, &clock);
+    let copied = std::process::Command::new("cp").arg("-a").arg(keys.path()).arg(copy.path()).status().unwrap();
+    assert!(copied.success());
+    let there = TestBroker::start(on_redis(&copy, &[server.url()], "").write(), clock.clone());
+    assert_eq!(there.introspect("orders-api", &old).json["active"], true);
+    // Compromised: another one signs at once, and nobody waits until all have it.
+    told(&here, &["keys", "revoke", &kid(&old)]);
+    let token = mint(&here, &clock);
+    assert_eq!(here.introspect("orders-api", &token).json["active"], true);
+    until("there it is known that one is lacking", || there.introspect("orders-api", &token).status == 503);
+    let told = there.introspect("orders-api", &token);
+    assert_eq!((told.refusal().2, told.headers["retry-after"].as_str()), ("store_unavailable", "1"), "{}", told.text);
+    assert_eq!(there.introspect("orders-api", &old).status, 503, "nor of any other whose key it does not have");
+}
+
 #[test]
 fn a_replica_that_starts_knows_what_was_revoked_before_and_a_token_of_one_that_is_ahead_is_waited_for() {
     let server = Server::start(STRICT);

@@ -39,7 +39,7 @@ fn file(folder: &Path, name: &str, text: &str) -> String {
 }
 
 #[test]
-fn a_store_is_reached_over_tls_with_certificates_of_both_sides_and_no_other_is_believed() {
+fn o6_a_store_is_reached_over_tls_with_certificates_of_both_sides_and_no_other_is_believed() {
     let folder = tempfile::tempdir().unwrap();
     let (own, other) = (TestCa::new(), TestCa::new());
     let ca = file(folder.path(), "ca.pem", &own.ca);
@@ -82,7 +82,7 @@ fn a_store_is_reached_over_tls_with_certificates_of_both_sides_and_no_other_is_b
 }
 
 #[test]
-fn the_brokers_user_is_enough_with_sentinels_and_in_a_cluster() {
+fn o6_the_brokers_user_is_enough_with_sentinels_and_in_a_cluster() {
     let folder = tempfile::tempdir().unwrap();
     let password = file(folder.path(), "password", "s3cret-and-l0ng");
     let user = format!("username = \"countersign\"\npassword_file = \"{password}\"");

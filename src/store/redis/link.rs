@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::ThreadId;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 /// How long an idle connection is believed to be alive.
@@ -238,16 +238,17 @@ impl Link {
         let whole = async {
             // Shared at once: the place in the pool is for making connections, not for using them.
             let handle = self.handle().await?;
-            used = Some(Arc::clone(&handle.broken));
+            used = Some((Arc::clone(&handle.broken), now()));
             work(handle).await
         };
         let done = tokio::time::timeout(self.bound, whole).await;
-        let give_up = match &done {
-            Err(_) => true,
+        let give_up = |since: &Instant| match &done {
+            // Where it was making the connection that took so long, that is good, and for whoever comes next.
+            Err(_) => since.elapsed() >= self.bound / 2,
             Ok(Err(fault)) => is_broken(fault),
             Ok(Ok(_)) => false,
         };
-        if let Some(broken) = used.filter(|_| give_up) {
+        if let Some((broken, _)) = used.filter(|(_, since)| give_up(since)) {
             broken.store(true, Ordering::Relaxed);
         }
         match done {
@@ -354,4 +355,9 @@ pub(super) fn down(fault: &RedisError) -> StoreError {
         return StoreError::History;
     }
     StoreError::Io(fault.to_string().chars().filter(|letter| !letter.is_control()).take(200).collect())
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long something takes is no date")]
+fn now() -> Instant {
+    Instant::now()
 }
