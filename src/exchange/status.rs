@@ -63,9 +63,11 @@ impl Broker {
     /// [`Unavailable`] where what is revoked is not known, or the list cannot be signed.
     pub async fn status_list(&self, list: &ListId) -> Result<Option<Arc<StatusDocument>>, Error> {
         self.revocations.fresh().map_err(Unavailable::Store)?;
-        let (keys, now) = (Arc::clone(&self.keys()), self.clock.now());
-        let Some(changes) = self.revocations.status_changes(list, now).await else { return Ok(None) };
-        let served = |changes| self.statuses.of(list).filter(|served| served.is_good(changes, &keys, now));
+        let Some(changes) = self.revocations.status_changes(list, self.clock.now()).await else { return Ok(None) };
+        let served = |changes| {
+            let (keys, now) = (Arc::clone(&self.keys()), self.clock.now());
+            self.statuses.of(list).filter(|served| served.is_good(changes, &keys, now))
+        };
         if let Some(served) = served(changes) {
             return Ok(Some(served));
         }
@@ -75,7 +77,7 @@ impl Broker {
             return Ok(Some(served));
         }
         let Some((entries, changes)) = self.revocations.status_entries(list) else { return Ok(None) };
-        let uri = self.status_uri(list);
+        let (uri, keys, now) = (self.status_uri(list), Arc::clone(&self.keys()), self.clock.now());
         let sign = move || document(uri, &entries, changes, &keys, now);
         let made = tokio::task::spawn_blocking(sign).await.map_err(|_| Unavailable::Signing)??;
         let made = Arc::new(made);

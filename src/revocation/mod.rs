@@ -59,7 +59,7 @@ impl Revocations {
     ) -> Result<Self, StoreError> {
         let shared = max_staleness.map(Shared::new);
         let asked = shared::instant();
-        let Begun { position, records } = log.begin(0, now).await?;
+        let Begun { position, records, swept } = log.begin(0, now).await?;
         let (mut view, mut statuses) = (View::with_room(records), Statuses::default());
         let read = read(&*log, |page| {
             page.records.iter().for_each(|record| apply(&mut view, record, now));
@@ -69,6 +69,7 @@ impl Revocations {
         });
         let place = read.await?.max(Place { position, row: 0 });
         statuses.judge_all(|name| view.reach(name));
+        statuses.were_swept(swept, now);
         if let Some(shared) = &shared {
             shared.heard(asked);
         }

@@ -77,8 +77,9 @@ impl Revocations {
         let mut begun = true;
         loop {
             let asked = instant();
+            begun &= !self.statuses().begin_again();
             // Until all that the new server lacks is put back, nothing else is heard of it.
-            let heard = if begun { self.log.follow(self.place()).await } else { Err(StoreError::History) };
+            let heard = if begun { self.log.follow(self.place(), clock.now()).await } else { Err(StoreError::History) };
             let followed = match heard {
                 Err(StoreError::History) => {
                     shared.lost();
@@ -109,7 +110,7 @@ impl Revocations {
     async fn begin_again(&self, shared: &Shared, now: Timestamp) -> Result<(), StoreError> {
         let asked = instant();
         let known = self.position();
-        let Begun { position, records } = self.log.begin(known, now).await?;
+        let Begun { position, records, .. } = self.log.begin(known, now).await?;
         let (mut view, mut newer, mut there) = (View::with_room(records), Vec::new(), There::default());
         let last = read(&*self.log, |page| {
             page.records.iter().for_each(|record| apply(&mut view, record, now));
@@ -179,12 +180,18 @@ impl Revocations {
 }
 
 /// Puts rows of status lists back, which nobody has to wait for: this broker knows them. Until another server takes over again.
-async fn put_back(log: Arc<dyn RevocationLog>, mut rows: Vec<StatusRow>, now: Timestamp) {
+async fn put_back(log: Arc<dyn RevocationLog>, mut rows: Vec<StatusRow>, since: Timestamp) {
+    let began = instant();
     tracing::error!(
         rows = rows.len(),
         "the server that has taken over had lost entries of status lists; they are put back"
     );
-    while !rows.is_empty() {
+    loop {
+        let now = since.plus(began.elapsed().as_secs().try_into().unwrap_or(i64::MAX));
+        rows.retain(|row| row.until >= now);
+        if rows.is_empty() {
+            return;
+        }
         let some = rows.split_off(rows.len().saturating_sub(AT_ONCE));
         let kept = join_all(some.iter().map(|row| log.keep(row.clone(), now))).await;
         let lost = some.into_iter().zip(kept).filter(|(_, kept)| kept.is_err());

@@ -26,8 +26,12 @@ pub(super) struct Statuses {
     own: Option<Own>,
     /// Lists of which rows have gone: they are told of no more, rather than in part.
     gone: HashSet<ListId>,
+    /// Lists of which a row was not taken in, because it seemed to be over.
+    missed: HashSet<ListId>,
     /// The latest time at which rows have gone.
     swept: i64,
+    /// Whether lists have gone that others go on with.
+    is_doubted: bool,
 }
 
 impl Default for Statuses {
@@ -119,8 +123,9 @@ struct Link {
 impl Statuses {
     /// With room for `most` rows.
     fn within(most: usize) -> Self {
-        let (lists, buckets, own, gone) = (HashMap::new(), BTreeMap::new(), None, HashSet::new());
-        Self { lists, buckets, count: 0, most, own, gone, swept: i64::MIN }
+        let (lists, buckets, own) = (HashMap::new(), BTreeMap::new(), None);
+        let (gone, missed) = (HashSet::new(), HashSet::new());
+        Self { lists, buckets, count: 0, most, own, gone, missed, swept: i64::MIN, is_doubted: false }
     }
 
     /// An entry that nobody was given, and that nobody can guess from others.
@@ -166,6 +171,7 @@ impl Statuses {
         if until.saturating_add(GRACE) < now.seconds() {
             // As if it had been swept: if the clock is wrong, it is missed.
             self.swept = self.swept.max(now.seconds());
+            self.missed.insert(row.list);
             return false;
         }
         if self.gone.contains(&row.list) {
@@ -270,9 +276,28 @@ impl Statuses {
             tracing::error!(lists = self.lists.len(), "the clock was ahead, so status lists of before are not served");
             self.gone.extend(self.lists.drain().map(|(list, _)| list));
             self.gone.extend(self.own.take().map(|own| own.list));
+            self.gone.extend(self.missed.drain());
             self.buckets.clear();
-            (self.count, self.swept) = (0, now.seconds());
+            (self.count, self.swept, self.is_doubted) = (0, now.seconds(), true);
         }
+    }
+
+    /// As if rows had gone at `swept`, in seconds since 1970: the store has let go of them then.
+    pub(super) fn were_swept(&mut self, swept: i64, now: Timestamp) {
+        self.swept = self.swept.max(swept);
+        self.look_at_the_clock(now);
+    }
+
+    /// Whether lists have gone that others go on with. Then nothing is held of any, until all rows are read again.
+    pub(super) fn begin_again(&mut self) -> bool {
+        if self.is_doubted {
+            self.gone.clear();
+            self.lists.clear();
+            self.buckets.clear();
+            (self.count, self.is_doubted) = (0, false);
+            return true;
+        }
+        false
     }
 
     /// Lets go of what is over.
@@ -402,5 +427,17 @@ mod tests {
             statuses.add(&row(other, next, 610), |_| None, at(10));
             assert_eq!(statuses.changes(&other), Some(0));
         }
+        // One that was never held, because all that was heard of it seemed to be over.
+        let (mut statuses, list) = (Statuses::default(), ListId::new([3; 16]));
+        statuses.add(&row(list, 1, 600), |_| None, at(7_200));
+        statuses.add(&row(list, 2, 600), |_| None, at(10));
+        assert_eq!(statuses.changes(&list), None);
+        // Where others go on with them, all rows are read again.
+        assert!(statuses.begin_again() && !statuses.begin_again());
+        let _ = [1, 2].map(|index| statuses.add(&row(list, index, 600), |_| None, at(10)));
+        assert_eq!(statuses.changes(&list), Some(0));
+        // What a store let go of while the clock was ahead, before this broker was started.
+        statuses.were_swept(at(7_200).seconds(), at(10));
+        assert_eq!(statuses.changes(&list), None);
     }
 }

@@ -270,6 +270,8 @@ impl Keys {
         match held.records.iter_mut().find(|record| record.kid == kid) {
             Some(record) => {
                 record.revoked = record.revoked.or(Some(now));
+                // What was recalled with it is seen by all, whether this can be kept or not.
+                self.ring.store(Arc::new(held.ring(now)));
                 self.keep(held, lease, now).await?;
             }
             // What has changed meanwhile is taken in below, with its files.

@@ -139,7 +139,7 @@ impl RevocationLog for Embedded {
         })
     }
 
-    fn follow(&self, _place: Place) -> Answer<'_, Page> {
+    fn follow(&self, _place: Place, _now: Timestamp) -> Answer<'_, Page> {
         // Nobody else appends to it.
         Box::pin(std::future::pending())
     }
@@ -314,9 +314,9 @@ fn begin(database: &Database, now: Timestamp) -> Result<Begun, StoreError> {
         table.retain(|_, record| is_kept(record, now)).map_err(io)?;
         table.len().map_err(io)?
     };
-    rows::prepare(&write)?;
+    let swept = rows::prepare(&write)?;
     write.commit().map_err(io)?;
-    Ok(Begun { position, records: usize::try_from(records).unwrap_or(0) })
+    Ok(Begun { position, records: usize::try_from(records).unwrap_or(0), swept })
 }
 
 fn page(database: &Database, after: u64) -> Result<Vec<Revoked>, StoreError> {

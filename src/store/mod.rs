@@ -127,9 +127,10 @@ pub trait RevocationLog: Send + Sync {
     /// The first of what comes after a place; nothing where there is no more.
     fn page(&self, after: Place) -> Answer<'_, Page>;
 
-    /// What was added after `place`, as soon as there is something, or nothing after a while. Fails with
+    /// What was added after `place`, as soon as there is something, or nothing after a while; what is over at `now` is let go
+    /// of meanwhile. Fails with
     /// [`StoreError::History`] where the log is not the one that was begun.
-    fn follow(&self, place: Place) -> Answer<'_, Page>;
+    fn follow(&self, place: Place, now: Timestamp) -> Answer<'_, Page>;
 
     /// Ends when everything that was ever seen of the log is kept for good: what was followed may not have been, yet.
     fn confirm(&self) -> Answer<'_, ()>;
@@ -140,8 +141,10 @@ pub trait RevocationLog: Send + Sync {
 pub struct Begun {
     /// The last position.
     pub position: u64,
-    /// How many records there are, at most.
+    /// How many records there are.
     pub records: usize,
+    /// The latest time at which rows were let go of by this broker's clock, in seconds since 1970; the least where none were.
+    pub swept: i64,
 }
 
 /// How far the log was read.

@@ -12,6 +12,8 @@ use std::sync::{Mutex, PoisonError};
 const ROWS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("status_rows");
 /// Where the last number is, in the table of last numbers.
 const NUMBER: u8 = 1;
+/// Where the latest time is at which rows went.
+const SWEPT: u8 = 2;
 
 /// Rows that wait for a sync, each with the ticket of who wants it.
 #[derive(Default)]
@@ -63,14 +65,20 @@ fn write(database: &Database, batch: &[(u64, StatusRow)], now: Timestamp) -> Res
         last.insert(NUMBER, number).map_err(io)?;
         if first / SWEEP < number / SWEEP {
             sweep(&mut table, now)?;
+            let now = u64::try_from(now.seconds()).unwrap_or(0);
+            let before = last.get(SWEPT).map_err(io)?.map_or(0, |swept| swept.value());
+            last.insert(SWEPT, now.max(before)).map_err(io)?;
         }
     }
     write.commit().map_err(io)
 }
 
-/// Sees to it that there are rows to be read. None of them goes: whether the clock is right is not known yet.
-pub(super) fn prepare(write: &redb::WriteTransaction) -> Result<(), StoreError> {
-    write.open_table(ROWS).map_err(io).map(drop)
+/// Sees to it that there are rows to be read. None of them goes: whether the clock is right is not known yet. Gives the latest
+/// time at which some went.
+pub(super) fn prepare(write: &redb::WriteTransaction) -> Result<i64, StoreError> {
+    write.open_table(ROWS).map_err(io)?;
+    let swept = write.open_table(LAST).map_err(io)?.get(SWEPT).map_err(io)?.map(|swept| swept.value());
+    Ok(swept.and_then(|swept| i64::try_from(swept).ok()).unwrap_or(i64::MIN))
 }
 
 /// Lets go of what is over.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// `setup`, with an entry for each token of both targets.
 pub fn listed(setup: Setup) -> Setup {
@@ -311,9 +311,9 @@ fn where_an_entry_cannot_be_kept_no_token_is_given() {
 #[test]
 fn l9_a_store_that_is_full_of_what_is_over_is_freed_and_goes_on() {
     let server = Server::start(PLAIN);
-    let fill = "for number = 1, 60000 do redis.call('ZADD', KEYS[1], 1, number .. '-1') end return redis.call('ZCARD', KEYS[1])";
-    let key = "countersign:{log}:row_ends";
-    assert_eq!(server.ask(&["EVAL", fill, "1", key]).trim(), ":60000");
+    let fill = "for number = 1, 30000 do redis.call('ZADD', KEYS[1], 1, number .. '-1') end return redis.call('ZCARD', KEYS[1])";
+    let keys = ["countersign:{log}:row_ends", "countersign:{log}:ends"];
+    assert_eq!(keys.map(|key| server.ask(&["EVAL", fill, "1", key]).trim().to_owned()), [":30000", ":30000"]);
     let used: usize = server.info("used_memory").parse().unwrap();
     server.ask(&["CONFIG", "SET", "maxmemory", &(used - 1_000_000).to_string()]);
     assert!(server.ask(&["SET", "x", "y"]).starts_with("-OOM"));
@@ -321,12 +321,12 @@ fn l9_a_store_that_is_full_of_what_is_over_is_freed_and_goes_on() {
     let token = mint(&replicas.all[0], "after");
     revoke(&replicas.all[0], &token);
     until("it says so", || set(&replicas.all[0], &token) == Some(true));
-    assert_eq!(server.ask(&["ZCARD", key]).trim(), ":1", "its own row alone is left");
+    assert_eq!(keys.map(|key| server.ask(&["ZCARD", key]).trim().to_owned()), [":1", ":1"], "what is not over is left");
 }
 
-/// A thousand tokens at once: each waits for the disk, and none alone.
+/// Thousands at once, who take along what others want synced: none is lost and none is there twice.
 #[test]
-fn what_is_kept_at_once_is_synced_at_once() {
+fn rows_that_are_kept_at_once_are_kept_once_and_go_when_they_are_over() {
     use countersign::domain::StatusRow;
     use countersign::store::{Embedded, Place, RevocationLog};
     let root = tempfile::tempdir().unwrap();
@@ -354,11 +354,9 @@ fn what_is_kept_at_once_is_synced_at_once() {
     {
         let store = Embedded::open(root.path(), now).unwrap();
         runtime.block_on(store.begin(0, now)).unwrap();
-        let began = Instant::now();
         let all = (0..6_000).map(|index| store.keep(row(index), now));
         let kept = runtime.block_on(futures_util::future::join_all(all));
         assert!(kept.iter().all(Result::is_ok));
-        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
         let mut rows = read(&store);
         assert_eq!(rows.len(), 6_000, "more than a page");
         rows.sort_unstable();

@@ -368,11 +368,10 @@ fn revocations_have_positions_that_only_grow_and_outlive_the_process(open: Open<
         "a position is never used again"
     );
     let records = replay(&*store, late).unwrap().1;
-    assert_eq!(
-        records.iter().map(|record| record.position).collect::<Vec<_>>(),
-        [first + 3],
-        "what is over is let go of"
-    );
+    let positions = records.iter().map(|record| record.position).collect::<Vec<_>>();
+    // On a server that knows better, a broker whose clock is a day ahead takes nothing that is not over.
+    let left = if by_own_clock { vec![first + 3] } else { vec![first + 1, first + 2, first + 3] };
+    assert_eq!(positions, left, "what is over is let go of");
 }
 
 #[test]

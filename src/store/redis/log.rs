@@ -76,16 +76,12 @@ impl Log {
         position.parse().map_err(|_| StoreError::UnknownRecord)
     }
 
-    /// Lets go of what is over, by the server's clock where no other is given. Nobody waits for replicas to do so too.
-    pub(super) async fn sweep(&self, link: &Link, now: Option<Timestamp>) -> Result<(), StoreError> {
-        let now = now.map_or_else(String::new, |now| now.seconds().to_string());
-        loop {
-            let call = Call::new(&SWEEP).key(self.key("records")).key(self.key("ends")).key(self.key("row_ends"));
-            let gone: usize = link.ask(call.arg(&now).arg(AT_ONCE)).await?;
-            if gone < AT_ONCE {
-                return Ok(());
-            }
-        }
+    /// Lets go of some of what is over at `now`, by the server's clock too. Whether there may be more. Nobody waits for replicas
+    /// to do so as well.
+    pub(super) async fn sweep(&self, link: &Link, now: Timestamp) -> Result<bool, StoreError> {
+        let call = Call::new(&SWEEP).key(self.key("records")).key(self.key("ends")).key(self.key("row_ends"));
+        let gone: usize = link.ask(call.arg(now.seconds()).arg(AT_ONCE)).await?;
+        Ok(gone >= AT_ONCE)
     }
 
     /// Begins to read the log: whose history it is, and where it stands; positions go on from beyond `known`.
@@ -94,7 +90,7 @@ impl Log {
         let (history, position, records): (String, String, usize) = link.write(begin).await?;
         *self.history.lock().unwrap_or_else(PoisonError::into_inner) = history;
         let position = position.parse().map_err(|_| StoreError::UnknownRecord)?;
-        Ok(Begun { position, records })
+        Ok(Begun { position, records, swept: i64::MIN })
     }
 
     /// Some of what comes after `after`.
@@ -107,13 +103,13 @@ impl Log {
     }
 
     /// What was added after `place`, as soon as there is something, or nothing after a while.
-    pub(super) async fn follow(&self, place: Place) -> Result<Page, StoreError> {
+    pub(super) async fn follow(&self, place: Place, now: Timestamp) -> Result<Page, StoreError> {
         let mut listen = cmd("XREAD");
         let wait = u64::try_from(LISTEN.as_millis()).unwrap_or(u64::MAX);
         listen.arg("COUNT").arg(AT_ONCE).arg("BLOCK").arg(wait).arg("STREAMS");
         listen.arg(self.key("records")).arg(format!("{}-{}", place.position, place.row));
         let heard: Value = self.listening.with(async |mut handle| listen.query_async(&mut handle).await).await?;
-        self.check().await?;
+        self.check(now).await?;
         let mut heard = entries(heard)?.into_iter().try_fold(Page { last: place, ..Page::default() }, add)?;
         let mut whole = heard.len() < AT_ONCE;
         while !whole {
@@ -127,7 +123,7 @@ impl Log {
     }
 
     /// After what was heard: it is of the history that was read, by a server that is not cut off.
-    async fn check(&self) -> Result<(), StoreError> {
+    async fn check(&self, over: Timestamp) -> Result<(), StoreError> {
         let is_due = {
             let tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
             tended.is_none_or(|at| at.elapsed() >= TENDED_EVERY)
@@ -140,7 +136,7 @@ impl Log {
         if is_due {
             *self.tended.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
             // By itself: a server that is full takes nothing else.
-            if let Err(fault) = self.sweep(&self.listening, None).await {
+            if let Err(fault) = self.sweep(&self.listening, over).await {
                 tracing::warn!(%fault, "what is over is not let go of");
             }
         }

@@ -202,7 +202,7 @@ impl RevocationLog for Redis {
         Box::pin(async move {
             let on_disk = probe::probe(&self.link, &self.settings).await?;
             self.link.waits().into_iter().chain(self.log.waits()).for_each(|wait| wait.on_disk(on_disk));
-            self.log.sweep(&self.link, Some(now)).await?;
+            while self.log.sweep(&self.link, now).await? {}
             self.log.begin(&self.link, known).await
         })
     }
@@ -211,8 +211,8 @@ impl RevocationLog for Redis {
         Box::pin(self.log.page(&self.link, after))
     }
 
-    fn follow(&self, place: Place) -> Answer<'_, Page> {
-        Box::pin(self.log.follow(place))
+    fn follow(&self, place: Place, now: Timestamp) -> Answer<'_, Page> {
+        Box::pin(self.log.follow(place, now))
     }
 
     fn confirm(&self) -> Answer<'_, ()> {

@@ -46,7 +46,7 @@ impl Lists {
         let entry = token.claims().status.as_ref().map(|status| &status.status_list).ok_or(Denied::Unlisted)?;
         let url = url(entry, of).ok_or(Denied::Unlisted)?;
         // A list says nothing of what a stolen key has signed: the keys are as fresh as the list.
-        let most = of.settings.max_staleness.unwrap_or(KEYS_EVERY_BY_LISTS * 4).max(KEYS_EVERY_BY_LISTS * 2);
+        let most = of.settings.max_staleness.unwrap_or(KEYS_EVERY_BY_LISTS * 4).max(KEYS_EVERY_BY_LISTS * 3);
         let list = self.slot(&entry.uri, now)?.list(&entry.uri, &url, of, now).await;
         let status = list.ok_or(Denied::Stale)?.status(entry.idx);
         match status {
@@ -85,7 +85,7 @@ impl Slot {
         if !is_due {
             return held;
         }
-        if held.is_some() {
+        if held.is_some() && !self.is_late() {
             // Good meanwhile; nobody waits for the next one.
             if let Ok(alone) = Arc::clone(&self.fetching).try_lock_owned() {
                 let (uri, url, of) = (uri.to_owned(), url.to_owned(), Arc::clone(of));
@@ -96,12 +96,20 @@ impl Slot {
             }
             return held;
         }
+        // There is none, or nobody has asked for so long that what it said is long ago; where it cannot be fetched it still counts.
         let _alone = self.fetching.lock().await;
         // Somebody else has fetched it, while this one waited.
         if self.look(now).1 {
             self.fetch(uri, url, of).await;
         }
         self.look(now).0
+    }
+
+    /// Whether it should have been fetched twice since it was.
+    fn is_late(&self) -> bool {
+        let held = self.held();
+        let (Some((fetched, _)), Some(due)) = (held.times, held.due) else { return true };
+        due.saturating_duration_since(fetched) < instant().saturating_duration_since(due)
     }
 
     async fn fetch(&self, uri: &str, url: &str, of: &Shared) {

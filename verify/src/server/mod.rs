@@ -84,7 +84,8 @@ impl Settings {
     }
 
     /// For how long the broker may not be heard of; longer, and tokens are neither accepted nor refused. By default ten seconds where
-    /// the feed is followed, and else as long as a status list says that it is good, which is a minute.
+    /// the feed is followed; else as long as a status list says that it is good, a minute and what clocks may differ. The keys may
+    /// then be 45 seconds older than that, and no less.
     #[must_use]
     pub fn max_staleness(self, most: Duration) -> Self {
         Self { max_staleness: Some(most), ..self }
@@ -302,8 +303,12 @@ impl Shared {
         if fetched.elapsed() < COOLDOWN {
             return false;
         }
+        *fetched = instant();
+        self.fetch_now().await
+    }
+
+    async fn fetch_now(&self) -> bool {
         let asked = instant();
-        *fetched = asked;
         let fresh = fetch_keys(&self.settings, &self.http).await;
         if let Ok(verifier) = fresh {
             *self.verifier.write().unwrap_or_else(PoisonError::into_inner) = verifier;
@@ -315,16 +320,18 @@ impl Shared {
 
     async fn keep_keys_fresh(self: Arc<Self>) {
         let every = if self.settings.client.is_some() { KEYS_EVERY } else { KEYS_EVERY_BY_LISTS };
+        let mut wait = every;
         loop {
-            tokio::time::sleep(every).await;
-            let _ = self.fetch_again().await;
+            tokio::time::sleep(wait).await;
+            wait = if self.fetch_now().await { every } else { RETRY.1 };
         }
     }
 }
 
 async fn fetch_keys(settings: &Settings, http: &Client) -> Result<Verifier, FollowError> {
     let url = format!("{}/jwks", settings.base);
-    let answer = http.get(&url).timeout(ANSWER).send().await?;
+    // Not as long as a cache may keep them: a key may have been revoked.
+    let answer = http.get(&url).header("cache-control", "no-cache").timeout(ANSWER).send().await?;
     let jwks = body(succeeded(answer, &url)?, MAX_KEYS).await?;
     Ok(Verifier::new(&settings.issuer, &settings.audience, &jwks)?)
 }
