@@ -116,9 +116,11 @@ impl Revocations {
             page.records.iter().for_each(|record| apply(&mut view, record, now));
             newer.extend(page.records.into_iter().filter(|record| record.position > known));
             let mut statuses = self.statuses();
+            // By what is held: nothing that is known to be dead may be told alive meanwhile.
+            let held = self.view.read().unwrap_or_else(PoisonError::into_inner);
             for row in &page.rows {
                 there.note(row);
-                statuses.add(row, |_| None, now);
+                statuses.add(row, |name| held.reach(name), now);
             }
         });
         let place = last.await?.max(Place { position, row: 0 });
