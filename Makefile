@@ -4,7 +4,7 @@
 CARGO := cargo
 TESTS := tests/clients
 
-.PHONY: demo test lint logs deploy conformance clients interop fuzz mutants bench soak
+.PHONY: demo test test-dates lint logs deploy conformance clients interop fuzz mutants bench soak
 
 demo: ## a whole exchange on this machine
 	@$(CARGO) build --locked --quiet --package countersign
@@ -15,6 +15,10 @@ test: ## everything that a Rust toolchain and Debian packages can run
 	# Beforehand: a test runs it, and would build it beside others that measure time.
 	$(CARGO) build --locked --package countersign-verify --features actix --example orders
 	$(CARGO) test --locked --workspace
+
+test-dates: ## the whole suite with the system's clock at today, + 2 days, + 400 days and + 10 years
+	@.ci/needs cc make pkg-config openssl openssl-dev curl python3 unshare redis-server redis-cli faketime
+	tests/dates
 
 lint: ## formatting, lints, documentation, dependencies
 	$(CARGO) fmt --all --check

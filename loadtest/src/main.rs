@@ -10,6 +10,7 @@ mod failover;
 mod hostile;
 mod lists;
 mod load;
+mod paired;
 mod process;
 mod report;
 mod shared;
@@ -36,6 +37,7 @@ type Fault = Box<dyn Error + Send + Sync>;
 
 const USAGE: &str = "usage: countersign-loadtest run RESULTS-DIRECTORY [SECONDS] | soak RESULTS-DIRECTORY [EXCHANGES] | \
                      hostile RESULTS-DIRECTORY [REQUESTS] | shared RESULTS-DIRECTORY | lists RESULTS-DIRECTORY | failover RESULTS-DIRECTORY | \
+                     paired PROGRAM-A PROGRAM-B [TURNS] [RESULTS-DIRECTORY] | \
                      bound JWKS-FILE";
 
 fn main() -> Result<(), Fault> {
@@ -55,11 +57,31 @@ fn main() -> Result<(), Fault> {
             let requests = arguments.next().map_or(Ok(2_000_000), |requests| requests.parse())?;
             runtime()?.block_on(hostile::run(Path::new(&results), requests))
         }
+        (Some("paired"), Some(a)) => {
+            let b = arguments.next().ok_or(USAGE)?;
+            let turns = arguments.next().map_or(Ok(paired::TURNS), |turns| turns.parse())?;
+            let results = arguments.next();
+            let compared = paired::run(Path::new(&a), Path::new(&b), turns, results.as_deref().map(Path::new));
+            runtime()?.block_on(awake(compared))
+        }
         (Some("lists"), Some(results)) => runtime()?.block_on(lists::run(Path::new(&results))),
         (Some("failover"), Some(results)) => runtime()?.block_on(failover::run(Path::new(&results))),
         (Some("shared"), Some(results)) => runtime()?.block_on(shared::run(Path::new(&results))),
         _ => Err(USAGE.into()),
     }
+}
+
+/// Runs `work` beside a task that yields in a loop, so that the generator's thread never sleeps: waking it would cost the
+/// server under test some microseconds a request, and more where the server is the slower one.
+async fn awake<T>(work: impl Future<Output = T>) -> T {
+    let spinning = tokio::spawn(async {
+        loop {
+            tokio::task::yield_now().await;
+        }
+    });
+    let done = work.await;
+    spinning.abort();
+    done
 }
 
 async fn run(results: &Path, turn: Duration) -> Result<(), Fault> {

@@ -6,9 +6,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
-/// Clock ticks a second in `/proc/PID/stat`; 100 on every Linux that runs this.
-const TICKS: f64 = 100.0;
-
 pub(crate) struct Process {
     child: Child,
     address: &'static str,
@@ -25,7 +22,12 @@ impl Process {
 
     /// A broker whose configuration says that it listens there.
     pub(crate) fn broker_at(programs: &Path, place: &Path, listen: &str, management: &str) -> Result<Self, Fault> {
-        let mut command = pinned(&programs.join("countersign"));
+        Self::of(&programs.join("countersign"), place, listen, management)
+    }
+
+    /// As [`Process::broker_at`], of the build `program`.
+    pub(crate) fn of(program: &Path, place: &Path, listen: &str, management: &str) -> Result<Self, Fault> {
+        let mut command = pinned(program);
         command.arg("serve").arg("--config").arg(place.join("countersign.toml")).args(["--log", "error"]);
         // A handful for each run.
         let kept = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
@@ -79,12 +81,15 @@ impl Process {
         self.ready
     }
 
-    /// User and system time so far, in seconds.
+    /// CPU time of every thread so far, in seconds, as exact as the scheduler counts it.
     pub(crate) fn cpu(&self) -> Result<f64, Fault> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).ok_or("no CPU time");
-        Ok((ticks(11)? + ticks(12)?) / TICKS)
+        let mut nanoseconds = 0.0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))?.flatten() {
+            // A thread may end between the listing and this.
+            let Ok(stat) = std::fs::read_to_string(thread.path().join("schedstat")) else { continue };
+            nanoseconds += stat.split(' ').next().unwrap_or_default().parse::<f64>()?;
+        }
+        Ok(nanoseconds / 1e9)
     }
 
     /// Resident memory, in MiB.

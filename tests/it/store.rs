@@ -1,7 +1,9 @@
 //! The contract of every store. An implementation is a line in [`every_store`].
 
 use crate::support::redis::*;
-use countersign::domain::{Digest, FirstUse, KeyRecord, Lifetime, ListId, Purpose, StatusRow, TaskRecord, Timestamp};
+use countersign::domain::{
+    Clock as _, Digest, FirstUse, KeyRecord, Lifetime, ListId, Purpose, StatusRow, SystemClock, TaskRecord, Timestamp,
+};
 use countersign::revocation::Revocations;
 use countersign::store::{
     About, Act, Claim, Claimed, Durability, Embedded, Entry, KeyRecords, Lease, Mode, Place, Redis, RevocationLog,
@@ -16,14 +18,41 @@ use std::time::Duration;
 trait Store: Uses + RevocationLog + TaskRecords + KeyRecords {}
 impl<T: Uses + RevocationLog + TaskRecords + KeyRecords> Store for T {}
 
-/// What a contract is tried on: each time in a new folder, and with new keys in it.
+/// A store under test, opened each time in a new folder.
 struct Tried<'a> {
     name: &'a str,
     open: Open<'a>,
+    /// What the broker's clock says when the test begins.
+    now: Timestamp,
+    server: ServerClock,
+}
+
+impl Tried<'_> {
+    /// `seconds` after the test begins, by the broker's clock.
+    fn at(&self, seconds: i64) -> Timestamp {
+        self.now.plus(seconds)
+    }
+
+    fn begin(&self, folder: &Path, seconds: i64) -> Arc<dyn Store> {
+        (self.open)(folder, self.at(seconds)).unwrap()
+    }
+}
+
+/// Where the clock of the store's server stands, seen from the broker's clock. The distance is fixed at more than a year, so
+/// that neither the date nor the speed of the machine decides anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ServerClock {
+    /// There is no server: the broker's clock is the only one.
+    None,
+    /// The server's clock is behind the broker's.
+    Behind,
+    /// The server's clock is ahead of the broker's.
+    Ahead,
 }
 
 fn every_store(test: impl Fn(&Tried<'_>)) {
-    test(&Tried { name: "embedded", open: &|path, now| Embedded::open(path, now).map(|store| Arc::new(store) as _) });
+    let embedded = |path: &Path, now| Embedded::open(path, now).map(|store| Arc::new(store) as _);
+    test(&Tried { name: "embedded", open: &embedded, now: at(0), server: ServerClock::None });
     countersign::app::install_crypto();
     let server = Server::start(STRICT);
     shared("standalone", Mode::Standalone, vec![server.url()], 0, &test);
@@ -33,10 +62,17 @@ fn every_store(test: impl Fn(&Tried<'_>)) {
     shared("cluster", Mode::Cluster, cluster.urls(), 1, &test);
 }
 
+/// Tries a shared store by a broker whose clock is far behind the server's, and by one whose clock is far ahead of it.
 fn shared(name: &str, mode: Mode, urls: Vec<String>, replicas: u32, test: &impl Fn(&Tried<'_>)) {
-    let settings = settings(mode, urls, replicas);
-    let open = |path: &Path, _now| Redis::new(settings.clone(), "first0", path).map(|store| Arc::new(store) as _);
-    test(&Tried { name, open: &open });
+    const FAR: i64 = 400 * 86_400;
+    for (server, from_the_server) in [(ServerClock::Ahead, -FAR), (ServerClock::Behind, FAR)] {
+        let mut settings = settings(mode.clone(), urls.clone(), replicas);
+        settings.prefix = format!("{server:?}:");
+        let open = |path: &Path, _now| Redis::new(settings.clone(), "first0", path).map(|store| Arc::new(store) as _);
+        // The server is a process on this machine, so its clock is the machine's.
+        let now = SystemClock.now().plus(from_the_server);
+        test(&Tried { name, open: &open, now, server });
+    }
 }
 
 fn settings(mode: Mode, urls: Vec<String>, replicas: u32) -> Settings {
@@ -94,32 +130,31 @@ fn claim(store: &(impl Uses + ?Sized), number: u32, until: Timestamp, now: Times
 #[test]
 fn every_store_keeps_the_contract() {
     every_store(|store| {
-        eprintln!("{}", store.name);
-        a_mark_is_claimed_once_across_threads_and_restarts_until_it_ends(store.open);
-        a_claim_is_whole_or_nothing(store.open);
-        a_task_is_used_as_often_as_its_budget_says(store.open);
-        revocations_have_positions_that_only_grow_and_outlive_the_process(store.open, store.name == "embedded");
-        rows_are_kept_until_they_are_over_and_take_no_position(store.open, store.name == "embedded");
-        keys_are_changed_by_who_holds_the_lease(store.open, store.name == "embedded");
+        eprintln!("{}, the server's clock: {:?}", store.name, store.server);
+        a_mark_is_claimed_once_across_threads_and_restarts_until_it_ends(store);
+        a_claim_is_whole_or_nothing(store);
+        a_task_is_used_as_often_as_its_budget_says(store);
+        revocations_have_positions_that_only_grow_and_outlive_the_process(store);
+        rows_are_kept_until_they_are_over_and_take_no_position(store);
+        keys_are_changed_by_who_holds_the_lease(store);
     });
 }
 
 type Open<'a> = &'a dyn Fn(&Path, Timestamp) -> Result<Arc<dyn Store>, StoreError>;
 
-fn a_mark_is_claimed_once_across_threads_and_restarts_until_it_ends(open: Open<'_>) {
+fn a_mark_is_claimed_once_across_threads_and_restarts_until_it_ends(tried: &Tried<'_>) {
     let root = tempfile::tempdir().unwrap();
-    let store = open(root.path(), at(0)).unwrap();
+    let store = tried.begin(root.path(), 0);
+    let (now, until) = (tried.at(0), tried.at(300));
     let first = std::thread::scope(|scope| {
         let all: Vec<_> = (0..4)
             .map(|_| {
-                let path = root.path();
                 let store = &store;
                 scope.spawn(move || {
-                    let _ = path;
                     wait(async {
                         let mut first = 0;
                         for number in 0..300 {
-                            let claimed = store.claim(mark(number, at(300)).into(), at(0)).await.unwrap();
+                            let claimed = store.claim(mark(number, until).into(), now).await.unwrap();
                             first += usize::from(claimed == Claimed::Whole(0));
                         }
                         first
@@ -130,48 +165,52 @@ fn a_mark_is_claimed_once_across_threads_and_restarts_until_it_ends(open: Open<'
         all.into_iter().map(|one| one.join().unwrap()).sum::<usize>()
     });
     assert_eq!(first, 300);
-    assert_eq!(wait(store.release(mark(1, at(300)).into(), 0)), Ok(()));
-    assert_eq!(wait(store.release(mark(9_999, at(300)).into(), 0)), Ok(()));
+    assert_eq!(wait(store.release(mark(1, tried.at(300)).into(), 0)), Ok(()));
+    assert_eq!(wait(store.release(mark(9_999, tried.at(300)).into(), 0)), Ok(()));
     drop(store);
-    let store = open(root.path(), at(10)).unwrap();
-    assert_eq!(claim(&*store, 0, at(300), at(10)), Ok(false));
-    assert_eq!(claim(&*store, 1, at(300), at(10)), Ok(true), "taken back");
-    assert_eq!(claim(&*store, 1, at(300), at(299)), Ok(false));
+    let store = tried.begin(root.path(), 10);
+    assert_eq!(claim(&*store, 0, tried.at(300), tried.at(10)), Ok(false));
+    assert_eq!(claim(&*store, 1, tried.at(300), tried.at(10)), Ok(true), "taken back");
+    assert_eq!(claim(&*store, 1, tried.at(300), tried.at(299)), Ok(false));
     // Kept as long as was asked for at least, and not for ever.
-    assert_eq!(claim(&*store, 0, at(300), at(300)), Ok(false));
-    assert_eq!(claim(&*store, 5_000, at(300), at(300)), Ok(true), "until this very second");
-    assert_eq!(claim(&*store, 5_000, at(300), at(300)), Ok(false), "and through it");
+    assert_eq!(claim(&*store, 0, tried.at(300), tried.at(300)), Ok(false));
+    assert_eq!(claim(&*store, 5_000, tried.at(300), tried.at(300)), Ok(true), "until this very second");
+    assert_eq!(claim(&*store, 5_000, tried.at(300), tried.at(300)), Ok(false), "and through it");
     drop(store);
     // A store of its own looks at its own clock.
     std::thread::sleep(Duration::from_millis(1_100));
-    let store = open(root.path(), at(2_000)).unwrap();
-    assert_eq!(claim(&*store, 5_000, at(2_300), at(2_000)), Ok(true));
+    let store = tried.begin(root.path(), 2_000);
+    assert_eq!(claim(&*store, 5_000, tried.at(2_300), tried.at(2_000)), Ok(true));
 }
 
-fn a_claim_is_whole_or_nothing(open: Open<'_>) {
+fn a_claim_is_whole_or_nothing(tried: &Tried<'_>) {
     let root = tempfile::tempdir().unwrap();
-    let store = open(root.path(), at(0)).unwrap();
-    let three = |numbers: [u32; 3]| numbers.map(|number| Some(mark(number, at(300))));
+    let store = tried.begin(root.path(), 0);
+    let three = |numbers: [u32; 3]| numbers.map(|number| Some(mark(number, tried.at(300))));
     let whole = Claim { marks: three([10_001, 10_002, 10_003]), spending: None };
-    assert_eq!(wait(store.claim(whole.clone(), at(0))), Ok(Claimed::Whole(0)));
+    assert_eq!(wait(store.claim(whole.clone(), tried.at(0))), Ok(Claimed::Whole(0)));
     let late = Claim { marks: three([10_004, 10_005, 10_003]), spending: None };
-    assert_eq!(wait(store.claim(late, at(0))), Ok(Claimed::Used(2)));
-    let absent = Claim { marks: [None, Some(mark(10_002, at(300))), None], spending: None };
-    assert_eq!(wait(store.claim(absent, at(0))), Ok(Claimed::Used(1)), "by its place in the claim");
+    assert_eq!(wait(store.claim(late, tried.at(0))), Ok(Claimed::Used(2)));
+    let absent = Claim { marks: [None, Some(mark(10_002, tried.at(300))), None], spending: None };
+    assert_eq!(wait(store.claim(absent, tried.at(0))), Ok(Claimed::Used(1)), "by its place in the claim");
     for number in [10_004, 10_005] {
-        assert_eq!(claim(&*store, number, at(300), at(0)), Ok(true), "nothing of a claim that was not whole");
+        assert_eq!(
+            claim(&*store, number, tried.at(300), tried.at(0)),
+            Ok(true),
+            "nothing of a claim that was not whole"
+        );
     }
-    let spending = Some(Spending { task: "nobody".to_owned(), idle: Lifetime::new(60).unwrap(), until: at(60) });
-    let unknown = Claim { marks: [Some(mark(10_006, at(300))), None, None], spending };
-    assert_eq!(wait(store.claim(unknown, at(0))), Ok(Claimed::Unknown));
-    assert_eq!(claim(&*store, 10_006, at(300), at(0)), Ok(true));
+    let spending = Some(Spending { task: "nobody".to_owned(), idle: Lifetime::new(60).unwrap(), until: tried.at(60) });
+    let unknown = Claim { marks: [Some(mark(10_006, tried.at(300))), None, None], spending };
+    assert_eq!(wait(store.claim(unknown, tried.at(0))), Ok(Claimed::Unknown));
+    assert_eq!(claim(&*store, 10_006, tried.at(300), tried.at(0)), Ok(true));
     assert_eq!(wait(store.release(whole, 0)), Ok(()));
     for number in [10_001, 10_002, 10_003] {
-        assert_eq!(claim(&*store, number, at(300), at(0)), Ok(true), "taken back whole");
+        assert_eq!(claim(&*store, number, tried.at(300), tried.at(0)), Ok(true), "taken back whole");
     }
 }
 
-fn task(id: &str, workload: &str, budget: Option<u32>) -> TaskRecord {
+fn task(id: &str, workload: &str, budget: Option<u32>, opened: Timestamp) -> TaskRecord {
     TaskRecord {
         id: id.to_owned(),
         workload: workload.to_owned(),
@@ -181,8 +220,8 @@ fn task(id: &str, workload: &str, budget: Option<u32>) -> TaskRecord {
         purpose: None,
         budget,
         targets: Vec::new(),
-        opened: at(0).seconds(),
-        deadline: at(3_600).seconds(),
+        opened: opened.seconds(),
+        deadline: opened.plus(3_600).seconds(),
         decision: String::new(),
         iss: String::new(),
         kid: String::new(),
@@ -190,56 +229,56 @@ fn task(id: &str, workload: &str, budget: Option<u32>) -> TaskRecord {
     }
 }
 
-fn a_task_is_used_as_often_as_its_budget_says(open: Open<'_>) {
+fn a_task_is_used_as_often_as_its_budget_says(tried: &Tried<'_>) {
     let root = tempfile::tempdir().unwrap();
-    let store = open(root.path(), at(0)).unwrap();
+    let store = tried.begin(root.path(), 0);
     let spend = |store: &dyn Store, id: &str, now: i64| {
-        let spending = Spending { task: id.to_owned(), idle: Lifetime::new(100).unwrap(), until: at(now + 50) };
-        let marks = [Some(mark(20_000 + u32::try_from(now).unwrap(), at(now + 9))), None, None];
-        wait(store.claim(Claim { marks, spending: Some(spending) }, at(now)))
+        let spending = Spending { task: id.to_owned(), idle: Lifetime::new(100).unwrap(), until: tried.at(now + 50) };
+        let marks = [Some(mark(20_000 + u32::try_from(now).unwrap(), tried.at(now + 9))), None, None];
+        wait(store.claim(Claim { marks, spending: Some(spending) }, tried.at(now)))
     };
-    wait(store.open(task("three", "a", Some(3)), at(0))).unwrap();
-    wait(store.open(task("free", "a", None), at(0))).unwrap();
+    wait(store.open(task("three", "a", Some(3), tried.at(0)), tried.at(0))).unwrap();
+    wait(store.open(task("free", "a", None, tried.at(0)), tried.at(0))).unwrap();
     assert_eq!(spend(&*store, "three", 1), Ok(Claimed::Whole(1)));
     assert_eq!(spend(&*store, "three", 2), Ok(Claimed::Whole(2)));
-    let second = Spending { task: "three".to_owned(), idle: Lifetime::new(100).unwrap(), until: at(52) };
+    let second = Spending { task: "three".to_owned(), idle: Lifetime::new(100).unwrap(), until: tried.at(52) };
     wait(store.release(Claim { spending: Some(second), ..Claim::default() }, 2)).unwrap();
     drop(store);
-    let store = open(root.path(), at(2)).unwrap();
+    let store = tried.begin(root.path(), 2);
     assert_eq!(spend(&*store, "three", 3), Ok(Claimed::Whole(2)), "what was given back is there again");
     assert_eq!(spend(&*store, "three", 4), Ok(Claimed::Whole(3)));
     assert_eq!(spend(&*store, "three", 5), Ok(Claimed::Budget));
-    assert_eq!(claim(&*store, 20_005, at(14), at(5)), Ok(true), "and the mark of it is not set");
+    assert_eq!(claim(&*store, 20_005, tried.at(14), tried.at(5)), Ok(true), "and the mark of it is not set");
     assert_eq!(spend(&*store, "free", 6), Ok(Claimed::Whole(0)), "none is counted where there is no budget");
-    let states = wait(store.list(at(6))).unwrap();
+    let states = wait(store.list(tried.at(6))).unwrap();
     let three = states.iter().find(|state| state.record.id == "three").unwrap();
-    assert_eq!((three.record.clone(), three.used), (task("three", "a", Some(3)), 3));
+    assert_eq!((three.record.clone(), three.used), (task("three", "a", Some(3), tried.at(0)), 3));
     assert_eq!(spend(&*store, "free", 6 + 50 + 100), Ok(Claimed::Whole(0)), "not idle while it has a token");
     assert_eq!(spend(&*store, "free", 156 + 50 + 101), Ok(Claimed::Idle));
     wait(store.forget("free")).unwrap();
     assert_eq!(spend(&*store, "free", 8), Ok(Claimed::Unknown));
-    assert_eq!(wait(store.list(at(9))).unwrap().len(), 1);
-    assert_eq!(wait(store.list(at(3_601))).unwrap().len(), 0, "none whose deadline has passed");
+    assert_eq!(wait(store.list(tried.at(9))).unwrap().len(), 1);
+    assert_eq!(wait(store.list(tried.at(3_601))).unwrap().len(), 0, "none whose deadline has passed");
 }
 
-fn keys_are_changed_by_who_holds_the_lease(open: Open<'_>, alone: bool) {
+fn keys_are_changed_by_who_holds_the_lease(tried: &Tried<'_>) {
     let root = tempfile::tempdir().unwrap();
-    let store = open(root.path(), at(0)).unwrap();
+    let store = tried.begin(root.path(), 0);
     let record = |kid: &str| KeyRecord {
         kid: kid.to_owned(),
         purpose: Purpose::Tokens,
         algorithm: Algorithm::Es256,
-        published: at(0),
-        signs_from: at(1),
-        signs_until: Some(at(2)),
+        published: tried.at(0),
+        signs_from: tried.at(1),
+        signs_until: Some(tried.at(2)),
         longest: 3,
-        revoked: Some(at(4)),
+        revoked: Some(tried.at(4)),
     };
     let lease = wait(store.take(Lease::named("one"))).unwrap().expect("nobody has it");
     wait(store.write(&[record("a"), record("b")], &lease)).unwrap();
     wait(store.write(&[record("b")], &lease)).unwrap();
     assert_eq!(wait(store.read()), Ok(vec![record("b")]), "all of them are replaced");
-    if !alone {
+    if tried.server != ServerClock::None {
         assert_eq!(wait(store.take(Lease::named("other"))), Ok(None), "one at a time");
         wait(store.let_go(Lease::named("other"))).unwrap();
         assert_eq!(wait(store.write(&[], &Lease::named("other"))), Err(StoreError::LeaseLost));
@@ -297,24 +336,28 @@ async fn all_of(store: &(impl RevocationLog + ?Sized)) -> Result<(Vec<Revoked>, 
     }
 }
 
-fn rows_are_kept_until_they_are_over_and_take_no_position(open: Open<'_>, by_own_clock: bool) {
+fn rows_are_kept_until_they_are_over_and_take_no_position(tried: &Tried<'_>) {
     let root = tempfile::tempdir().unwrap();
     let row = |index: u32, until: i64| StatusRow {
         list: ListId::new([3; 16]),
         index,
-        until: at(until),
+        until: tried.at(until),
         pos: 5,
         names: vec![Named::new(Kind::Token, "a", 7), Named::new(Kind::Workload, "w", -7)],
     };
-    let store = open(root.path(), at(0)).unwrap();
-    let first = wait(store.begin(0, at(0))).unwrap().position;
-    assert_eq!(wait(store.keep(row(1, 100), at(0))), Ok(()));
-    assert_eq!(wait(store.append(entry("a", Act::Revoke, at(100)), at(0))), Ok(first + 1));
-    assert_eq!(wait(store.keep(row(ListId::ENTRIES - 1, 9_000), at(0))), Ok(()));
-    assert_eq!(wait(store.append(entry("b", Act::Revoke, at(100)), at(0))), Ok(first + 2), "one after the other");
+    let store = tried.begin(root.path(), 0);
+    let first = wait(store.begin(0, tried.at(0))).unwrap().position;
+    assert_eq!(wait(store.keep(row(1, 100), tried.at(0))), Ok(()));
+    assert_eq!(wait(store.append(entry("a", Act::Revoke, tried.at(100)), tried.at(0))), Ok(first + 1));
+    assert_eq!(wait(store.keep(row(ListId::ENTRIES - 1, 9_000), tried.at(0))), Ok(()));
+    assert_eq!(
+        wait(store.append(entry("b", Act::Revoke, tried.at(100)), tried.at(0))),
+        Ok(first + 2),
+        "one after the other"
+    );
     drop(store);
-    let store = open(root.path(), at(0)).unwrap();
-    let begun = wait(store.begin(0, at(0))).unwrap();
+    let store = tried.begin(root.path(), 0);
+    let begun = wait(store.begin(0, tried.at(0))).unwrap();
     assert!(begun.position == first + 2 && begun.records >= 2);
     let since = |store: &dyn Store| {
         let (mut records, mut rows) = wait(all_of(store)).unwrap();
@@ -326,41 +369,46 @@ fn rows_are_kept_until_they_are_over_and_take_no_position(open: Open<'_>, by_own
     assert_eq!(records.iter().map(|record| record.position).collect::<Vec<_>>(), [first + 1, first + 2]);
     assert_eq!(rows, [row(1, 100), row(ListId::ENTRIES - 1, 9_000)], "whole");
     // Looked at when something is added, or when the log is begun.
-    assert_eq!(wait(store.append(entry("c", Act::Revoke, at(900)), at(500))), Ok(first + 3));
-    wait(store.begin(0, at(500))).unwrap();
+    assert_eq!(wait(store.append(entry("c", Act::Revoke, tried.at(900)), tried.at(500))), Ok(first + 3));
+    wait(store.begin(0, tried.at(500))).unwrap();
     let (records, rows) = since(&*store);
-    let left = if by_own_clock {
-        vec![row(1, 100), row(ListId::ENTRIES - 1, 9_000)]
-    } else {
-        vec![row(ListId::ENTRIES - 1, 9_000)]
+    let left = match tried.server {
+        ServerClock::Ahead => vec![row(ListId::ENTRIES - 1, 9_000)],
+        ServerClock::Behind | ServerClock::None => vec![row(1, 100), row(ListId::ENTRIES - 1, 9_000)],
     };
-    assert_eq!((records.len(), rows), (3, left), "long before a record, where the server's clock says so too");
+    assert_eq!((records.len(), rows), (3, left), "a row goes long before a record, where the server's clock agrees");
 }
 
-fn revocations_have_positions_that_only_grow_and_outlive_the_process(open: Open<'_>, by_own_clock: bool) {
+fn revocations_have_positions_that_only_grow_and_outlive_the_process(tried: &Tried<'_>) {
     let root = tempfile::tempdir().unwrap();
-    let store = open(root.path(), at(0)).unwrap();
+    let store = tried.begin(root.path(), 0);
     let name = |id: &str| Name::new(Kind::Token, id);
-    let first = replay(&*store, at(0)).unwrap().0;
-    assert_eq!(first == 0, by_own_clock, "a shared store begins beyond what another one may have given");
-    assert_eq!(wait(store.append(entry("a", Act::Revoke, at(100)), at(0))), Ok(first + 1));
-    assert_eq!(wait(store.append(entry("b", Act::RevokeBefore(-7), at(900)), at(0))), Ok(first + 2));
+    let first = replay(&*store, tried.at(0)).unwrap().0;
+    assert_eq!(
+        first == 0,
+        tried.server == ServerClock::None,
+        "a shared store begins beyond what another one may have given"
+    );
+    assert_eq!(wait(store.append(entry("a", Act::Revoke, tried.at(100)), tried.at(0))), Ok(first + 1));
+    assert_eq!(wait(store.append(entry("b", Act::RevokeBefore(-7), tried.at(900)), tried.at(0))), Ok(first + 2));
     assert_eq!(wait(store.confirm()), Ok(()));
     drop(store);
-    let store = open(root.path(), at(101)).unwrap();
-    let replayed = replay(&*store, at(101)).unwrap();
+    let store = tried.begin(root.path(), 101);
+    let replayed = replay(&*store, tried.at(101)).unwrap();
     assert_eq!((replayed.0, replayed.1.len()), (first + 2, 2), "what is over just now is kept");
     assert_eq!((replayed.1[1].entry.name, replayed.1[1].position), (name("b"), first + 2));
-    assert_eq!(replayed.1[1].entry, entry("b", Act::RevokeBefore(-7), at(900)), "as it was written, whole");
+    assert_eq!(replayed.1[1].entry, entry("b", Act::RevokeBefore(-7), tried.at(900)), "as it was written, whole");
     // A clock that was ahead for a moment has lost nothing.
-    assert_eq!(replay(&*store, at(50)).unwrap().1.len(), 2);
-    if by_own_clock {
-        let replayed = replay(&*store, at(86_400 + 101)).unwrap();
+    assert_eq!(replay(&*store, tried.at(50)).unwrap().1.len(), 2);
+    // A server whose clock is behind keeps what a broker whose clock is ahead takes for expired.
+    let expires = tried.server != ServerClock::Behind;
+    if expires {
+        let replayed = replay(&*store, tried.at(86_400 + 101)).unwrap();
         assert_eq!((replayed.0, replayed.1.len()), (first + 2, 1), "for a day");
-        let replayed = replay(&*store, at(86_400 + 901)).unwrap();
+        let replayed = replay(&*store, tried.at(86_400 + 901)).unwrap();
         assert_eq!((replayed.0, replayed.1.len()), (first + 2, 0));
     }
-    let late = at(86_400 + 902);
+    let late = tried.at(86_400 + 902);
     wait(store.begin(0, late)).unwrap();
     assert_eq!(
         wait(store.append(entry("c", Act::Suspend, Timestamp::MAX), late)),
@@ -369,9 +417,8 @@ fn revocations_have_positions_that_only_grow_and_outlive_the_process(open: Open<
     );
     let records = replay(&*store, late).unwrap().1;
     let positions = records.iter().map(|record| record.position).collect::<Vec<_>>();
-    // On a server that knows better, a broker whose clock is a day ahead takes nothing that is not over.
-    let left = if by_own_clock { vec![first + 3] } else { vec![first + 1, first + 2, first + 3] };
-    assert_eq!(positions, left, "what is over is let go of");
+    let left = if expires { vec![first + 3] } else { vec![first + 1, first + 2, first + 3] };
+    assert_eq!(positions, left, "expired records are dropped");
 }
 
 #[test]
