@@ -14,6 +14,7 @@
 //!
 //! [`exchange::Broker::exchange`] is that list; [`app`] puts a broker together from a configuration.
 
+pub mod admin;
 pub mod app;
 pub mod append;
 pub mod assertion;
@@ -25,7 +26,9 @@ pub mod control;
 pub mod domain;
 pub mod error;
 pub mod exchange;
+pub mod form;
 pub mod http;
+pub mod introspection;
 pub mod policy;
 pub mod rates;
 pub mod revocation;

@@ -3,9 +3,9 @@
 //! says of him.
 
 use crate::domain::Network;
+use governor::Quota;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::DashMapStateStore;
-use governor::{Quota, RateLimiter};
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use std::time::Duration;
 /// of this process, so nobody can choose to share one.
 pub struct Buckets {
     hasher: RandomState,
-    limiter: RateLimiter<u16, DashMapStateStore<u16>, DefaultClock>,
+    limiter: governor::RateLimiter<u16, DashMapStateStore<u16>, DefaultClock>,
 }
 
 impl Buckets {
@@ -22,7 +22,7 @@ impl Buckets {
     #[must_use]
     pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
         let quota = Quota::per_second(per_second).allow_burst(burst);
-        Self { hasher: RandomState::new(), limiter: RateLimiter::dashmap(quota) }
+        Self { hasher: RandomState::new(), limiter: governor::RateLimiter::dashmap(quota) }
     }
 
     /// Takes one from the bucket of `key`.
@@ -55,7 +55,7 @@ pub enum Throttled {
     #[error("more requests came from this network than may in a second")]
     Network,
     /// A network, at once.
-    #[error("as many requests from this network as may be are being worked on")]
+    #[error("this network already has the maximum number of requests in progress; retry after the time in Retry-After")]
     InFlight,
     /// A workload.
     #[error("this workload asked for more tokens than it may in a second")]
@@ -66,14 +66,14 @@ pub enum Throttled {
 }
 
 /// How often each may ask.
-pub struct Rates {
+pub struct RateLimiter {
     networks: Option<Buckets>,
     workloads: Option<Buckets>,
     issuers: Option<Buckets>,
 }
 
-impl Rates {
-    /// Rates within `limits`.
+impl RateLimiter {
+    /// RateLimiter within `limits`.
     #[must_use]
     pub fn new(limits: RateLimits) -> Self {
         let buckets = |per_second: NonZeroU32| Buckets::new(per_second, per_second.saturating_add(per_second.get()));
@@ -81,29 +81,44 @@ impl Rates {
         Self { networks: network.map(buckets), workloads: workload.map(buckets), issuers: issuer.map(buckets) }
     }
 
-    /// Another request from `network`.
+    /// Counts a request from `network`, before anything of it is believed.
     ///
     /// # Errors
     /// [`Throttled::Network`]
-    pub fn from(&self, network: Network) -> Result<(), Throttled> {
+    pub fn check_network(&self, network: Network) -> Result<(), Throttled> {
         take(self.networks.as_ref(), network, Throttled::Network)
     }
 
-    /// Another verified assertion about `workload` from `network`: whoever got hold of one elsewhere has a bucket elsewhere.
+    /// Counts a verified assertion about `workload` from `network`: a copy that leaked to another network has a bucket of its
+    /// own.
     ///
     /// # Errors
     /// [`Throttled::Workload`]
-    pub fn of(&self, workload: &str, network: Network) -> Result<(), Throttled> {
-        take(self.workloads.as_ref(), (workload, network), Throttled::Workload)
+    pub fn check_workload(&self, workload: &str, network: Network) -> Result<WithinWorkloadRate, Throttled> {
+        take(self.workloads.as_ref(), (workload, network), Throttled::Workload)?;
+        Ok(WithinWorkloadRate { _checked: () })
     }
 
-    /// Another exchange that policy permits to a workload of `issuer`.
+    /// Counts an exchange that policy permits to a workload of `issuer`.
     ///
     /// # Errors
     /// [`Throttled::Issuer`]
-    pub fn vouched_by(&self, issuer: &str) -> Result<(), Throttled> {
-        take(self.issuers.as_ref(), issuer, Throttled::Issuer)
+    pub fn check_issuer(&self, issuer: &str) -> Result<WithinIssuerRate, Throttled> {
+        take(self.issuers.as_ref(), issuer, Throttled::Issuer)?;
+        Ok(WithinIssuerRate { _checked: () })
     }
+}
+
+/// Proof that a workload is within its rate. Only [`RateLimiter::check_workload`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WithinWorkloadRate {
+    _checked: (),
+}
+
+/// Proof that an issuer is within its rate. Only [`RateLimiter::check_issuer`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WithinIssuerRate {
+    _checked: (),
 }
 
 fn take(buckets: Option<&Buckets>, key: impl Hash, else_: Throttled) -> Result<(), Throttled> {
@@ -118,11 +133,11 @@ mod tests {
     #[test]
     fn l2_l4_a_bucket_is_for_a_64_and_there_are_never_more_than_so_many() {
         let one = NonZeroU32::MIN;
-        let rates = Rates::new(RateLimits { network: Some(one), workload: Some(one), issuer: None });
+        let rates = RateLimiter::new(RateLimits { network: Some(one), workload: Some(one), issuer: None });
         let address = |host: u64| Network::from(IpAddr::V6(Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(host))));
-        assert_eq!([1, 2, 3].map(|host| rates.from(address(host)).is_ok()), [true, true, false]);
+        assert_eq!([1, 2, 3].map(|host| rates.check_network(address(host)).is_ok()), [true, true, false]);
         for name in 0..200_000 {
-            let _ = rates.of(&format!("w{name}"), address(1));
+            let _ = rates.check_workload(&format!("w{name}"), address(1));
         }
         assert!(rates.workloads.unwrap().limiter.len() <= 1 << 16);
     }
@@ -130,12 +145,15 @@ mod tests {
     #[test]
     fn l3_a_workload_is_slowed_down_where_it_asks_and_nowhere_else() {
         let limits = RateLimits { network: None, workload: NonZeroU32::new(1), issuer: NonZeroU32::new(1) };
-        let rates = Rates::new(limits);
+        let rates = RateLimiter::new(limits);
         let network = |last: u8| Network::from(IpAddr::from([192, 0, 2, last]));
-        assert_eq!([rates.of("w", network(1)), rates.of("w", network(1))], [Ok(()), Ok(())]);
-        assert_eq!(rates.of("w", network(1)), Err(Throttled::Workload));
-        assert_eq!([rates.of("w", network(2)), rates.of("v", network(1))], [Ok(()), Ok(())]);
-        assert_eq!([rates.vouched_by("i"), rates.vouched_by("i")], [Ok(()), Ok(())]);
-        assert_eq!([rates.vouched_by("i"), rates.vouched_by("j")], [Err(Throttled::Issuer), Ok(())]);
+        assert_eq!([1, 2].map(|_| rates.check_workload("w", network(1)).is_ok()), [true, true]);
+        assert_eq!(rates.check_workload("w", network(1)), Err(Throttled::Workload));
+        assert_eq!(
+            [("w", 2), ("v", 1)].map(|(name, last)| rates.check_workload(name, network(last)).is_ok()),
+            [true, true]
+        );
+        assert_eq!([1, 2].map(|_| rates.check_issuer("i").is_ok()), [true, true]);
+        assert_eq!(["i", "j"].map(|issuer| rates.check_issuer(issuer).err()), [Some(Throttled::Issuer), None]);
     }
 }

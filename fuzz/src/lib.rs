@@ -5,10 +5,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign::app::Installation;
 use countersign::assertion::{Issuers, SubjectToken, Untrusted};
-use countersign::audit::Trail;
+use countersign::audit::AuditTrail;
 use countersign::config::Config;
 use countersign::domain::{Clock, SpiffeId, Timestamp, TokenType};
-use countersign::exchange::{ExchangeRequest, Form, FormBounds};
+use countersign::exchange::ExchangeRequest;
+use countersign::form::{Form, FormBounds};
 use countersign::policy::Policy;
 use countersign_verify::jws::Compact;
 use countersign_verify::key::{Algorithm, KeySet, KeyUse};
@@ -146,7 +147,7 @@ pub fn claims(data: &[u8]) {
         let signature = URL_SAFE_NO_PAD.encode(signature.to_bytes());
         let token = Untrusted::<SubjectToken>::new(format!("{input}.{signature}"), TokenType::Jwt);
         let now = Timestamp::new(NOW).unwrap();
-        let mut trail = Trail::unwritten(now);
+        let mut trail = AuditTrail::unwritten(now);
         let Ok(verified) = runtime.block_on(issuers.verify_assertion(&token, now, &mut trail)) else { return };
         let said: Value = serde_json::from_slice(data).unwrap();
         let audience =

@@ -48,7 +48,8 @@ pub(crate) async fn run(a: &Path, b: &Path, turns: usize, results: Option<&Path>
             let done =
                 load::saturate(process, &mut requests, CONNECTIONS, Duration::from_secs(60), &mut |_| ()).await?;
             if done.exchanges != u64::try_from(EXCHANGES)? {
-                return Err(format!("{} answered too slowly: {} exchanges", NAMES[side.min(2)], done.exchanges).into());
+                let name = NAMES.get(side).copied().unwrap_or_default();
+                return Err(format!("{name} made only {} of {EXCHANGES} exchanges in a minute", done.exchanges).into());
             }
             figures.push(micros(done));
         }

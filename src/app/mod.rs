@@ -8,18 +8,19 @@ mod stores;
 
 pub use running::Listening;
 
-use crate::assertion::{FetchError, KeyFault};
+use crate::assertion::{FetchError, KeyFault, OwnTokens};
 use crate::audit::AuditError;
 use crate::config::{self, Config, Problems};
 use crate::control::{Control, ControlError};
 use crate::domain::{Clock, Entropy, MAX_SKEW, NoEntropy, Timestamp};
-use crate::exchange::{Broker, Parts};
-use crate::http::{Certificate, TlsError};
+use crate::exchange::{Broker, ClientAuth, Mint, Parts};
+use crate::http::{Certificate, TlsError, UseCases};
 use crate::policy::{LoadError, Policy};
 use crate::revocation::Revocations;
 use crate::signing::{KeyError, Keys};
 use crate::store::StoreError;
 use crate::telemetry::{Metrics, Traces};
+use arc_swap::ArcSwap;
 use parts::replica;
 use serde_json::Value;
 use std::io;
@@ -173,7 +174,7 @@ impl Installation {
     ///
     /// # Errors
     /// [`StartError`] for the first part that cannot be used.
-    pub async fn assemble(&self, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Broker, StartError> {
+    pub async fn assemble(&self, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<UseCases, StartError> {
         let now = clock.now();
         let built = BUILT.parse().ok().and_then(Timestamp::new).unwrap_or_default();
         if built.since(now) > MAX_SKEW {
@@ -181,28 +182,33 @@ impl Installation {
         }
         let snapshot = self.snapshot(&clock, None).await?;
         let replica = replica(&self.config.store.path, &*entropy)?;
-        let Stores { records, heads, log, tasks, uses, max_staleness } = self.stores(&replica, now)?;
+        let Stores { records, heads, log, tasks, reservations, max_staleness } = self.stores(&replica, now)?;
         // Before the keys: whether the store is fit to hold anything is looked at first.
         let revocations = Revocations::load(log, max_staleness, now).await;
         let revocations = Arc::new(revocations.map_err(|fault| self.store_fault(fault))?);
         let directory = &self.config.signing.directory;
-        let keys = Keys::open(directory, records, Arc::clone(&entropy), self.rotation(), now).await?;
-        let keys = Arc::new(keys);
+        let (keys, signer) = Keys::open(directory, records, Arc::clone(&entropy), self.rotation(), now).await?;
         let audit = Arc::new(self.audit_log(&keys, heads, &*entropy, now)?);
-        Ok(Broker::new(Parts {
-            issuer: self.config.server.issuer.clone(),
+        let issuer = || snapshot.issuer.clone();
+        let own_tokens = OwnTokens::new(issuer(), Arc::clone(&keys), Arc::clone(&revocations));
+        let client_auth = ClientAuth::new(issuer(), Arc::clone(&revocations), Arc::clone(&reservations));
+        let mint = Mint::new(issuer(), signer);
+        let broker = Broker::new(Parts {
             replica,
-            snapshot,
-            keys,
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            own_tokens: Arc::new(own_tokens),
+            client_auth,
+            mint,
             revocations,
-            uses,
+            reservations,
             tasks,
             audit,
             clock,
             entropy,
             metrics: Arc::new(Metrics::new()),
-            rates: self.rates(),
-        }))
+            rates: Arc::new(self.rates()),
+        });
+        Ok(UseCases::new(&Arc::new(broker), &keys))
     }
 
     /// Puts the broker together and opens its listeners.
@@ -214,11 +220,11 @@ impl Installation {
         let bind = |address| TcpListener::bind(address).map_err(|fault| StartError::Listen(address, fault));
         let public = bind(self.config.server.listen)?;
         let management = self.config.server.management.map(bind).transpose()?;
-        let broker = Arc::new(self.assemble(Arc::clone(&clock), entropy).await?);
+        let use_cases = Arc::new(self.assemble(Arc::clone(&clock), entropy).await?);
         let control = Control::bind(&self.config.server.control)?;
         let limits = self.limits();
         let installation = self.clone();
-        Ok(Listening { broker, public, management, control, certificate, limits, installation, clock })
+        Ok(Listening { use_cases, public, management, control, certificate, limits, installation, clock })
     }
 }
 

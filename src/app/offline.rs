@@ -5,13 +5,13 @@ use super::parts::{digest_key, replica};
 use super::running::{NOT_SUSPENDED, describe_key, describe_revocation, describe_task, done, is_reason, wanted};
 use super::stores::Stores;
 use super::{Installation, StartError};
+use crate::admin;
 use crate::audit::{AuditLog, Keeping, Opening, Seal};
 use crate::config::IssuerKind;
 use crate::control::{Command, Reply, own_operator};
 use crate::domain::{ChainHead, Clock, DecisionId, Entropy, Purpose, Timestamp};
-use crate::exchange;
 use crate::revocation::Revocations;
-use crate::signing::{KeyError, Keys, SealingKeys};
+use crate::signing::{Document, KeyError, Keys, SealingKeys};
 use crate::store::{About, Act, AuditHeads, TaskRecords, audit_head};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -55,7 +55,7 @@ impl Installation {
     ) -> Result<AuditLog, StartError> {
         let sealing = Arc::clone(keys);
         let seal: Seal =
-            Arc::new(move |checkpoint, now| sealing.ring().sign_as(Purpose::Checkpoints, checkpoint, now).ok());
+            Arc::new(move |checkpoint, now| sealing.ring().sign(Document::Checkpoint, checkpoint, now).ok());
         let audit = &self.config.audit;
         let keeping = Keeping {
             segment: audit.segment,
@@ -101,10 +101,10 @@ impl Installation {
     ) -> Result<Reply, StartError> {
         let Opened { revocations, audit, decision, now, .. } = self.open(clock, entropy).await?;
         Ok(match wanted(command, own_operator(), now) {
-            Ok(change) if change.act == Act::Resume && !revocations.suspends(change.kind, &change.id) => {
+            Ok(change) if change.act == Act::Resume && revocations.not_suspended(change.kind, &change.id).is_some() => {
                 Reply::Failed { message: NOT_SUSPENDED.to_owned() }
             }
-            Ok(change) => done(exchange::change(&change, decision, &revocations, &audit, now).await),
+            Ok(change) => done(admin::change(&change, decision, &revocations, &audit, now).await),
             Err(message) => Reply::Failed { message },
         })
     }
@@ -135,7 +135,7 @@ impl Installation {
     /// As [`Installation::change`].
     pub async fn list_tasks(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
         let Opened { tasks, revocations, now, .. } = self.open(clock, entropy).await?;
-        let tasks = exchange::list_tasks(&*tasks, &revocations, self.task_idle(), now).await;
+        let tasks = admin::list_tasks(&*tasks, &revocations, self.task_idle(), now).await;
         let tasks = tasks.map_err(|fault| self.store_fault(fault))?;
         Ok(tasks.iter().map(|(task, end)| describe_task(task, *end)).collect())
     }
@@ -152,7 +152,7 @@ impl Installation {
         entropy: &Arc<dyn Entropy>,
     ) -> Result<Value, StartError> {
         let Opened { keys, audit, decision, now, .. } = self.open(clock, entropy).await?;
-        let made = exchange::rotate_key((purpose, algorithm), &decision, &keys, &audit, now).await?;
+        let made = admin::rotate_key((purpose, algorithm), &decision, &keys, &audit, now).await?;
         Ok(describe_key(&made, made.state(now)))
     }
 
@@ -172,7 +172,7 @@ impl Installation {
             return Err(StartError::Reason);
         }
         let about = About { by: own_operator(), reason, ..About::default() };
-        let revoked = exchange::revoke_key((kid, about), &decision, &keys, &revocations, &audit, now).await?;
+        let revoked = admin::revoke_key((kid, about), &decision, (&keys, &revocations, &audit), now).await?;
         Ok(describe_key(&revoked, revoked.state(now)))
     }
 

@@ -5,10 +5,11 @@ use crate::assertion::{Accept, FetchError, Fetcher, Issuer, IssuerKeys, Issuers,
 use crate::client::{CLIENT_ALGORITHMS, Client, Clients, Method};
 use crate::config::{self, ClientMethod, IssuerKind, KeyPlace};
 use crate::domain::{Clock, DigestKey, Entropy, Lifetime, NoEntropy, Scopes, Target, Targets};
-use crate::exchange::{FormBounds, Snapshot};
+use crate::exchange::Snapshot;
+use crate::form::FormBounds;
 use crate::http::Limits;
 use crate::policy::Policy;
-use crate::rates::{RateLimits, Rates};
+use crate::rates::{RateLimiter, RateLimits};
 use crate::signing::Rotation;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -133,9 +134,13 @@ impl Installation {
     }
 
     /// How often each may ask.
-    pub(super) fn rates(&self) -> Rates {
+    pub(super) fn rates(&self) -> RateLimiter {
         let limits = self.config.limits;
-        Rates::new(RateLimits { network: limits.per_network, workload: limits.per_workload, issuer: limits.per_issuer })
+        RateLimiter::new(RateLimits {
+            network: limits.per_network,
+            workload: limits.per_workload,
+            issuer: limits.per_issuer,
+        })
     }
 
     /// What the edge reads, and how much of it at once.
@@ -200,8 +205,9 @@ impl Installation {
             let wrong = |fault| StartError::ClientKeys(keys.source().describe(), fault);
             keys.refresh().await.map_err(wrong)?;
         }
-        let task_idle = self.task_idle();
-        Ok(Snapshot { issuers, targets: self.targets(), clients, policy, task_idle })
+        let issuer = self.config.server.issuer.clone();
+        let (targets, task_idle, loaded) = (self.targets(), self.task_idle(), clock.now());
+        Ok(Snapshot { issuer, issuers, targets, clients, policy, task_idle, loaded })
     }
 }
 

@@ -1,10 +1,11 @@
 //! A broker that serves: what runs beside it, what an operator asks of it, and how it takes over another configuration.
 
 use super::{Installation, StartError};
+use crate::admin::{Change, Operator, TaskEnd};
 use crate::control::{self, Command, Commands, Control, Reply};
 use crate::domain::{Clock, KeyRecord, KeyState, Purpose, TaskState, Timestamp, TokenId};
-use crate::exchange::{Answer, Broker, Change, Operator, Snapshot, TaskEnd};
-use crate::http::{self, Certificate, Limits, Serving};
+use crate::exchange::{Answer, Snapshot};
+use crate::http::{self, Certificate, Limits, Serving, UseCases};
 use crate::signing::KeyError;
 use crate::store::{Act, Entry, Revoked};
 use countersign_verify::revocation::Kind;
@@ -22,8 +23,8 @@ const TEND: Duration = Duration::from_secs(1);
 
 /// A broker that listens, and does not serve yet.
 pub struct Listening {
-    /// The broker.
-    pub broker: Arc<Broker>,
+    /// The use cases of the broker.
+    pub use_cases: Arc<UseCases>,
     pub(super) public: TcpListener,
     pub(super) management: Option<TcpListener>,
     pub(super) control: Control,
@@ -56,10 +57,11 @@ impl Listening {
         stop: impl Future<Output = ()>,
         mut reload: tokio::sync::mpsc::Receiver<()>,
     ) -> io::Result<()> {
-        let Self { broker, public, management, control, certificate, limits, installation, clock } = self;
+        let Self { use_cases, public, management, control, certificate, limits, installation, clock } = self;
+        let (broker, operator) = (&use_cases.broker, &use_cases.operator);
         let server = installation.config.server.clone();
         let running = Arc::new(Running {
-            broker: Arc::clone(&broker),
+            operator: Arc::clone(operator),
             clock,
             installation: tokio::sync::Mutex::new(installation),
             refreshing: Mutex::default(),
@@ -70,19 +72,19 @@ impl Listening {
             beside.push(tokio::spawn(Arc::clone(certificate).keep_current()));
         }
         if let Some(listener) = management {
-            let management = http::management(&broker, listener)?;
+            let management = http::management(operator, listener)?;
             beside.push(tokio::spawn(async move { drop(management.await) }));
         }
         beside.push(tokio::spawn(control::serve(control, Arc::clone(&running) as Arc<dyn Commands>)));
-        let tended = Arc::clone(&broker);
+        let tended = Arc::clone(operator);
         beside.push(tokio::spawn(async move {
             loop {
                 // At once where a key was revoked, by another broker too.
                 tokio::select! {
                     () = tokio::time::sleep(TEND) => {}
-                    () = tended.revocations().key_revoked() => {}
+                    () = tended.broker().revocations().key_revoked() => {}
                 }
-                Operator(&tended).tend().await;
+                tended.tend().await;
             }
         }));
         beside.push(tokio::spawn(Arc::clone(broker.revocations()).follow(Arc::clone(&running.clock))));
@@ -101,7 +103,7 @@ impl Listening {
             tenant: server.tenant,
             certificate: certificate.as_ref(),
         };
-        let public = http::public(&broker, public, serving)?;
+        let public = http::public(&use_cases, public, serving)?;
         let handle = public.handle();
         let serving = tokio::spawn(public);
         stop.await;
@@ -110,13 +112,13 @@ impl Listening {
         running.stop();
         beside.iter().for_each(JoinHandle::abort);
         let served = serving.await.map_err(io::Error::other)?;
-        Operator(&broker).seal();
+        operator.seal();
         served
     }
 }
 
 struct Running {
-    broker: Arc<Broker>,
+    operator: Arc<Operator>,
     clock: Arc<dyn Clock>,
     installation: tokio::sync::Mutex<Installation>,
     /// What keeps the keys of issuers and clients fresh.
@@ -145,7 +147,7 @@ impl Running {
             Ok(()) => tracing::info!("configuration and policies reloaded"),
             Err(fault) => tracing::error!(%fault, "not reloaded; what was in force stays"),
         }
-        Operator(&self.broker).reloaded(done.as_ref().err().map(String::as_str));
+        self.operator.reloaded(done.as_ref().err().map(String::as_str));
         done
     }
 
@@ -155,12 +157,11 @@ impl Running {
         if !fixed.is_empty() {
             return Err(format!("{} cannot change while the broker runs; restart it", fixed.join(", ")));
         }
-        let before = self.broker.snapshot();
+        let before = self.operator.broker().snapshot();
         let fault = |fault: StartError| fault.to_string();
         let snapshot = next.snapshot(&self.clock, Some((&*installation, &*before))).await.map_err(fault)?;
-        let operator = Operator(&self.broker);
-        operator.install(snapshot, next.rotation()).await.map_err(|fault| fault.to_string())?;
-        self.keep_fresh(&self.broker.snapshot());
+        self.operator.install(snapshot, next.rotation()).await.map_err(|fault| fault.to_string())?;
+        self.keep_fresh(&self.operator.broker().snapshot());
         *installation = next;
         Ok(())
     }
@@ -169,7 +170,7 @@ impl Running {
 impl Commands for Running {
     fn obey(&self, command: Command, by: String) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
         Box::pin(async move {
-            let operator = Operator(&self.broker);
+            let operator = &self.operator;
             match command {
                 change @ Command::Change { .. } => match wanted(change, by, self.clock.now()) {
                     Ok(change) if change.act == Act::Resume && !operator.suspends(&change) => {

@@ -4,7 +4,8 @@ use super::{Installation, StartError};
 use crate::config;
 use crate::domain::Timestamp;
 use crate::store::{
-    AuditHeads, Durability, Embedded, KeyRecords, Mode, Redis, RevocationLog, Settings, StoreError, TaskRecords, Uses,
+    AuditHeads, Durability, Embedded, KeyRecords, Mode, Redis, Reservations, RevocationLog, Settings, StoreError,
+    TaskRecords,
 };
 use std::fs;
 use std::path::Path;
@@ -18,7 +19,7 @@ pub(super) struct Stores {
     pub(super) heads: Arc<dyn AuditHeads>,
     pub(super) log: Arc<dyn RevocationLog>,
     pub(super) tasks: Arc<dyn TaskRecords>,
-    pub(super) uses: Arc<dyn Uses>,
+    pub(super) reservations: Arc<dyn Reservations>,
     /// How long the log may not be heard of, where others append to it.
     pub(super) max_staleness: Option<Duration>,
 }
@@ -26,7 +27,7 @@ pub(super) struct Stores {
 impl Stores {
     fn of<S>(store: S, max_staleness: Option<Duration>) -> Self
     where
-        S: KeyRecords + AuditHeads + RevocationLog + TaskRecords + Uses + 'static,
+        S: KeyRecords + AuditHeads + RevocationLog + TaskRecords + Reservations + 'static,
     {
         let store = Arc::new(store);
         Self {
@@ -34,7 +35,7 @@ impl Stores {
             heads: Arc::clone(&store) as _,
             log: Arc::clone(&store) as _,
             tasks: Arc::clone(&store) as _,
-            uses: store,
+            reservations: store,
             max_staleness,
         }
     }

@@ -2,7 +2,7 @@
 //! that is present and of the wrong type is never taken for absent.
 
 use super::AssertionError;
-use crate::audit::Trail;
+use crate::audit::AuditTrail;
 use crate::domain::{Lifetime, Timestamp};
 use countersign_verify::dpop;
 use serde_json::{Map, Value};
@@ -41,7 +41,11 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// `aud` must be exactly one of `ours`: a string, or an array of that one string (standards R6).
-pub(super) fn audience(claims: &Map<String, Value>, ours: &[String], trail: &mut Trail) -> Result<(), AssertionError> {
+pub(super) fn audience(
+    claims: &Map<String, Value>,
+    ours: &[String],
+    trail: &mut AuditTrail,
+) -> Result<(), AssertionError> {
     let named = match claims.get("aud") {
         Some(Value::String(one)) => Some(one),
         Some(Value::Array(list)) => match list.as_slice() {
@@ -52,8 +56,7 @@ pub(super) fn audience(claims: &Map<String, Value>, ours: &[String], trail: &mut
     };
     let presented = || claims.get("aud").map_or_else(|| "absent".to_owned(), Value::to_string);
     let holds = named.is_some_and(|named| ours.contains(named));
-    trail.check("audience", holds, || ours.join(" or "), presented);
-    if holds { Ok(()) } else { Err(AssertionError::Audience) }
+    trail.require("audience", holds, || ours.join(" or "), presented, AssertionError::Audience)
 }
 
 /// Checks `exp`, `nbf` and `iat` against `now` and the cap on the whole life, and gives `exp`.
@@ -61,27 +64,23 @@ pub(super) fn times(
     claims: &Map<String, Value>,
     cap: Lifetime,
     now: Timestamp,
-    trail: &mut Trail,
+    trail: &mut AuditTrail,
 ) -> Result<Timestamp, AssertionError> {
     let exp = date(claims, "exp")?.ok_or(AssertionError::Claim("exp"))?;
     let (nbf, iat) = (date(claims, "nbf")?, date(claims, "iat")?);
-    let lives = exp > now;
-    trail.check("expiry", lives, || "later than now", || format!("in {}s", exp.since(now)));
-    if !lives {
-        return Err(AssertionError::Expired);
-    }
+    let left = || format!("in {}s", exp.since(now));
+    trail.require("expiry", exp > now, || "later than now", left, AssertionError::Expired)?;
     let latest = now.plus(LEEWAY);
     let starts = [nbf, iat].into_iter().flatten().max().unwrap_or(now);
-    let started = starts <= latest;
-    trail.check("start", started, || format!("at most {LEEWAY}s ahead"), || format!("{}s ago", now.since(starts)));
-    if !started {
-        return Err(AssertionError::NotYetValid);
-    }
+    let expected = || format!("at most {LEEWAY}s ahead");
+    let ago = || format!("{}s ago", now.since(starts));
+    trail.require("start", starts <= latest, expected, ago, AssertionError::NotYetValid)?;
     // Where a kind's tokens have no `iat`, what is left is capped (standards R16).
     let life = exp.since(iat.unwrap_or(now));
     let holds = life > 0 && life <= cap.seconds();
-    trail.check("lifetime", holds, || format!("between 1s and {cap}"), || format!("{life}s of at most {cap}"));
-    if holds { Ok(exp) } else { Err(AssertionError::Lifetime) }
+    let (expected, presented) = (|| format!("between 1s and {cap}"), || format!("{life}s of at most {cap}"));
+    trail.require("lifetime", holds, expected, presented, AssertionError::Lifetime)?;
+    Ok(exp)
 }
 
 /// A NumericDate: an integer between 1970 and 9999. A fraction, a string or `1e300` is malformed.

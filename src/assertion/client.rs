@@ -4,7 +4,7 @@
 use super::claims::{self, times};
 use super::verify::MARK_MARGIN;
 use super::{AssertionError, ClientAssertion, IssuerKeys, SubjectToken, Untrusted, Verified};
-use crate::audit::Trail;
+use crate::audit::AuditTrail;
 use crate::domain::{Digest, FirstUse, Lifetime, Timestamp};
 use countersign_verify::jws::{Bounds, Compact};
 use serde_json::Value;
@@ -22,47 +22,42 @@ impl Untrusted<ClientAssertion> {
         routing.issuer.filter(|issuer| routing.subject == Some(*issuer)).map(str::to_owned)
     }
 
-    /// Verifies an assertion that the client `id` signed itself for us, who are `us`. What comes back has to be claimed
-    /// before it counts: it can be used once.
+    /// Verifies an assertion that the client `id` signed itself for the broker `issuer`. The first use that it returns has to
+    /// be reserved before the assertion counts.
     ///
     /// # Errors
     /// [`AssertionError`] names the first check that failed.
     pub async fn verify_own(
         &self,
-        id: &str,
+        (id, issuer): (&str, &str),
         keys: &IssuerKeys,
-        us: &str,
         bounds: Bounds,
         now: Timestamp,
-        trail: &mut Trail,
+        trail: &mut AuditTrail,
     ) -> Result<FirstUse, AssertionError> {
         let compact = Compact::parse_within(&self.text, bounds)?;
         let header = compact.header().clone();
         let keys = keys.current(header.key_id.as_deref(), header.algorithm, now).await.map_err(AssertionError::Keys)?;
         let key = keys.find(header.key_id.as_deref(), header.algorithm)?;
-        let verified = compact.verify(key);
-        trail.check("client signature", verified.is_ok(), || "verifies by a key of the client", || id.to_owned());
-        let payload = verified.map_err(|_| AssertionError::Signature)?;
+        let verified = compact.verify(key).map_err(|_| AssertionError::Signature);
+        let expected = || "verifies by a key of the client";
+        let payload = trail.require_ok("client signature", verified, expected, |_| id.to_owned())?;
         let members = payload.members();
         // Absent, `JWT`, or the type of its own; another one is a token for something else (RFC 8725 §3.11).
         let fits = matches!(header.media_type.as_deref(), None | Some("jwt" | "client-authentication+jwt"));
-        trail.check(
+        trail.require(
             "client typ",
             fits,
             || "absent, JWT or client-authentication+jwt",
             || header.media_type.clone().unwrap_or_else(|| "absent".to_owned()),
-        );
-        if !fits {
-            return Err(AssertionError::Type);
-        }
+            AssertionError::Type,
+        )?;
         let says = |name: &str| members.get(name).and_then(Value::as_str) == Some(id);
         let same = says("iss") && says("sub");
-        trail.check("client iss, sub", same, || format!("both {id}"), || "compared".to_owned());
-        if !same {
-            return Err(AssertionError::Claim("iss"));
-        }
+        let expected = || format!("both {id}");
+        trail.require("client iss, sub", same, expected, || "compared", AssertionError::Claim("iss"))?;
         // Our issuer identifier and nothing else: never the endpoint's URL, never one of several (rfc7523bis §4).
-        claims::audience(members, &[us.to_owned()], trail)?;
+        claims::audience(members, &[issuer.to_owned()], trail)?;
         let cap = Lifetime::new(MAX_LIFETIME).ok_or(AssertionError::Lifetime)?;
         let expires = times(members, cap, now, trail)?;
         let jti = claims::text(members, "jti")?.ok_or(AssertionError::Claim("jti"))?;
@@ -73,7 +68,7 @@ impl Untrusted<ClientAssertion> {
 impl Verified<ClientAssertion> {
     /// The workload that the assertion is about, as the subject of an exchange: it asks for itself.
     #[must_use]
-    pub fn into_subject(self, trail: &mut Trail) -> Verified<SubjectToken> {
+    pub fn into_subject(self, trail: &mut AuditTrail) -> Verified<SubjectToken> {
         let Self { workload, origin, expires, first_use, jti, client_required, bound_to, .. } = self;
         trail.subject(&origin.iss, &origin.sub, jti.as_deref());
         Verified {

@@ -17,7 +17,7 @@ mod verify;
 pub use fetch::{FetchError, Fetcher, Names};
 pub use issuer::{Accept, Issuer, Kind};
 pub use keys::{IssuerKeys, KeyFault, KeySource, Refresh};
-pub use own::OwnTokens;
+pub use own::{OwnTokens, jti_or_fault};
 pub use proof::{Confirmation, ProofFault, Proofs};
 pub use refusal::AssertionError;
 pub use verify::{Issuers, LEEWAY};

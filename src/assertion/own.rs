@@ -2,7 +2,7 @@
 
 use super::claims::bound_to;
 use super::{AssertionError, Issuer, SubjectToken, Verified};
-use crate::audit::Trail;
+use crate::audit::AuditTrail;
 use crate::domain::{Attributes, Timestamp, Workload, sha256};
 use crate::revocation::Revocations;
 use crate::signing::Keys;
@@ -79,23 +79,22 @@ impl OwnTokens {
         &self,
         token: &str,
         now: Timestamp,
-        trail: &mut Trail,
+        trail: &mut AuditTrail,
     ) -> Result<Arc<AccessToken>, AssertionError> {
         let verified = self.verify(token, now).await.map(|(token, _)| token);
-        trail.check(
-            "own token",
-            verified.is_ok(),
-            || "minted here, alive",
-            || match &verified {
-                Ok(token) => token.claims().jti.clone(),
-                Err(fault) => fault.to_string(),
-            },
-        );
-        let token = verified?;
+        let token = trail.require_ok("own token", verified, || "minted here, alive", jti_or_fault)?;
         let claims = token.claims();
         trail.vouched();
         trail.subject(&claims.iss, &claims.sub, Some(&claims.jti));
         Ok(token)
+    }
+}
+
+/// The `jti` of a token that was verified, or why it was not.
+pub fn jti_or_fault(verified: &Result<Arc<AccessToken>, AssertionError>) -> String {
+    match verified {
+        Ok(token) => token.claims().jti.clone(),
+        Err(fault) => fault.to_string(),
     }
 }
 

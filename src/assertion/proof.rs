@@ -1,7 +1,7 @@
 //! Proof that the caller holds a key (DPoP, RFC 9449): what a token is bound to, and what presents a bound one.
 
 use super::verify::MARK_MARGIN;
-use crate::audit::Trail;
+use crate::audit::AuditTrail;
 use crate::domain::{Digest, FirstUse, Timestamp};
 use countersign_verify::dpop::{self, Proof, Request};
 
@@ -47,20 +47,15 @@ impl Confirmation {
     ///
     /// # Errors
     /// [`ProofFault`] names the first check that failed.
-    pub fn prove(proofs: &Proofs, now: Timestamp, trail: &mut Trail) -> Result<Self, ProofFault> {
+    pub fn prove(proofs: &Proofs, now: Timestamp, trail: &mut AuditTrail) -> Result<Self, ProofFault> {
         let [proof] = proofs.fields.as_slice() else { return Err(ProofFault::Several) };
         let request = Request { method: "POST", uri: &proofs.uri, token: None };
-        let proof = Proof::verify(proof, request, now.seconds());
-        trail.check(
-            "proof of possession",
-            proof.is_ok(),
-            || format!("a DPoP proof for POST {}", proofs.uri),
-            || match &proof {
-                Ok(proof) => format!("by the key {}", proof.thumbprint()),
-                Err(fault) => fault.to_string(),
-            },
-        );
-        let proof = proof?;
+        let verified = Proof::verify(proof, request, now.seconds());
+        let expected = || format!("a DPoP proof for POST {}", proofs.uri);
+        let proof = trail.require_ok("proof of possession", verified, expected, |verified| match verified {
+            Ok(proof) => format!("by the key {}", proof.thumbprint()),
+            Err(fault) => fault.to_string(),
+        })?;
         let until = Timestamp::new(proof.until()).unwrap_or(Timestamp::MAX).plus(MARK_MARGIN);
         let key = Digest::of("dpop", &[proof.thumbprint(), proof.id()]);
         Ok(Self { jkt: proof.thumbprint().to_owned(), first_use: FirstUse { key, until } })
@@ -82,19 +77,15 @@ impl Confirmation {
     ///
     /// # Errors
     /// [`ProofFault::Required`] and [`ProofFault::OtherKey`].
-    pub fn fits(proved: Option<&Self>, needed: Option<&str>, trail: &mut Trail) -> Result<(), ProofFault> {
+    pub fn fits(proved: Option<&Self>, needed: Option<&str>, trail: &mut AuditTrail) -> Result<(), ProofFault> {
         let Some(needed) = needed else { return Ok(()) };
         let shown = proved.map(Self::jkt);
-        trail.check(
+        trail.require(
             "confirmation key",
             shown == Some(needed),
             || format!("a proof by the key {needed}"),
             || shown.unwrap_or("no proof").to_owned(),
-        );
-        match shown {
-            Some(shown) if shown == needed => Ok(()),
-            Some(_) => Err(ProofFault::OtherKey),
-            None => Err(ProofFault::Required),
-        }
+            if shown.is_some() { ProofFault::OtherKey } else { ProofFault::Required },
+        )
     }
 }

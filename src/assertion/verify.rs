@@ -3,7 +3,7 @@
 use super::claims::{self, audience, times};
 use super::{AssertionError, Issuer, Kind, OwnTokens, Role, SubjectToken, Untrusted, Verified};
 use super::{github_actions, oidc, spiffe};
-use crate::audit::Trail;
+use crate::audit::AuditTrail;
 use crate::domain::{Attributes, Digest, FirstUse, Timestamp, TokenType, Workload, WorkloadName};
 use crate::telemetry::Stage;
 use countersign_verify::claims::Origin;
@@ -65,7 +65,7 @@ impl Issuers {
         token: Untrusted<SubjectToken>,
         own: &OwnTokens,
         now: Timestamp,
-        trail: &mut Trail,
+        trail: &mut AuditTrail,
     ) -> Result<Verified<SubjectToken>, AssertionError> {
         let verified = self.judge(&token, own, now, trail).await;
         if verified.is_err() {
@@ -79,16 +79,16 @@ impl Issuers {
         token: &Untrusted<SubjectToken>,
         own: &OwnTokens,
         now: Timestamp,
-        trail: &mut Trail,
+        trail: &mut AuditTrail,
     ) -> Result<Verified<SubjectToken>, AssertionError> {
         match token.declared {
             TokenType::AccessToken => {
                 let token = own.verify_subject(&token.text, now, trail).await?;
                 let origin = &token.claims().origin.iss;
-                let vouching = self.signing_as(origin);
-                trail.check("origin", vouching.is_some(), || "a configured issuer", || origin.clone());
                 // An issuer that was taken out of the configuration takes the tokens with it that came from it.
-                let vouching = vouching.ok_or(AssertionError::UnknownIssuer)?;
+                let vouching = self.signing_as(origin).ok_or(AssertionError::UnknownIssuer);
+                let expected = || "a configured issuer";
+                let vouching = trail.require_ok("origin", vouching, expected, |_| origin.clone())?;
                 Verified::of_own(token, vouching)
             }
             TokenType::Jwt | TokenType::IdToken => self.verify_assertion(token, now, trail).await,
@@ -115,19 +115,18 @@ impl Issuers {
         &self,
         token: &Untrusted<R>,
         now: Timestamp,
-        trail: &mut Trail,
+        trail: &mut AuditTrail,
     ) -> Result<Verified<R>, AssertionError> {
         let compact = Compact::parse_within(&token.text, self.bounds);
-        trail.check(
+        let compact = trail.require_ok(
             "envelope",
-            compact.is_ok(),
+            compact,
             || "a compact JWS",
-            || match &compact {
+            |compact| match compact {
                 Ok(_) => Cow::Borrowed("a compact JWS"),
                 Err(fault) => fault.to_string().into(),
             },
-        );
-        let compact = compact?;
+        )?;
         let issuer = self.route(&compact, trail)?;
         issuer.admits(token.declared, compact.header(), trail)?;
         let signed_part = compact.signing_input();
@@ -136,41 +135,36 @@ impl Issuers {
     }
 
     /// The issuer whose keys are to be tried: by `iss`, or by the trust domain of a SPIFFE ID in `sub`.
-    fn route(&self, compact: &Compact<'_>, trail: &mut Trail) -> Result<Arc<Issuer>, AssertionError> {
+    fn route(&self, compact: &Compact<'_>, trail: &mut AuditTrail) -> Result<Arc<Issuer>, AssertionError> {
         let routing = compact.routing();
         let by_iss = routing.issuer.and_then(|iss| self.by_iss.get(iss));
         let by_trust_domain = || self.by_trust_domain.get(&routing.subject.and_then(spiffe::trust_domain_of)?);
-        let found = by_iss.or_else(by_trust_domain);
-        trail.check(
+        let found = by_iss.or_else(by_trust_domain).ok_or(AssertionError::UnknownIssuer);
+        let found = trail.require_ok(
             "issuer",
-            found.is_some(),
+            found,
             || "a configured issuer",
-            || match found {
-                Some(issuer) => issuer.kind.signs_as(),
-                None => routing.issuer.or(routing.subject).unwrap_or("no `iss`").to_owned(),
+            |found| match found {
+                Ok(issuer) => issuer.kind.signs_as(),
+                Err(_) => routing.issuer.or(routing.subject).unwrap_or("no `iss`").to_owned(),
             },
-        );
-        found.cloned().ok_or(AssertionError::UnknownIssuer)
+        )?;
+        Ok(Arc::clone(found))
     }
 }
 
 impl Issuer {
     /// What can be refused before a key is looked up: the declared type, the algorithm, the header's members.
-    fn admits(&self, declared: TokenType, header: &Header, trail: &mut Trail) -> Result<(), AssertionError> {
+    fn admits(&self, declared: TokenType, header: &Header, trail: &mut AuditTrail) -> Result<(), AssertionError> {
         let fits = match self.kind {
             Kind::Oidc { .. } | Kind::GitHubActions { .. } => matches!(declared, TokenType::Jwt | TokenType::IdToken),
             Kind::Spiffe { .. } => declared == TokenType::Jwt,
         };
-        trail.check("declared type", fits, || format!("a token of kind {}", self.kind.name()), || declared.urn());
-        if !fits {
-            return Err(AssertionError::DeclaredType);
-        }
+        let expected = || format!("a token of kind {}", self.kind.name());
+        trail.require("declared type", fits, expected, || declared.urn(), AssertionError::DeclaredType)?;
         let allowed = self.algorithms.contains(&header.algorithm);
         let names = || self.algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join(" or ");
-        trail.check("algorithm", allowed, names, || header.algorithm.name());
-        if !allowed {
-            return Err(AssertionError::Algorithm);
-        }
+        trail.require("algorithm", allowed, names, || header.algorithm.name(), AssertionError::Algorithm)?;
         if matches!(self.kind, Kind::Spiffe { .. }) { spiffe::header(header) } else { Ok(()) }
     }
 
@@ -178,7 +172,7 @@ impl Issuer {
         &self,
         compact: Compact<'_>,
         now: Timestamp,
-        trail: &mut Trail,
+        trail: &mut AuditTrail,
     ) -> Result<(Payload, Header), AssertionError> {
         let header = compact.header().clone();
         let kid = header.key_id.as_deref();
@@ -191,20 +185,11 @@ impl Issuer {
             (Kind::Spiffe { .. }, None) => Err(NoKey::UnknownKid),
             _ => keys.find(kid, header.algorithm),
         };
-        trail.check(
-            "key",
-            found.is_ok(),
-            || format!("one of the issuer's {} keys", keys.len()),
-            || kid.unwrap_or("no kid").to_owned(),
-        );
-        let verified = compact.verify(found?);
-        trail.check(
-            "signature",
-            verified.is_ok(),
-            || "verifies",
-            || if verified.is_ok() { "verifies" } else { "does not verify" },
-        );
-        Ok((verified.map_err(|_| AssertionError::Signature)?, header))
+        let expected = || format!("one of the issuer's {} keys", keys.len());
+        let key = trail.require_ok("key", found, expected, |_| kid.unwrap_or("no kid").to_owned())?;
+        let verified = compact.verify(key).map_err(|_| AssertionError::Signature);
+        let presented = |verified: &Result<_, _>| if verified.is_ok() { "verifies" } else { "does not verify" };
+        Ok((trail.require_ok("signature", verified, || "verifies", presented)?, header))
     }
 
     /// Everything that is read from claims whose signature holds.
@@ -214,7 +199,7 @@ impl Issuer {
         header: &Header,
         signed_part: &str,
         now: Timestamp,
-        trail: &mut Trail,
+        trail: &mut AuditTrail,
     ) -> Result<Verified<R>, AssertionError> {
         let longest = if matches!(self.kind, Kind::Spiffe { .. }) { 2048 } else { 1024 };
         let subject = claims::subject(claims, longest)?;
@@ -224,21 +209,15 @@ impl Issuer {
         }
         // Ahead of the others: whom the entry does not accept learns no more than that, whatever else is wrong.
         let mismatch = self.accept.mismatch(claims);
-        trail.check(
-            "accept",
-            mismatch.is_none(),
-            || self.accept.describe(),
-            || match mismatch {
-                None => Cow::Borrowed("matches"),
-                Some((claim, _)) => {
-                    let value = claims.get(claim).map_or_else(|| "absent".to_owned(), Value::to_string);
-                    format!("{claim} = {value}").into()
-                }
-            },
-        );
-        if mismatch.is_some() {
-            return Err(AssertionError::NotAccepted);
-        }
+        let presented = || match mismatch {
+            None => Cow::Borrowed("matches"),
+            Some((claim, _)) => {
+                let value = claims.get(claim).map_or_else(|| "absent".to_owned(), Value::to_string);
+                format!("{claim} = {value}").into()
+            }
+        };
+        let expected = || self.accept.describe();
+        trail.require("accept", mismatch.is_none(), expected, presented, AssertionError::NotAccepted)?;
         trail.vouched();
         self.check_type(header, trail)?;
         audience(claims, &self.audiences, trail)?;
@@ -273,14 +252,13 @@ impl Issuer {
     }
 
     /// `typ`, where it is present, must be the one of this kind of token (RFC 8725 §3.11; JWT-SVID §2.3).
-    fn check_type(&self, header: &Header, trail: &mut Trail) -> Result<(), AssertionError> {
+    fn check_type(&self, header: &Header, trail: &mut AuditTrail) -> Result<(), AssertionError> {
         let typ = header.media_type.as_deref();
         let (fits, expected) = match self.kind {
             Kind::Oidc { .. } | Kind::GitHubActions { .. } => (matches!(typ, None | Some("jwt")), "absent or JWT"),
             Kind::Spiffe { .. } => (matches!(typ, None | Some("jwt" | "jose")), "absent, JWT or JOSE"),
         };
-        trail.check("typ", fits, || expected, || typ.unwrap_or("absent").to_owned());
-        if fits { Ok(()) } else { Err(AssertionError::Type) }
+        trail.require("typ", fits, || expected, || typ.unwrap_or("absent").to_owned(), AssertionError::Type)
     }
 
     fn identify(

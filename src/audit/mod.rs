@@ -15,7 +15,7 @@ pub use event::{Asked, Check, Event, Granted, Kind, Outcome, Refused, SCHEMA_VER
 pub use follow::Follower;
 pub use line::{Broken, Checkpoint, Content, Note};
 pub use log::{AuditError, AuditLog, Keeping, LogFigures, Opening, Seal};
-pub use trail::Trail;
+pub use trail::{AuditTrail, GrantWritten};
 pub use verify::{Report, Sealing, find, verify};
 
 impl Content {

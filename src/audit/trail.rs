@@ -5,7 +5,7 @@ use super::event::{Asked, Check, Event, Granted, Kind, Outcome, Refused, Subject
 use super::log::{AuditError, AuditLog};
 use crate::domain::{ClientId, DecisionId, Timestamp};
 use crate::policy::{Decision, Question};
-use crate::telemetry::{Laps, Stage};
+use crate::telemetry::{Stage, StageTimer};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,18 +13,24 @@ use std::sync::Arc;
 /// How much of anything presented is kept, in bytes.
 const MAX_PRESENTED: usize = 256;
 
+/// Proof that a grant is on the audit log. Only [`AuditTrail::grant`] makes one.
+#[derive(Debug)]
+pub struct GrantWritten {
+    _written: (),
+}
+
 /// An event in the making.
-pub struct Trail {
+pub struct AuditTrail {
     event: Event,
     log: Option<Arc<AuditLog>>,
-    laps: Option<Laps>,
+    timer: Option<StageTimer>,
     /// Whether somebody is vouched for: what a stranger sends is written only so often.
     vouched: bool,
     /// Whether it is counted instead where there are too many, whoever it is about.
     counted: bool,
 }
 
-impl Trail {
+impl AuditTrail {
     /// Begins the event of `decision`.
     #[must_use]
     pub fn begin(kind: Kind, decision: &DecisionId, peer: Option<IpAddr>, now: Timestamp, log: &Arc<AuditLog>) -> Self {
@@ -35,20 +41,20 @@ impl Trail {
 
     /// As it is, with a stopwatch for the stages that it passes.
     #[must_use]
-    pub fn timed(mut self, laps: Laps) -> Self {
-        self.laps = Some(laps);
+    pub fn timed(mut self, timer: StageTimer) -> Self {
+        self.timer = Some(timer);
         self
     }
 
     /// `stage` ends here.
     pub fn lap(&mut self, stage: Stage) {
-        if let Some(laps) = &mut self.laps {
-            laps.lap(stage);
+        if let Some(timer) = &mut self.timer {
+            timer.lap(stage);
         }
     }
 
     /// Lets go of the event: nothing happened that has to be kept.
-    pub fn forget(mut self) {
+    pub fn discard(mut self) {
         self.log = None;
     }
 
@@ -83,19 +89,57 @@ impl Trail {
             token: None,
             change: None,
         };
-        Self { event, log: None, laps: None, vouched: false, counted: false }
+        Self { event, log: None, timer: None, vouched: false, counted: false }
     }
 
-    /// Notes that `name` was checked. What was expected is only put into words where it was not met.
-    pub fn check<P: Into<Cow<'static, str>>, E: Into<Cow<'static, str>>>(
+    /// Records the check `name` and returns `refusal` if it does not hold, so that no check can be recorded without being
+    /// enforced, or enforced without being recorded. `expected` is called only for a check that does not hold.
+    ///
+    /// # Errors
+    /// `refusal`.
+    pub fn require<F, E: Into<Cow<'static, str>>, P: Into<Cow<'static, str>>>(
         &mut self,
         name: &'static str,
         holds: bool,
         expected: impl FnOnce() -> E,
         presented: impl FnOnce() -> P,
-    ) {
-        let expected = (!holds).then(|| cut(expected().into()));
-        self.event.checks.push(Check { name: name.into(), presented: cut(presented().into()), expected });
+        refusal: F,
+    ) -> Result<(), F> {
+        if !holds {
+            return Err(self.refusal(name, expected, presented, refusal));
+        }
+        self.event.checks.push(Check { name: name.into(), presented: cut(presented().into()), expected: None });
+        Ok(())
+    }
+
+    /// Records that the check `name` does not hold and returns `refusal`: for a check that is recorded only if it fails.
+    pub fn refusal<F, E: Into<Cow<'static, str>>, P: Into<Cow<'static, str>>>(
+        &mut self,
+        name: &'static str,
+        expected: impl FnOnce() -> E,
+        presented: impl FnOnce() -> P,
+        refusal: F,
+    ) -> F {
+        let (presented, expected) = (cut(presented().into()), Some(cut(expected().into())));
+        self.event.checks.push(Check { name: name.into(), presented, expected });
+        refusal
+    }
+
+    /// Records the check `name`, which holds if `found` is `Ok`, and returns `found`. As [`AuditTrail::require`], for a check whose
+    /// value is used afterwards.
+    ///
+    /// # Errors
+    /// The error of `found`.
+    pub fn require_ok<T, F, E: Into<Cow<'static, str>>, P: Into<Cow<'static, str>>>(
+        &mut self,
+        name: &'static str,
+        found: Result<T, F>,
+        expected: impl FnOnce() -> E,
+        presented: impl FnOnce(&Result<T, F>) -> P,
+    ) -> Result<T, F> {
+        // Its own refusal is in `found`.
+        let _ = self.require(name, found.is_ok(), expected, || presented(&found), ());
+        found
     }
 
     /// Notes who authenticated.
@@ -118,7 +162,7 @@ impl Trail {
     }
 
     /// Lets the event be counted instead of written where there are too many: whoever asks too often may not fill the log.
-    pub fn counted(&mut self) {
+    pub fn count_only(&mut self) {
         self.counted = true;
     }
 
@@ -155,20 +199,20 @@ impl Trail {
     ///
     /// # Errors
     /// [`AuditError`] when the event is not written: then nothing may leave. The event can still be closed as refused.
-    pub fn grant(&mut self, granted: Granted) -> Result<(), AuditError> {
-        let began = Laps::now();
+    pub fn grant(&mut self, granted: Granted) -> Result<GrantWritten, AuditError> {
+        let began = StageTimer::now();
         self.event.granted = Some(granted);
         let written = self.done(Outcome::Granted);
-        if let Some(laps) = &self.laps {
-            laps.audited(began);
+        if let Some(timer) = &self.timer {
+            timer.audited(began);
         }
-        written
+        written.map(|()| GrantWritten { _written: () })
     }
 
     /// Writes how something ended that gives no token.
     ///
     /// # Errors
-    /// As [`Trail::grant`].
+    /// As [`AuditTrail::grant`].
     pub fn done(&mut self, outcome: Outcome) -> Result<(), AuditError> {
         self.event.outcome = outcome;
         // A revocation of nothing, by nobody: a stranger can send as many as he likes.
@@ -212,7 +256,7 @@ impl Trail {
     }
 }
 
-impl Drop for Trail {
+impl Drop for AuditTrail {
     fn drop(&mut self) {
         if self.log.is_some() {
             self.event.outcome = Outcome::Abandoned;

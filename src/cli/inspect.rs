@@ -4,7 +4,7 @@ use super::output::{BAD, BOLD, GOOD, Output, checks, printable};
 use super::token_source::TokenSource;
 use super::{Failure, installation};
 use crate::assertion::{SubjectToken, Untrusted};
-use crate::audit::Trail;
+use crate::audit::AuditTrail;
 use crate::domain::{Clock, SystemClock, TokenType};
 use crate::signing::Keys;
 use base64::Engine as _;
@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &Inspect, config: &Path, output: Output) -> Result<
         (Some(jwks), Some(issuer), Some(audience)) => (offline(&token, jwks, issuer, audience)?, None),
         _ => judge(&token, &header, config)?,
     };
-    let steps = trail.as_ref().map(Trail::checks).unwrap_or_default();
+    let steps = trail.as_ref().map(AuditTrail::checks).unwrap_or_default();
     let value = json!({
         "header": header, "claims": claims, "believed": verdict.is_ok(), "why_not": verdict.as_ref().err(), "checks": steps,
     });
@@ -84,7 +84,7 @@ fn offline(token: &str, jwks: &Path, issuer: &str, audience: &str) -> Result<Res
 }
 
 /// As the broker of this configuration would judge it.
-fn judge(token: &str, header: &Value, config: &Path) -> Result<(Result<(), String>, Option<Trail>), Failure> {
+fn judge(token: &str, header: &Value, config: &Path) -> Result<(Result<(), String>, Option<AuditTrail>), Failure> {
     let installation = installation(config)?;
     let now = SystemClock.now();
     let own = header.get("typ").and_then(Value::as_str).is_some_and(|typ| typ.eq_ignore_ascii_case("at+jwt"));
@@ -96,7 +96,7 @@ fn judge(token: &str, header: &Value, config: &Path) -> Result<(Result<(), Strin
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let issuers = installation.issuers(&clock, None)?;
-    let mut trail = Trail::unwritten(now);
+    let mut trail = AuditTrail::unwritten(now);
     let verified = crate::http::block_on(async {
         let token = Untrusted::<SubjectToken>::new(token.to_owned(), TokenType::Jwt);
         issuers.verify_assertion(&token, now, &mut trail).await

@@ -4,6 +4,7 @@ use super::{Malformed, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::revocation::Named;
+use countersign_verify::status::{Reference, Status};
 use std::fmt;
 use std::str::FromStr;
 
@@ -19,6 +20,18 @@ impl ListId {
     #[must_use]
     pub fn new(random: [u8; 16]) -> Self {
         Self(random)
+    }
+
+    /// The URI at which the broker `issuer` serves the list.
+    #[must_use]
+    pub fn uri(self, issuer: &str) -> String {
+        format!("{}/status/{self}", issuer.trim_end_matches('/'))
+    }
+
+    /// The `status` claim of a token with the entry `index` of the list.
+    #[must_use]
+    pub fn reference(self, issuer: &str, index: u32) -> Status {
+        Status { status_list: Reference { idx: index.into(), uri: self.uri(issuer) } }
     }
 
     /// The name as stored.

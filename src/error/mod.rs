@@ -8,9 +8,10 @@ pub use reasons::{page, reasons};
 
 use crate::assertion::{AssertionError, ProofFault};
 use crate::client::ClientError;
-use crate::exchange::RequestError;
+use crate::form::{HttpError, RequestError};
 use crate::rates::Throttled;
 use crate::store::StoreError;
+use countersign_verify::jws::MAX_TOKEN_BYTES;
 use countersign_verify::revocation::Kind;
 
 /// Why an exchange, a revocation or an introspection was refused.
@@ -31,9 +32,12 @@ pub enum Error {
     /// Our own access token is presented by someone whom its `aud` does not name.
     #[error("the token is for another audience than those of the client that presents it")]
     NotItsAudience,
-    /// Our own access token has as many tokens above it as one may have.
-    #[error("the token has as many tokens above it as one may have")]
+    /// Our own access token has the maximum number of tokens above it.
+    #[error("the token already has the maximum number of tokens above it")]
     LineageTooLong,
+    /// The token would be larger than resource servers read.
+    #[error("the minted token would be larger than {MAX_TOKEN_BYTES} bytes, the size that resource servers read")]
+    TokenTooLarge,
     /// No target has this name.
     #[error("no target has the name that was asked for")]
     UnknownTarget,
@@ -49,9 +53,9 @@ pub enum Error {
     /// The target gives tokens to authenticated clients alone.
     #[error("the target's entry asks for an authenticated client")]
     TargetNeedsClient,
-    /// A task that its token does not name a key for, and policy does not say that this is right.
+    /// A task would be bound to no key, and policy does not allow that.
     #[error(
-        "a task is opened by who proves a key, unless a permit says something of `context.confirmation` and holds without"
+        "opening a task requires a DPoP proof, unless a permit tests `context.confirmation` and allows the request without one"
     )]
     ConfirmationRequired,
     /// A token of ours would open a task.
@@ -63,11 +67,11 @@ pub enum Error {
     /// The task's budget is used up.
     #[error("the task's budget is used up")]
     TaskSpent,
-    /// As many tasks as may be are open.
-    #[error("as many tasks as may be are open, of this workload or of all")]
+    /// The limit of open tasks is reached.
+    #[error("the limit of open tasks is reached, for this workload or in total")]
     TooManyTasks,
     /// The task was idle for too long.
-    #[error("the task asked for no token for too long, so it is over")]
+    #[error("the task was idle for longer than `tasks.idle`, so it has ended")]
     TaskIdle,
     /// The store does not know the task.
     #[error("the store knows no such task, so what it used is not known")]
@@ -82,8 +86,14 @@ pub enum Error {
     #[error(transparent)]
     Throttled(#[from] Throttled),
     /// Something that the broker depends on is down.
-    #[error("{0}")]
-    Unavailable(Unavailable),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+impl From<HttpError> for Error {
+    fn from(fault: HttpError) -> Self {
+        Self::Request(fault.into())
+    }
 }
 
 /// What is down.
@@ -101,8 +111,8 @@ pub enum Unavailable {
     /// The source of randomness.
     #[error("the source of randomness failed")]
     Entropy,
-    /// As many requests as may be are being worked on.
-    #[error("as many requests as may be are being worked on")]
+    /// The limit of requests in progress is reached.
+    #[error("the limit of requests in progress is reached")]
     Busy,
 }
 
@@ -144,7 +154,7 @@ impl Error {
     #[must_use]
     pub fn wire(&self) -> Wire {
         match self {
-            Self::Request(fault) => fault.wire(),
+            Self::Request(fault) => table::request(*fault),
             Self::Client(fault) => table::client(fault),
             Self::Assertion(fault) => table::assertion(fault),
             Self::Proof(fault) => table::proof(fault),
@@ -159,6 +169,12 @@ impl Error {
                 "invalid_request",
                 "lineage_too_long",
                 "the subject token has as many tokens above it as one may have; exchange an earlier one",
+            ),
+            Self::TokenTooLarge => wire(
+                400,
+                "invalid_request",
+                "token_too_large",
+                "the token would be larger than resource servers read; name fewer targets in task_target, or exchange an earlier token",
             ),
             Self::UnknownTarget
             | Self::SeveralTargets
@@ -232,6 +248,7 @@ impl Error {
             | Self::Proof(_)
             | Self::NotItsAudience
             | Self::LineageTooLong
+            | Self::TokenTooLarge
             | Self::ScopeDenied
             | Self::ConfirmationRequired
             | Self::TaskInTask

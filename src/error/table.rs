@@ -3,6 +3,7 @@
 use super::{REFUSED, Unavailable, Wire, wire};
 use crate::assertion::{AssertionError, ProofFault};
 use crate::client::ClientError;
+use crate::form::{HttpError, RequestError, Required, TaskParameter};
 use crate::rates::Throttled;
 use crate::store::StoreError;
 use countersign_verify::dpop::ProofError;
@@ -177,5 +178,125 @@ pub(super) fn unavailable(fault: &Unavailable) -> Wire {
             down("entropy_unavailable", "randomness is not available; nothing was issued; try again")
         }
         Unavailable::Busy => down("busy", "too many requests are being worked on; try again"),
+    }
+}
+
+/// RFC 6749 §5.2: a malformed request is always explained.
+pub(super) fn request(fault: RequestError) -> Wire {
+    let invalid = |reason, description| wire(400, "invalid_request", reason, description);
+    let target = |reason, description| wire(400, "invalid_target", reason, description);
+    match fault {
+        RequestError::Http(fault) => http(fault),
+        RequestError::Missing(parameter) => missing(parameter),
+        RequestError::TaskParameter(parameter) => task_parameter(parameter),
+        RequestError::Repeated(parameter) => invalid("parameter_repeated", parameter.repeated()),
+        RequestError::Form => {
+            invalid("form_malformed", "the body is not form-encoded UTF-8; percent-encode every value")
+        }
+        RequestError::TooMany => invalid("too_many_parameters", "there are more parameters than this broker reads"),
+        RequestError::GrantType => wire(
+            400,
+            "unsupported_grant_type",
+            "grant_type_unsupported",
+            "grant_type must be urn:ietf:params:oauth:grant-type:token-exchange or client_credentials",
+        ),
+        RequestError::SubjectTokenType => invalid(
+            "subject_token_type_unsupported",
+            "subject_token_type must be the URN of jwt, of id_token, or of access_token for a token of this broker",
+        ),
+        RequestError::RequestedTokenType => invalid(
+            "requested_token_type_unsupported",
+            "requested_token_type must be the URN of access_token or of jwt",
+        ),
+        RequestError::ActorPair => {
+            invalid("actor_token_incomplete", "actor_token and actor_token_type must be sent together")
+        }
+        RequestError::Actor => {
+            invalid("actor_token_unsupported", "actor tokens are not supported by this version; leave actor_token out")
+        }
+        RequestError::Resource => target("resource_malformed", "resource must be an absolute URI without a fragment"),
+        RequestError::NoTarget => target("target_missing", "name one target with audience or resource"),
+        RequestError::TooManyTargets => {
+            target("too_many_targets", "there are more audience, resource or task_target values than this broker reads")
+        }
+        RequestError::UnknownTaskParameter => invalid(
+            "task_parameter_unknown",
+            "a task_ parameter is not known; there are task_purpose, task_deadline, task_budget and task_target",
+        ),
+        RequestError::NoTaskOpened => invalid(
+            "task_not_opened",
+            "task_ parameters open a task: name this broker itself as the audience, or leave them out",
+        ),
+        RequestError::Lifetime => invalid("lifetime_malformed", "lifetime must be a whole number of seconds from 1"),
+        RequestError::Scope => wire(
+            400,
+            "invalid_scope",
+            "scope_malformed",
+            "scope must be at most 32 names of printable ASCII, separated by one space each",
+        ),
+        RequestError::AuthorizationDetails => wire(
+            400,
+            "invalid_authorization_details",
+            "authorization_details_unsupported",
+            "authorization_details is not supported by this version; use scope",
+        ),
+        RequestError::Dpop => {
+            invalid("dpop_unsupported", "a DPoP proof is of no use at this endpoint; leave the DPoP header out")
+        }
+        RequestError::ClientScheme => wire(
+            401,
+            "invalid_client",
+            "client_method_unsupported",
+            "this way to authenticate is not supported; use Basic in Authorization, or client_secret or client_assertion in the body",
+        ),
+        RequestError::SeveralMethods => {
+            invalid("several_client_methods", "the client authenticated in more than one way; use one")
+        }
+        RequestError::ClientMismatch => {
+            invalid("client_id_mismatch", "client_id is not the client that authenticated; leave it out")
+        }
+        RequestError::ClientAssertionPair => {
+            invalid("client_assertion_incomplete", "client_assertion and client_assertion_type must be sent together")
+        }
+        RequestError::ClientAssertionType => invalid(
+            "client_assertion_type_unsupported",
+            "client_assertion_type must be the URN of jwt-bearer, or of jwt-spiffe for a JWT-SVID",
+        ),
+    }
+}
+
+fn http(fault: HttpError) -> Wire {
+    let told = |status, reason, description| wire(status, "invalid_request", reason, description);
+    match fault {
+        HttpError::ContentType => {
+            told(415, "content_type_unsupported", "send the parameters as application/x-www-form-urlencoded in UTF-8")
+        }
+        HttpError::TooLarge => told(413, "body_too_large", "the body is larger than this broker reads"),
+        HttpError::UriTooLong => told(414, "uri_too_long", "the URL is longer than this broker reads"),
+        HttpError::HeadTooLarge => told(431, "head_too_large", "the header fields are larger than this broker reads"),
+        HttpError::TooSlow => told(408, "body_too_slow", "the body did not arrive in time"),
+        HttpError::Host => told(400, "host_ambiguous", "the request names more than one host; send one Host header"),
+        HttpError::Query => told(400, "query_not_allowed", "send the parameters in the body and not in the URL"),
+    }
+}
+
+fn missing(parameter: Required) -> Wire {
+    let told = |reason, description| wire(400, "invalid_request", reason, description);
+    match parameter {
+        Required::GrantType => told("grant_type_missing", "grant_type is missing"),
+        Required::SubjectToken => told("subject_token_missing", "subject_token is missing or empty"),
+        Required::SubjectTokenType => told("subject_token_type_missing", "subject_token_type is missing or empty"),
+        Required::ClientId => told("client_id_missing", "client_secret was sent without client_id"),
+        Required::Token => told("token_missing", "token is missing or empty"),
+    }
+}
+
+fn task_parameter(parameter: TaskParameter) -> Wire {
+    let told = |description| wire(400, "invalid_request", "task_parameter_malformed", description);
+    match parameter {
+        TaskParameter::Purpose => told("task_purpose must be at most 256 printable characters"),
+        TaskParameter::Deadline => told("task_deadline must be a time in whole seconds since 1970 that lies ahead"),
+        TaskParameter::Budget => told("task_budget must be a whole number from 1 to 10000"),
+        TaskParameter::Target => told("each task_target must be at most 1024 bytes of printable text"),
     }
 }

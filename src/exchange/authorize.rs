@@ -1,133 +1,189 @@
-//! Does policy permit it, and within what bounds?
+//! Policy permits the exchange, within bounds.
 
-use super::task::Belongs;
-use super::{BoundExchange, RequestError};
-use crate::assertion::AssertionError;
-use crate::audit::Trail;
+use super::BoundExchange;
+use super::task::TaskMembership;
+use crate::assertion::{AssertionError, Confirmation};
+use crate::audit::AuditTrail;
 use crate::domain::{Lifetime, Scope, Scopes, Timestamp};
 use crate::error::Error;
+use crate::form::{RequestError, TaskParameter};
 use crate::policy::{Decision, Facts, Hints, Policy, Question, Task};
+use crate::rates::{RateLimiter, WithinIssuerRate};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// A bound exchange that policy permits, with the scopes and the end that it permits.
+/// A bound exchange that policy permits, with the scopes and the expiry that it permits. Only this file makes one, and no
+/// other file can change it.
 pub struct AuthorizedExchange {
-    pub(super) bound: BoundExchange,
-    pub(super) scopes: Scopes,
-    pub(super) expires: Timestamp,
-    /// Whether a permit compared what the task is said to be for.
-    pub(super) purpose_compared: bool,
-    /// Private to this file, so that nothing else makes one.
-    _seal: (),
+    bound: BoundExchange,
+    scopes: Scopes,
+    expires: Timestamp,
+    purpose_tested: bool,
+    _issuer_rate: WithinIssuerRate,
 }
 
 impl AuthorizedExchange {
-    /// Asks `policy` about each scope. What is granted is never wider than what was asked for, what the target knows, and
-    /// what a presented token of ours holds; it ends by the least of the target's, the permits', the asked and the
-    /// subject token's own end; a task, which may outlive that, by its deadline.
+    /// Asks `policy` about each scope of `bound`. The grant never exceeds what the request asks for, what the target knows
+    /// and what a presented token of ours holds. It expires with the shortest of the target's, the permits' and the
+    /// requested lifetime and the subject token; a task expires at its deadline instead of with the subject token.
     ///
     /// # Errors
-    /// [`Error::TargetDenied`] when nothing is permitted, [`Error::ScopeDenied`] when less than was asked for is,
-    /// [`Error::ConfirmationRequired`] for a task that would be bound to no key without leave.
+    /// - [`Error::TargetDenied`] if policy permits nothing, [`Error::ScopeDenied`] if it permits less than was asked for.
+    /// - [`Error::ConfirmationRequired`] for a task without a confirmation key, unless policy allows that.
+    /// - [`Error::Throttled`] if the issuer's workloads together ask too often.
     pub(super) fn ask(
         bound: BoundExchange,
-        policy: &Policy,
+        (policy, rates): (&Policy, &RateLimiter),
         peer: IpAddr,
         now: Timestamp,
-        trail: &mut Trail,
+        trail: &mut AuditTrail,
     ) -> Result<Self, Error> {
-        let offered = offered(&bound);
-        let (wanted, unknown): (Vec<Scope>, Vec<Scope>) =
-            bound.asked.iter().cloned().partition(|scope| offered.iter().any(|offered| offered == scope.as_str()));
-        let questions =
-            if bound.asked.is_empty() { offered.clone() } else { wanted.iter().map(ToString::to_string).collect() };
-        let mut question = question(&bound, questions, peer, now);
-        let mut decision = policy.decide(&question);
-        let refused = !unknown.is_empty() || decision.verdicts.iter().any(|verdict| !verdict.permitted);
-        let denied = if bound.asked.is_empty() { permitted(&decision).is_empty() } else { refused };
-        if denied && !bound.asked.is_empty() {
-            // Whether a scope is short or the whole target is denied: one answer for each, and nothing between.
-            question.scopes = offered;
-            decision = policy.decide(&question);
-        }
-        let granted = permitted(&decision);
-        let bound_of_permits = permitted_lifetime(&decision);
-        trail.check("policy", !denied, || format!("permits {}", wanted_text(&bound)), || granted_text(&granted));
-        let compared = decision.verdicts.iter().flat_map(|verdict| verdict.compared.clone()).collect::<Vec<_>>();
-        trail.decided(question, decision);
-        if denied {
-            return Err(if granted.is_empty() { Error::TargetDenied } else { Error::ScopeDenied });
-        }
-        let compares = |what: &str| compared.iter().any(|one| one == what);
-        if matches!(bound.task, Belongs::Opens(_)) && bound.confirmation.is_none() && !compares("confirmation") {
+        let answer = Answered::by(policy, &bound, peer, now);
+        let (denied, granted) = (answer.denied, answer.granted());
+        let asked = || format!("permits {}", asked_text(&bound));
+        let refusal = if granted.is_empty() { Error::TargetDenied } else { Error::ScopeDenied };
+        let permitted = trail.require("policy", !denied, asked, || granted_text(&granted), refusal);
+        let (tested, max_lifetime) = (answer.tested(), answer.max_lifetime());
+        trail.decided(answer.question, answer.decision);
+        permitted?;
+        let opens = matches!(bound.task(), TaskMembership::Opens(_));
+        let is_tested = |fact: &str| tested.iter().any(|tested| tested == fact);
+        if opens && bound.confirmation().is_none() && !is_tested("confirmation") {
             return Err(Error::ConfirmationRequired);
         }
         let scopes = granted.iter().filter_map(|scope| scope.parse().ok()).collect();
-        // A task may outlive the assertion that opens it; nothing else does.
-        let left = match &bound.task {
-            Belongs::Opens(terms) => terms.deadline.map(|deadline| deadline.since(now)),
-            _ => Some(bound.subject.expires().since(now)),
-        };
-        let asked = bound.lifetime.map(Lifetime::seconds);
-        let bounds = [Some(bound.target.max_lifetime.seconds()), bound_of_permits, asked, left];
-        let lifetime = bounds.into_iter().flatten().min().unwrap_or(0);
-        if lifetime <= 0 && matches!(bound.task, Belongs::Opens(_)) {
-            return Err(RequestError::TaskParameter("task_deadline").into());
-        }
-        if lifetime <= 0 {
-            return Err(AssertionError::Expired.into());
-        }
-        let purpose_compared = compares("purpose");
-        Ok(Self { expires: now.plus(lifetime), bound, scopes, purpose_compared, _seal: () })
+        let expires = now.plus(lifetime(&bound, max_lifetime, now)?);
+        let issuer = &bound.subject().workload().issuer;
+        let issuer_rate = rates.check_issuer(issuer).inspect_err(|_| trail.count_only())?;
+        let purpose_tested = is_tested("purpose");
+        Ok(Self { bound, scopes, expires, purpose_tested, _issuer_rate: issuer_rate })
+    }
+
+    /// The bound exchange that policy was asked about.
+    pub(super) fn bound(&self) -> &BoundExchange {
+        &self.bound
+    }
+
+    /// The granted scopes.
+    pub(super) fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    /// The expiry of the token.
+    pub(super) fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// True if a permit tested the purpose that the task is said to have.
+    pub(super) fn purpose_tested(&self) -> bool {
+        self.purpose_tested
     }
 }
 
-/// What could be granted at all: one question each, or `""` for a target without scopes.
+/// What policy was asked and what it answered.
+struct Answered {
+    question: Question,
+    decision: Decision,
+    denied: bool,
+}
+
+impl Answered {
+    fn by(policy: &Policy, bound: &BoundExchange, peer: IpAddr, now: Timestamp) -> Self {
+        let (asked, offered) = (bound.requested().scopes(), offered(bound));
+        let known = |scope: &&Scope| offered.iter().any(|offered| offered == scope.as_str());
+        let wanted: Vec<String> = match asked.is_empty() {
+            true => offered.clone(),
+            false => asked.iter().filter(known).map(ToString::to_string).collect(),
+        };
+        let all_known = asked.iter().all(|scope| known(&scope));
+        let mut question = question(bound, wanted, peer, now);
+        let decision = policy.decide(&question);
+        if asked.is_empty() {
+            let denied = decision.verdicts.iter().all(|verdict| !verdict.permitted);
+            return Self { question, decision, denied };
+        }
+        let denied = !all_known || decision.verdicts.iter().any(|verdict| !verdict.permitted);
+        if !denied {
+            return Self { question, decision, denied };
+        }
+        // Asked again about every scope of the target: the caller learns that a scope or the whole target is denied, and
+        // nothing else.
+        question.scopes = offered;
+        let decision = policy.decide(&question);
+        Self { question, decision, denied }
+    }
+
+    fn granted(&self) -> Vec<String> {
+        let permitted = self.decision.verdicts.iter().filter(|verdict| verdict.permitted);
+        permitted.map(|verdict| verdict.scope.clone()).collect()
+    }
+
+    /// The facts that some permit tested.
+    fn tested(&self) -> Vec<String> {
+        self.decision.verdicts.iter().flat_map(|verdict| verdict.compared.clone()).collect()
+    }
+
+    /// The shortest lifetime of the permitted scopes, in seconds.
+    fn max_lifetime(&self) -> Option<i64> {
+        let permitted = self.decision.verdicts.iter().filter(|verdict| verdict.permitted);
+        permitted.filter_map(|verdict| verdict.max_lifetime).min()
+    }
+}
+
+/// Returns the lifetime of the token, in seconds.
+fn lifetime(bound: &BoundExchange, max_lifetime: Option<i64>, now: Timestamp) -> Result<i64, Error> {
+    // A task may outlive the assertion that opens it; nothing else does.
+    let (left, expired): (_, Error) = match bound.task() {
+        TaskMembership::Opens(terms) => (
+            terms.deadline.map(|deadline| deadline.since(now)),
+            RequestError::TaskParameter(TaskParameter::Deadline).into(),
+        ),
+        _ => (Some(bound.subject().expires().since(now)), AssertionError::Expired.into()),
+    };
+    let asked = bound.requested().lifetime().map(Lifetime::seconds);
+    let bounds = [Some(bound.target().max_lifetime.seconds()), max_lifetime, asked, left];
+    bounds.into_iter().flatten().min().filter(|lifetime| *lifetime > 0).ok_or(expired)
+}
+
+/// Returns the scopes that could be granted at all, a question each; `""` for a target without scopes.
 fn offered(bound: &BoundExchange) -> Vec<String> {
-    if bound.target.scopes.is_empty() {
+    let scopes = &bound.target().scopes;
+    if scopes.is_empty() {
         return vec![String::new()];
     }
-    let held = |scope: &&Scope| bound.ceiling.as_ref().is_none_or(|ceiling| ceiling.contains(scope));
-    bound.target.scopes.iter().filter(held).map(ToString::to_string).collect()
+    let within = |scope: &&Scope| bound.ceiling().is_none_or(|ceiling| ceiling.contains(scope));
+    scopes.iter().filter(within).map(ToString::to_string).collect()
 }
 
 fn question(bound: &BoundExchange, scopes: Vec<String>, peer: IpAddr, now: Timestamp) -> Question {
+    let requested = bound.requested();
+    let (task_purpose, task) = match bound.task() {
+        TaskMembership::Opens(terms) => (terms.purpose.clone(), None),
+        TaskMembership::Within { id, purpose } => (None, Some(Task { id: id.clone(), purpose: purpose.clone() })),
+        TaskMembership::Implicit => (None, None),
+    };
     Question {
-        principal: Arc::clone(bound.subject.workload()),
-        action: bound.action,
-        resource: Facts::from(&*bound.target),
+        principal: Arc::clone(bound.subject().workload()),
+        action: bound.action(),
+        resource: Facts::from(bound.target()),
         scopes,
-        client: bound.client.as_ref().map(|client| client.id.to_string()),
-        confirmation: bound.confirmation.as_ref().map(|confirmation| confirmation.jkt().to_owned()),
-        lifetime: bound.lifetime.map(Lifetime::seconds),
+        client: bound.client().map(|client| client.id.to_string()),
+        confirmation: bound.confirmation().map(Confirmation::jkt).map(str::to_owned),
+        lifetime: requested.lifetime().map(Lifetime::seconds),
         now: now.seconds(),
         network: peer.to_canonical().to_string(),
         hints: Hints {
-            client_id: bound.claimed_client.clone().filter(|_| bound.client.is_none()),
-            task_purpose: match &bound.task {
-                Belongs::Opens(terms) => terms.purpose.clone(),
-                _ => None,
-            },
+            client_id: requested.claimed_client().filter(|_| bound.client().is_none()).map(str::to_owned),
+            task_purpose,
         },
-        task: match &bound.task {
-            Belongs::Within { id, purpose } => Some(Task { id: id.clone(), purpose: purpose.clone() }),
-            _ => None,
-        },
+        task,
     }
 }
 
-fn permitted(decision: &Decision) -> Vec<String> {
-    decision.verdicts.iter().filter(|verdict| verdict.permitted).map(|verdict| verdict.scope.clone()).collect()
-}
-
-/// Of several scopes the shortest.
-fn permitted_lifetime(decision: &Decision) -> Option<i64> {
-    decision.verdicts.iter().filter(|verdict| verdict.permitted).filter_map(|verdict| verdict.max_lifetime).min()
-}
-
-fn wanted_text(bound: &BoundExchange) -> String {
-    let what = if bound.asked.is_empty() { "any scope".to_owned() } else { bound.asked.to_string() };
-    format!("{what} at {} to {}", bound.target.audience, bound.subject.workload().name)
+fn asked_text(bound: &BoundExchange) -> String {
+    let asked = bound.requested().scopes();
+    let scopes = if asked.is_empty() { "any scope".to_owned() } else { asked.to_string() };
+    format!("{scopes} at {} to {}", bound.target().audience, bound.subject().workload().name)
 }
 
 fn granted_text(granted: &[String]) -> String {

@@ -1,150 +1,248 @@
-//! Fixes the claims and signs them.
+//! The claims are fixed and signed.
 
-use super::status::status;
-use super::task::{Belongs, Counted};
-use super::{AuthorizedExchange, RequestError};
+use super::AuthorizedExchange;
+use super::task::TaskMembership;
 use crate::assertion::Confirmation;
-use crate::audit::Granted;
+use crate::audit::{GrantWritten, Granted};
+use crate::client::Client;
 use crate::domain::{DecisionId, Entropy, FirstUse, StatusRow, TaskRecord, Timestamp, TokenId};
 use crate::error::{Error, Unavailable};
 use crate::revocation::Revocations;
-use crate::signing::KeyRing;
+use crate::signing::TokenSigner;
 use crate::store::StoreError;
-use crate::token::{self, Grant, Opens};
+use crate::token::{self, CompactToken, Grant, Opens};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_verify::claims::AccessClaims;
 use countersign_verify::jws::MAX_TOKEN_BYTES;
 use countersign_verify::key::Algorithm;
 use countersign_verify::revocation::names_of;
 
-/// A signed token that nobody has yet.
+/// A signed token that nobody has yet, with what has to be recorded before anyone gets it. Only this file makes one.
 pub struct MintedToken {
-    pub(super) token: String,
-    pub(super) expires: Timestamp,
-    /// The scope as the caller is told it.
-    pub(super) scope: String,
-    pub(super) granted: Granted,
-    pub(super) algorithm: Algorithm,
-    /// What has to be claimed: the subject token, the client's assertion, and the proof of possession.
-    pub(super) first_uses: [Option<FirstUse>; 3],
-    /// What is counted of its task.
-    pub(super) counted: Counted,
-    /// What its entry of a status list can be revoked by.
-    pub(super) row: Option<StatusRow>,
-    /// Private to this file, so that nothing else makes one.
-    _seal: (),
+    token: CompactToken,
+    expires: Timestamp,
+    scope: String,
+    granted: Granted,
+    algorithm: Algorithm,
+    first_uses: [Option<FirstUse>; 3],
+    task_use: TaskUse,
+    status_row: Option<StatusRow>,
 }
 
-/// What mints.
+/// What is recorded of the task, once the token has an id.
+#[derive(Debug)]
+pub(super) enum TaskUse {
+    /// Nothing: the task is implicit.
+    Implicit,
+    /// A new task.
+    Opens(Box<TaskRecord>),
+    /// One more token of the task with this id.
+    Token(String),
+}
+
+/// The only place that can sign a token: it owns the [`TokenSigner`], and mints from an [`AuthorizedExchange`] alone.
+pub struct Mint {
+    /// This broker's issuer identifier.
+    issuer: String,
+    signer: TokenSigner,
+}
+
+/// What minting one token needs, beside the exchange.
 #[derive(Clone, Copy)]
-pub(super) struct Minting<'a> {
-    pub(super) issuer: &'a str,
-    pub(super) keys: &'a KeyRing,
+pub(super) struct MintContext<'a> {
     pub(super) entropy: &'a dyn Entropy,
-    /// Whose decision it is.
+    /// The decision that grants the token.
     pub(super) decision: &'a DecisionId,
-    /// Who gives entries of status lists.
+    /// Allots entries of status lists.
     pub(super) revocations: &'a Revocations,
 }
 
-impl MintedToken {
-    /// Mints the token of `authorized`, as of `position` in the revocation log.
+impl Mint {
+    /// Returns the mint of `issuer`.
+    #[must_use]
+    pub fn new(issuer: String, signer: TokenSigner) -> Self {
+        Self { issuer, signer }
+    }
+
+    /// Mints the token of `authorized`.
     ///
     /// # Errors
-    /// [`Unavailable`] when there is no randomness for its id, no entry for its status, or the key cannot sign.
+    /// [`Unavailable`] if there is no randomness for the token's id, no free status list entry, or the key cannot sign;
+    /// [`Error::TokenTooLarge`] if resource servers would not read the token.
     pub(super) fn mint(
-        authorized: AuthorizedExchange,
-        by: Minting<'_>,
-        position: u64,
+        &self,
+        authorized: &AuthorizedExchange,
+        context: MintContext<'_>,
         now: Timestamp,
-    ) -> Result<Self, Error> {
-        let AuthorizedExchange { bound, scopes, expires, purpose_compared, .. } = authorized;
-        let Minting { issuer, keys, entropy, decision, revocations } = by;
-        let mut random = [0; 16];
-        entropy.fill(&mut random).map_err(|_| Unavailable::Entropy)?;
-        let jti: TokenId = URL_SAFE_NO_PAD.encode(random).parse().map_err(|_| Unavailable::Entropy)?;
-        let workload = bound.subject.workload();
-        let opens = match &bound.task {
-            Belongs::Opens(terms) => Some(Opens {
-                purpose: terms.purpose.as_deref().filter(|_| purpose_compared),
+    ) -> Result<MintedToken, Error> {
+        let MintContext { entropy, decision, revocations } = context;
+        let bound = authorized.bound();
+        let status = bound.target().status_list.then(|| revocations.allot(entropy, now)).transpose();
+        let status = status.map_err(|fault| match fault {
+            StoreError::TooManyRows => Unavailable::Busy,
+            fault => Unavailable::Store(fault),
+        })?;
+        let jti = token_id(entropy)?;
+        let workload = bound.subject().workload();
+        let opens = match bound.task() {
+            TaskMembership::Opens(terms) => Some(Opens {
+                purpose: terms.purpose.as_deref().filter(|_| authorized.purpose_tested()),
                 targets: &terms.targets,
                 facts: &workload.attributes,
             }),
             _ => None,
         };
-        let entry = bound.target.status_list.then(|| revocations.allot(entropy, now)).transpose();
-        let entry = entry.map_err(|fault| match fault {
-            StoreError::TooManyRows => Unavailable::Busy,
-            fault => Unavailable::Store(fault),
-        })?;
         let grant = Grant {
-            issuer,
+            issuer: &self.issuer,
             workload: &workload.name,
-            audience: &bound.target.audience,
-            client: bound.client.as_ref().map(|client| client.id.as_str()),
-            scopes: &scopes,
-            origin: bound.subject.origin(),
-            parent: bound.subject.parent(),
+            audience: &bound.target().audience,
+            client: bound.client().map(|client| client.id.as_str()),
+            scopes: authorized.scopes(),
+            origin: bound.subject().origin(),
+            parent: bound.subject().parent(),
             opens,
-            status: entry.map(|(list, index)| status(issuer, &list, index)),
-            confirmation: bound.confirmation.as_ref().map(Confirmation::jkt),
+            status: status.map(|(list, index)| list.reference(&self.issuer, index)),
+            confirmation: bound.confirmation().map(Confirmation::jkt),
             now,
-            expires,
-            position,
+            expires: authorized.expires(),
+            position: bound.position(),
         };
         let claims = token::claims(&grant, &jti);
-        let algorithm = bound.target.algorithm;
-        let (token, kid) = keys.sign(&claims, algorithm, now).map_err(|_| Unavailable::Signing)?;
+        let algorithm = bound.target().algorithm;
+        let signed = self.signer.sign(&claims, algorithm, now).map_err(|_| Unavailable::Signing)?;
+        let (token, kid) = (CompactToken::new(signed.0), signed.1);
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(RequestError::TaskParameter("task_target").into());
+            return Err(Error::TokenTooLarge);
         }
-        let row = entry.map(|(list, index)| StatusRow {
+        let status_row = status.map(|(list, index)| StatusRow {
             list,
             index,
-            until: expires,
+            until: authorized.expires(),
             pos: claims.pos,
-            names: names_of(&claims, kid).collect(),
+            names: names_of(&claims, &kid).collect(),
         });
-        let jkt = bound.confirmation.as_ref().map(|confirmation| confirmation.jkt().to_owned());
-        let counted = match bound.task {
-            Belongs::Implicitly => Counted::Nothing,
-            Belongs::Within { id, .. } => Counted::Used(id),
-            Belongs::Opens(terms) => Counted::Opened(Box::new(TaskRecord {
-                id: claims.jti.clone(),
-                workload: workload.name.clone(),
-                issuer: workload.issuer.clone(),
-                client: bound.client.as_ref().map(|client| client.id.to_string()),
-                jkt: jkt.clone(),
-                purpose: terms.purpose,
-                budget: terms.budget,
-                targets: terms.targets,
-                opened: now.seconds(),
-                deadline: expires.seconds(),
-                decision: decision.to_string(),
-                iss: claims.origin.iss.clone(),
-                kid: kid.to_owned(),
-                pos: claims.pos,
-            })),
-        };
-        let granted = Granted {
-            jti: claims.jti,
-            kid: kid.to_owned(),
-            sub: claims.sub,
-            aud: claims.aud,
-            scope: claims.scope,
-            exp: claims.exp,
-            jkt,
-            opened: match &counted {
-                Counted::Opened(record) => Some((**record).clone()),
-                _ => None,
-            },
-            task: claims.task.id,
-            lineage: claims.lineage.into_iter().map(|ancestor| ancestor.jti).collect(),
-        };
-        let proof = bound.confirmation.as_ref().map(Confirmation::first_use);
-        let first_uses = [bound.subject.first_use(), bound.client_first_use, proof];
-        // A client that asks by one name for all finds its token again by that name alone (MSAL keeps them so).
-        let scope = bound.every_scope.unwrap_or_else(|| scopes.to_string());
-        Ok(Self { token, expires, scope, granted, algorithm, first_uses, counted, row, _seal: () })
+        let task_use = task_use(authorized, &claims, &kid, decision, now);
+        // A client that asks for all scopes by one name finds its token by that name alone (MSAL caches it so).
+        let scope = bound.requested().every_scope().unwrap_or(&claims.scope).to_owned();
+        Ok(MintedToken {
+            token,
+            expires: authorized.expires(),
+            scope,
+            granted: granted(claims, kid, bound.confirmation(), &task_use),
+            algorithm,
+            first_uses: bound.first_uses(),
+            task_use,
+            status_row,
+        })
+    }
+}
+
+fn token_id(entropy: &dyn Entropy) -> Result<TokenId, Unavailable> {
+    let mut random = [0; 16];
+    entropy.fill(&mut random).map_err(|_| Unavailable::Entropy)?;
+    URL_SAFE_NO_PAD.encode(random).parse().map_err(|_| Unavailable::Entropy)
+}
+
+fn task_use(
+    authorized: &AuthorizedExchange,
+    claims: &AccessClaims,
+    kid: &str,
+    decision: &DecisionId,
+    now: Timestamp,
+) -> TaskUse {
+    let bound = authorized.bound();
+    let terms = match bound.task() {
+        TaskMembership::Implicit => return TaskUse::Implicit,
+        TaskMembership::Within { id, .. } => return TaskUse::Token(id.clone()),
+        TaskMembership::Opens(terms) => terms,
+    };
+    let workload = bound.subject().workload();
+    TaskUse::Opens(Box::new(TaskRecord {
+        id: claims.jti.clone(),
+        workload: workload.name.clone(),
+        issuer: workload.issuer.clone(),
+        client: bound.client().map(|Client { id, .. }| id.to_string()),
+        jkt: bound.confirmation().map(Confirmation::jkt).map(str::to_owned),
+        purpose: terms.purpose.clone(),
+        budget: terms.budget,
+        targets: terms.targets.clone(),
+        opened: now.seconds(),
+        deadline: claims.exp,
+        decision: decision.to_string(),
+        iss: claims.origin.iss.clone(),
+        kid: kid.to_owned(),
+        pos: claims.pos,
+    }))
+}
+
+/// The grant, as the audit log has it.
+fn granted(claims: AccessClaims, kid: String, confirmation: Option<&Confirmation>, task_use: &TaskUse) -> Granted {
+    Granted {
+        jti: claims.jti,
+        kid,
+        sub: claims.sub,
+        aud: claims.aud,
+        scope: claims.scope,
+        exp: claims.exp,
+        jkt: confirmation.map(Confirmation::jkt).map(str::to_owned),
+        opened: match task_use {
+            TaskUse::Opens(record) => Some((**record).clone()),
+            TaskUse::Implicit | TaskUse::Token(_) => None,
+        },
+        task: claims.task.id,
+        lineage: claims.lineage.into_iter().map(|ancestor| ancestor.jti).collect(),
+    }
+}
+
+impl MintedToken {
+    /// The token's expiry.
+    pub(super) fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// The first uses to reserve: of the subject token, of the client's assertion and of the proof of possession.
+    pub(super) fn first_uses(&self) -> [Option<FirstUse>; 3] {
+        self.first_uses
+    }
+
+    /// What is recorded of the task.
+    pub(super) fn task_use(&self) -> &TaskUse {
+        &self.task_use
+    }
+
+    /// What the token's status list entry can be revoked by, if its target asks for an entry.
+    pub(super) fn status_row(&self) -> Option<&StatusRow> {
+        self.status_row.as_ref()
+    }
+
+    /// True if the token is bound to a key.
+    pub(super) fn is_bound(&self) -> bool {
+        self.granted.jkt.is_some()
+    }
+
+    /// The granted scope, as the caller is told it.
+    pub(super) fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    /// The algorithm that the token is signed with.
+    pub(super) fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Parts the grant, to be written to the audit log, from the token, which stays sealed until it is written.
+    pub(super) fn split(self) -> (Granted, SealedToken) {
+        (self.granted, SealedToken(self.token))
+    }
+}
+
+/// A token that waits for its grant to be written.
+pub(super) struct SealedToken(CompactToken);
+
+impl SealedToken {
+    /// Hands the token out, once its grant is on the audit log.
+    pub(super) fn release(self, _: GrantWritten) -> CompactToken {
+        self.0
     }
 }

@@ -1,50 +1,48 @@
 //! One exchange, from what was presented to what is issued. Each stage is a type that only its own file can make and that
-//! the next one consumes, so that a check that is skipped does not compile.
+//! the next stage consumes, so that an exchange that skips a check does not compile, in this folder as little as elsewhere.
+//!
+//! The order has reasons. Whatever is refused from memory alone comes first. The signature is verified before any claim is
+//! believed, and before policy is asked, so that a stranger learns nothing of it. The reservation comes last, so that a
+//! refusal consumes nothing.
 
 mod authorize;
 mod bind;
-mod caller;
-mod feed;
-mod form;
+mod client_auth;
+#[cfg(intruder = "alters")]
+#[path = "../../tests/intruder/alters.rs"]
+mod intruder;
+#[cfg(intruder = "constructs")]
+#[path = "../../tests/intruder/constructs.rs"]
+mod intruder;
 mod mint;
-mod operate;
 mod record;
 mod request;
-mod revoke;
-mod status;
 mod task;
-mod tokens;
 
 pub use authorize::AuthorizedExchange;
+use bind::BindContext;
 pub use bind::BoundExchange;
-use bind::Ground;
-pub use feed::{Fed, Stream, Wanted};
-pub use form::{Form, FormBounds};
-pub use mint::MintedToken;
-use mint::Minting;
-pub use operate::{Operator, TaskEnd, list_tasks, revoke_key, rotate_key};
-use record::Claims;
+pub use client_auth::{Caller, ClientAuth, Request};
+use mint::MintContext;
+pub use mint::{Mint, MintedToken};
+use record::RecordStores;
 pub use record::{Issued, token_type};
-pub use request::{CLIENT_CREDENTIALS, ExchangeRequest, GRANT_TYPE, RequestError};
-pub use revoke::{Change, change};
-pub use status::{STATUS_TTL, StatusDocument};
-pub use tokens::Introspection;
+pub use request::{CLIENT_CREDENTIALS, ExchangeRequest, GRANT_TYPE};
 
 pub use crate::assertion::Proofs;
-pub use crate::revocation::Heard;
 
 use crate::assertion::{Confirmation, Issuers, OwnTokens};
-use crate::audit::{AuditLog, Kind, Outcome, Refused, Trail};
-use crate::client::{Attempts, Clients, Credentials};
+use crate::audit::{AuditLog, AuditTrail, Kind, Outcome, Refused};
+use crate::client::{Clients, Credentials};
 use crate::domain::{Clock, DecisionId, Entropy, Lifetime, Targets, Timestamp};
 use crate::error::{Error, Unavailable};
+use crate::form::{Form, RequestError};
 use crate::policy::Policy;
-use crate::rates::Rates;
+use crate::rates::RateLimiter;
 use crate::revocation::Revocations;
-use crate::signing::{KeyRing, Keys};
-use crate::store::{TaskRecords, Uses};
-use crate::telemetry::{Laps, Metrics, Stage, TraceParent, adopt};
-use arc_swap::{ArcSwap, Guard};
+use crate::store::{Reservations, TaskRecords};
+use crate::telemetry::{Metrics, Stage, StageTimer, TraceParent, adopt};
+use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::claims::AccessClaims;
@@ -52,41 +50,45 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::{Instrument as _, field};
 
-/// What a caller presented, before anything of it is believed.
+/// What a caller presented. Nothing of it is believed yet.
 #[derive(Debug)]
 pub struct Presented {
     /// The form, or why it cannot be read.
     pub form: Result<Form, Error>,
-    /// Credentials from the header, if any were sent.
+    /// The credentials of the `Authorization` header.
     pub credentials: Option<Credentials>,
-    /// Something in the head of the request that this version does not do.
+    /// A part of the request's head that this version does not support.
     pub unsupported: Option<RequestError>,
-    /// Proofs that the caller holds a key, if it sent any.
+    /// Proofs that the caller holds a key.
     pub proofs: Option<Proofs>,
-    /// The address that asked.
+    /// The address that the request came from.
     pub peer: IpAddr,
-    /// The caller's span, where it names one.
+    /// The caller's span, from `traceparent`.
     pub trace: Option<TraceParent>,
 }
 
-/// What an operator configures. One snapshot serves a whole exchange, so that a reload never splits one.
+/// The configuration in force. One snapshot serves a whole exchange, so that a reload never splits one.
 pub struct Snapshot {
-    /// Whose assertions are accepted.
+    /// This broker's issuer identifier.
+    pub issuer: String,
+    /// The issuers whose assertions are accepted.
     pub issuers: Issuers,
-    /// What tokens are minted for.
+    /// The targets that tokens are minted for.
     pub targets: Targets,
-    /// Who may authenticate.
+    /// The registered clients.
     pub clients: Clients,
-    /// What is permitted.
+    /// The policies.
     pub policy: Policy,
-    /// How long a task may ask for no token.
+    /// How long a task may be idle before it ends.
     pub task_idle: Lifetime,
+    /// When the configuration was loaded.
+    pub loaded: Timestamp,
 }
 
 impl Snapshot {
-    /// Whether the issuer, and every target and client, that one of our tokens names is still configured: what is taken out
-    /// takes its tokens with it.
-    fn knows(&self, token: &AccessClaims) -> bool {
+    /// Returns true if the issuer, and every target and client, that one of our tokens names is still configured: what is
+    /// removed from the configuration takes its tokens with it.
+    pub(crate) fn knows(&self, token: &AccessClaims) -> bool {
         if !self.issuers.vouches_as(&token.origin.iss) {
             return false;
         }
@@ -97,97 +99,59 @@ impl Snapshot {
     }
 }
 
-/// The parts that a [`Broker`] is made of.
+/// The parts of a [`Broker`].
 pub struct Parts {
-    /// Our issuer identifier.
-    pub issuer: String,
     /// This replica's name: six letters, digits, `-` or `_`.
     pub replica: String,
-    /// What is configured.
-    pub snapshot: Snapshot,
-    /// Our keys.
-    pub keys: Arc<Keys>,
-    /// What is revoked.
+    /// The configuration in force.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Verifies tokens of this broker.
+    pub own_tokens: Arc<OwnTokens>,
+    /// Authenticates clients.
+    pub client_auth: ClientAuth,
+    /// Signs tokens.
+    pub mint: Mint,
+    /// The revocations in force.
     pub revocations: Arc<Revocations>,
-    /// What was used how often.
-    pub uses: Arc<dyn Uses>,
-    /// Which tasks were opened.
+    /// First uses and task budgets.
+    pub reservations: Arc<dyn Reservations>,
+    /// The tasks that were opened.
     pub tasks: Arc<dyn TaskRecords>,
-    /// What happened.
+    /// The audit log.
     pub audit: Arc<AuditLog>,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Where ids come from.
+    /// The source of randomness.
     pub entropy: Arc<dyn Entropy>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// How often each may ask.
-    pub rates: Rates,
+    /// The rate limits.
+    pub rates: Arc<RateLimiter>,
 }
 
-/// The broker.
-pub struct Broker {
-    issuer: String,
-    replica: String,
-    snapshot: ArcSwap<Snapshot>,
-    /// Since when the snapshot is in force, in seconds since 1970.
-    configured_at: std::sync::atomic::AtomicI64,
-    own: OwnTokens,
-    attempts: Attempts,
-    rates: Rates,
-    /// Who follows the revocation feed.
-    following: Arc<feed::Following>,
-    statuses: status::StatusDocuments,
-    metrics: Arc<Metrics>,
-    keys: Arc<Keys>,
-    revocations: Arc<Revocations>,
-    uses: Arc<dyn Uses>,
-    tasks: Arc<dyn TaskRecords>,
-    audit: Arc<AuditLog>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-}
+/// The broker: exchanges tokens.
+pub struct Broker(Parts);
 
-/// An answer, and the decision that it is known by.
+/// An answer with the id of its decision.
 #[derive(Debug)]
 pub struct Answer<T> {
-    /// Its id.
+    /// The decision's id.
     pub decision: DecisionId,
-    /// What it is.
+    /// The answer, or why it was refused.
     pub result: Result<T, Error>,
 }
 
 impl Broker {
-    /// Puts a broker together.
+    /// Returns a broker of `parts`.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { issuer, replica, snapshot, keys, revocations, uses, tasks, audit, clock, entropy, metrics, rates } =
-            parts;
-        let own = OwnTokens::new(issuer.clone(), Arc::clone(&keys), Arc::clone(&revocations));
-        Self {
-            issuer,
-            replica,
-            snapshot: ArcSwap::from_pointee(snapshot),
-            configured_at: clock.now().seconds().into(),
-            own,
-            attempts: Attempts::default(),
-            following: Arc::default(),
-            statuses: status::StatusDocuments::default(),
-            rates,
-            metrics,
-            keys,
-            revocations,
-            uses,
-            tasks,
-            audit,
-            clock,
-            entropy,
-        }
+        Self(parts)
     }
 
-    /// Exchanges a token (RFC 8693 §2). Leaves one event on the audit log, whatever happens.
+    /// Exchanges a token (RFC 8693 §2). Writes one event to the audit log, whatever happens.
     pub async fn exchange(&self, presented: Presented) -> Answer<Issued> {
-        let (decision, now) = (self.decision(), self.clock.now());
+        let Parts { audit, clock, metrics, .. } = &self.0;
+        let (decision, now) = (self.decision(), clock.now());
         let span = tracing::info_span!(
             target: "countersign::exchange", "exchange",
             decision = decision.as_str(), reason = field::Empty, otel.kind = "server"
@@ -195,151 +159,120 @@ impl Broker {
         if let Some(parent) = &presented.trace {
             adopt(&span, parent);
         }
-        let laps = Laps::start(Arc::clone(&self.metrics));
-        let mut trail = Trail::begin(Kind::Exchange, &decision, Some(presented.peer), now, &self.audit).timed(laps);
+        let timer = StageTimer::start(Arc::clone(metrics));
+        let mut trail = AuditTrail::begin(Kind::Exchange, &decision, Some(presented.peer), now, audit).timed(timer);
         let result = self.stages(presented, &decision, now, &mut trail).instrument(span.clone()).await;
         match &result {
-            Ok(issued) => self.metrics.minted(issued.algorithm().name()),
+            Ok(issued) => metrics.minted(issued.algorithm().name()),
             Err(fault) => drop(span.record("reason", fault.reason())),
         }
-        Self::close(Answer { decision, result }, trail)
+        close(Answer { decision, result }, trail)
     }
 
-    /// The stages, read aloud.
+    /// The stages of one exchange, in order.
     async fn stages(
         &self,
         presented: Presented,
         decision: &DecisionId,
         now: Timestamp,
-        trail: &mut Trail,
+        trail: &mut AuditTrail,
     ) -> Result<Issued, Error> {
-        self.revocations.fresh().map_err(Unavailable::Store)?;
-        // Read first: what is revoked from here on hits what is decided now.
-        let position = self.revocations.position();
-        let (snapshot, keys) = (self.snapshot(), self.keys.ring());
+        let Parts { own_tokens, client_auth, mint, revocations, reservations, tasks, clock, .. } = &self.0;
+        let (entropy, rates) = (&*self.0.entropy, &*self.0.rates);
+        // Read first: a revocation from here on hits what is decided now.
+        let fresh = revocations.fresh().map_err(Unavailable::Store)?;
+        let snapshot = self.snapshot();
         let Presented { form, credentials, unsupported, proofs, peer, .. } = presented;
 
         let form = form?;
         let request = ExchangeRequest::read(&form, unsupported)?;
         trail.asked(request.summary());
-        let mut caller = self.caller(&form, credentials, peer, &snapshot, now, trail).await?;
-        let (token, asked) = request.into_parts();
+        let calling = Request { form: &form, peer, snapshot: &snapshot, now };
+        let mut caller = client_auth.authenticate(calling, credentials, trail).await?;
         trail.lap(Stage::Parse);
+
+        let (token, requested) = request.into_parts();
         let subject = match token {
-            Some(token) => snapshot.issuers.verify(token, &self.own, now, trail).await?,
+            Some(token) => snapshot.issuers.verify(token, own_tokens, now, trail).await?,
             None => caller.take_subject(trail)?,
         };
         let confirmation = proofs.map(|proofs| Confirmation::prove(&proofs, now, trail)).transpose()?;
         trail.lap(Stage::Verify);
-        let asking = Arc::clone(subject.workload());
-        self.rates.of(&asking.name, peer.into()).inspect_err(|_| trail.counted())?;
-        let ground = Ground { snapshot: &snapshot, revocations: &self.revocations, issuer: &self.issuer };
-        let bound = BoundExchange::bind(asked, subject, caller, confirmation, ground, trail)?;
+
+        let context = BindContext { snapshot: &snapshot, revocations, rates, network: peer.into() };
+        let bound = BoundExchange::bind(requested, (subject, fresh), caller, confirmation, context, trail)?;
         trail.lap(Stage::Bind);
-        let authorized = AuthorizedExchange::ask(bound, &snapshot.policy, peer, now, trail)?;
-        self.rates.vouched_by(&asking.issuer).inspect_err(|_| trail.counted())?;
+
+        let authorized = AuthorizedExchange::ask(bound, (&snapshot.policy, rates), peer, now, trail)?;
         trail.lap(Stage::Decide);
-        let by = Minting {
-            issuer: &self.issuer,
-            keys: &keys,
-            entropy: &*self.entropy,
-            decision,
-            revocations: &self.revocations,
-        };
-        let minted = MintedToken::mint(authorized, by, position, now)?;
+
+        let minted = mint.mint(&authorized, MintContext { entropy, decision, revocations }, now)?;
         trail.lap(Stage::Mint);
-        let claims =
-            Claims { uses: &*self.uses, tasks: &*self.tasks, idle: snapshot.task_idle, revocations: &self.revocations };
-        let issued = Issued::record(minted, claims, &*self.clock, trail).await?;
+
+        let stores =
+            RecordStores { reservations: &**reservations, tasks: &**tasks, idle: snapshot.task_idle, revocations };
+        let issued = Issued::record(minted, stores, &**clock, trail).await?;
         trail.lap(Stage::Record);
         Ok(issued)
     }
 
-    /// Our issuer identifier.
-    #[must_use]
-    pub fn issuer(&self) -> &str {
-        &self.issuer
-    }
-
-    /// What is revoked.
+    /// The revocations in force.
     #[must_use]
     pub fn revocations(&self) -> &Arc<Revocations> {
-        &self.revocations
+        &self.0.revocations
     }
 
-    /// The keys of this moment.
-    #[must_use]
-    pub fn keys(&self) -> Guard<Arc<KeyRing>> {
-        self.keys.ring()
-    }
-
-    /// What is counted.
+    /// The metrics.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
+        &self.0.metrics
     }
 
-    /// How often each may ask.
+    /// The rate limits.
     #[must_use]
-    pub fn rates(&self) -> &Rates {
-        &self.rates
+    pub fn rates(&self) -> &RateLimiter {
+        &self.0.rates
     }
 
-    /// What is configured now.
+    /// The configuration in force.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
+        self.0.snapshot.load_full()
     }
 
-    /// The issuers that have no key set fresh enough to be trusted.
-    #[must_use]
-    pub fn issuers_without_keys(&self) -> Vec<String> {
-        let now = self.clock.now();
-        let snapshot = self.snapshot();
-        let without = snapshot.issuers.iter().filter(|issuer| issuer.keys.ready(now).is_none());
-        without.map(|issuer| issuer.name.to_string()).collect()
+    /// The parts, for the other use cases of the same broker.
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0
     }
 
-    /// How far our clock is from that of the issuer that agrees best with it, in seconds: one issuer's wrong clock says
-    /// nothing of ours, and all of them do.
-    #[must_use]
-    pub fn clock_skew(&self) -> i64 {
-        self.snapshot().issuers.iter().filter_map(|issuer| issuer.keys.skew()).map(i64::abs).min().unwrap_or(0)
-    }
-
-    fn decision(&self) -> DecisionId {
+    /// Returns a new decision id.
+    pub(crate) fn decision(&self) -> DecisionId {
         let mut random = [0; 12];
         // An id that repeats while randomness is down tells less; the exchange itself answers 503 then.
-        let _ = self.entropy.fill(&mut random);
-        DecisionId::new(&self.replica, &URL_SAFE_NO_PAD.encode(random))
-    }
-
-    /// Closes the event with how it ended.
-    fn close<T>(answer: Answer<T>, trail: Trail) -> Answer<T> {
-        if let Err(fault) = &answer.result {
-            let outcome = if fault.is_unavailable() { Outcome::Unavailable } else { Outcome::Refused };
-            let wire = fault.wire();
-            match outcome {
-                Outcome::Unavailable => tracing::warn!(decision = %answer.decision, %fault, "not available"),
-                _ => tracing::info!(decision = %answer.decision, reason = fault.reason(), "refused"),
-            }
-            trail.refuse(
-                outcome,
-                Refused {
-                    reason: fault.reason().to_owned(),
-                    message: fault.to_string(),
-                    error: wire.error.to_owned(),
-                    told: wire.reason.to_owned(),
-                },
-                wire.description,
-            );
-        }
-        answer
+        let _ = self.0.entropy.fill(&mut random);
+        DecisionId::new(&self.0.replica, &URL_SAFE_NO_PAD.encode(random))
     }
 }
 
-impl From<Unavailable> for Error {
-    fn from(fault: Unavailable) -> Self {
-        Self::Unavailable(fault)
+/// Closes the event of `answer` with how it ended.
+pub(crate) fn close<T>(answer: Answer<T>, trail: AuditTrail) -> Answer<T> {
+    if let Err(fault) = &answer.result {
+        let outcome = if fault.is_unavailable() { Outcome::Unavailable } else { Outcome::Refused };
+        let wire = fault.wire();
+        match outcome {
+            Outcome::Unavailable => tracing::warn!(decision = %answer.decision, %fault, "not available"),
+            _ => tracing::info!(decision = %answer.decision, reason = fault.reason(), "refused"),
+        }
+        trail.refuse(
+            outcome,
+            Refused {
+                reason: fault.reason().to_owned(),
+                message: fault.to_string(),
+                error: wire.error.to_owned(),
+                told: wire.reason.to_owned(),
+            },
+            wire.description,
+        );
     }
+    answer
 }

@@ -1,20 +1,21 @@
-//! The last stage before a token leaves: first use is claimed and the grant is on the audit log.
+//! The last stage before a token leaves: its first use is reserved, and the grant is on the audit log.
 
 use super::MintedToken;
-use super::task::Counted;
+use super::mint::TaskUse;
 use crate::assertion::{AssertionError, ProofFault};
-use crate::audit::Trail;
+use crate::audit::AuditTrail;
 use crate::client::ClientError;
-use crate::domain::{Clock, FirstUse, Lifetime, Timestamp};
+use crate::domain::{Clock, Lifetime, Timestamp};
 use crate::error::{Error, Unavailable};
 use crate::revocation::Revocations;
-use crate::store::{Claim, Claimed, Spending, StoreError, TaskRecords, Uses};
+use crate::store::{BudgetUse, Reservation, Reservations, Reserved, StoreError, TaskRecords};
+use crate::token::CompactToken;
 use countersign_verify::key::Algorithm;
 use std::fmt;
 
-/// A token that may leave. The only thing that the HTTP layer can render.
+/// A token that may leave: the only thing that the HTTP layer can render as one.
 pub struct Issued {
-    access_token: String,
+    token: CompactToken,
     expires_in: i64,
     scope: String,
     algorithm: Algorithm,
@@ -28,57 +29,61 @@ impl fmt::Debug for Issued {
 }
 
 impl Issued {
-    /// Claims first use and a place in the task, all at once, keeps what its status can be revoked by, then writes the grant. A refusal consumes nothing; where the
-    /// grant cannot be written what was claimed is taken back, and where that fails too it counts as used.
+    /// Reserves first use and a place in the task's budget at once, stores what the token can be revoked by, and writes the
+    /// grant. A refusal consumes nothing. If the grant cannot be written, the reservation is released; if that fails too,
+    /// the assertion counts as used.
     ///
     /// # Errors
-    /// [`Error::Replayed`] when someone else was first, [`Unavailable`] when claim or grant cannot be written.
+    /// [`Error::Replayed`] if the assertion was used before, [`Unavailable`] if reservation or grant cannot be written.
     pub(super) async fn record(
         minted: MintedToken,
-        claims: Claims<'_>,
+        stores: RecordStores<'_>,
         clock: &dyn Clock,
-        trail: &mut Trail,
+        trail: &mut AuditTrail,
     ) -> Result<Self, Error> {
-        let MintedToken { token, expires, scope, granted, algorithm, first_uses, counted, row, .. } = minted;
-        let is_bound = granted.jkt.is_some();
+        // Looked at again: nothing that expired meanwhile leaves.
         let now = clock.now();
-        let expires_in = expires.since(now);
+        let expires_in = minted.expires().since(now);
         if expires_in <= 0 {
             return Err(AssertionError::Expired.into());
         }
-        let (spending, opened) = match counted {
-            Counted::Nothing => (None, None),
-            Counted::Opened(record) => (None, Some(record)),
-            Counted::Used(task) => (Some(Spending { task, idle: claims.idle, until: expires }), None),
+        let budget = match minted.task_use() {
+            TaskUse::Implicit | TaskUse::Opens(_) => None,
+            TaskUse::Token(task) => Some(BudgetUse { task: task.clone(), idle: stores.idle, until: minted.expires() }),
         };
-        let mut held = claims.claim(Claim { marks: once(first_uses), spending }, now, trail).await?;
-        if let Some(record) = opened {
-            let id = record.id.clone();
-            if let Err(fault) = claims.tasks.open(*record, now).await {
+        let reservation = Reservation { first_uses: minted.first_uses(), budget };
+        let mut held = stores.reserve(reservation, now, trail).await?;
+        if let TaskUse::Opens(record) = minted.task_use() {
+            if let Err(fault) = stores.tasks.open((**record).clone(), now).await {
                 return Err(held.release(opening(fault)).await);
             }
-            held.opened = Some(id);
+            held.opened = Some(record.id.clone());
         }
-        // Before anyone has the token: what revokes it has to find its entry.
-        if let Some(row) = row
-            && let Err(fault) = claims.revocations.keep(row, now).await
+        // Stored before anyone has the token, so that a revocation always finds the entry.
+        if let Some(row) = minted.status_row()
+            && let Err(fault) = stores.revocations.keep(row.clone(), now).await
         {
             return Err(held.release(Unavailable::Store(fault).into()).await);
         }
-        if let Err(fault) = trail.grant(granted) {
-            tracing::error!(%fault, "grant not written, so not given");
-            return Err(held.release(Unavailable::Audit.into()).await);
-        }
-        Ok(Self { access_token: token, expires_in, scope, algorithm, is_bound })
+        let (scope, algorithm, is_bound) = (minted.scope().to_owned(), minted.algorithm(), minted.is_bound());
+        let (granted, sealed) = minted.split();
+        let written = match trail.grant(granted) {
+            Ok(written) => written,
+            Err(fault) => {
+                tracing::error!(%fault, "the grant cannot be written, so no token is issued");
+                return Err(held.release(Unavailable::Audit.into()).await);
+            }
+        };
+        Ok(Self { token: sealed.release(written), expires_in, scope, algorithm, is_bound })
     }
 
-    /// What it is signed with.
+    /// The algorithm that the token is signed with.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// How it is presented: `DPoP` where it is bound to a key, and else `Bearer` (RFC 9449 §5).
+    /// `token_type`: `DPoP` if the token is bound to a key, otherwise `Bearer` (RFC 9449 §5).
     #[must_use]
     pub fn token_type(&self) -> &'static str {
         token_type(self.is_bound)
@@ -86,33 +91,27 @@ impl Issued {
 
     /// The token.
     #[must_use]
-    pub fn access_token(&self) -> &str {
-        &self.access_token
+    pub fn token(&self) -> &CompactToken {
+        &self.token
     }
 
-    /// How long it lives, in seconds.
+    /// Lifetime of the token, in seconds.
     #[must_use]
     pub fn expires_in(&self) -> i64 {
         self.expires_in
     }
 
-    /// What was granted.
+    /// The granted scope.
     #[must_use]
     pub fn scope(&self) -> &str {
         &self.scope
     }
 }
 
-/// `token_type` of a token of ours.
+/// Returns the `token_type` of a token of ours.
 #[must_use]
 pub fn token_type(is_bound: bool) -> &'static str {
     if is_bound { "DPoP" } else { "Bearer" }
-}
-
-/// One assertion can be the subject's and the client's: then it is used once.
-fn once([subject, client, proof]: [Option<FirstUse>; 3]) -> [Option<FirstUse>; 3] {
-    let client = client.filter(|client| subject.is_none_or(|subject| subject.key != client.key));
-    [subject, client, proof]
 }
 
 fn opening(fault: StoreError) -> Error {
@@ -122,84 +121,88 @@ fn opening(fault: StoreError) -> Error {
     }
 }
 
-/// What is claimed before a token leaves.
+/// The stores that a grant is recorded in.
 #[derive(Clone, Copy)]
-pub(super) struct Claims<'a> {
-    pub(super) uses: &'a dyn Uses,
+pub(super) struct RecordStores<'a> {
+    pub(super) reservations: &'a dyn Reservations,
     pub(super) tasks: &'a dyn TaskRecords,
-    /// How long a task may ask for no token.
+    /// How long a task may be idle before it ends.
     pub(super) idle: Lifetime,
     pub(super) revocations: &'a Revocations,
 }
 
-impl<'a> Claims<'a> {
-    async fn claim(self, claim: Claim, now: Timestamp, trail: &mut Trail) -> Result<Held<'a>, Error> {
-        if claim == Claim::default() {
-            return Ok(Held { claims: self, claim, slot: 0, opened: None });
+impl<'a> RecordStores<'a> {
+    /// Reserves all of `reservation` or nothing.
+    async fn reserve(
+        self,
+        reservation: Reservation,
+        now: Timestamp,
+        trail: &mut AuditTrail,
+    ) -> Result<Held<'a>, Error> {
+        if reservation == Reservation::default() {
+            return Ok(Held { stores: self, reservation, slot: 0, opened: None });
         }
-        let claimed = self.uses.claim(claim.clone(), now).await.map_err(Unavailable::Store)?;
-        let names = ["first use", "client first use", "proof's first use"];
-        for (place, name) in names.into_iter().enumerate() {
-            if claim.marks.get(place).is_some_and(Option::is_some) {
-                let first = claimed != Claimed::Used(place);
+        let reserved = self.reservations.reserve(reservation.clone(), now).await.map_err(Unavailable::Store)?;
+        if matches!(reserved, Reserved::Used(_)) {
+            // Anyone who saw the assertion can present it again, so the refusal may be counted instead of written.
+            trail.count_only();
+        }
+        let kinds: [(&str, Error); 3] = [
+            ("first use", Error::Replayed),
+            ("client first use", ClientError::Replayed.into()),
+            ("proof's first use", ProofFault::Replayed.into()),
+        ];
+        for (place, (name, replayed)) in kinds.into_iter().enumerate() {
+            if reservation.first_uses.get(place).is_some_and(Option::is_some) {
+                let first = reserved != Reserved::Used(place);
                 let found = if first { "not exchanged before" } else { "exchanged before" };
-                trail.check(name, first, || "not exchanged before", || found);
-                if !first {
-                    break;
-                }
+                trail.require(name, first, || "not exchanged before", || found, replayed)?;
             }
         }
-        let refused = match claimed {
-            Claimed::Used(place) => {
-                // So can whoever saw the assertion: what is used up says nothing new.
-                trail.counted();
-                return Err(match place {
-                    0 => Error::Replayed,
-                    1 => ClientError::Replayed.into(),
-                    _ => ProofFault::Replayed.into(),
-                });
-            }
-            Claimed::Whole(_) => None,
-            Claimed::Budget => Some(("its budget is used up", Error::TaskSpent)),
-            Claimed::Idle => Some(("idle for too long", Error::TaskIdle)),
-            Claimed::Unknown => Some(("not known", Error::TaskUnknown)),
+        let slot = match reserved {
+            Reserved::Whole(slot) => Ok(slot),
+            Reserved::Used(_) => Err(("used before", Error::Replayed)),
+            Reserved::BudgetSpent => Err(("its budget is used up", Error::TaskSpent)),
+            Reserved::Idle => Err(("idle for too long", Error::TaskIdle)),
+            Reserved::UnknownTask => Err(("not known", Error::TaskUnknown)),
         };
-        if claim.spending.is_some() {
+        let slot = if reservation.budget.is_some() {
             const EXPECTED: &str = "known, in use and within its budget";
-            let found = refused.as_ref().map_or(EXPECTED, |(found, _)| found);
-            trail.check("task's use", refused.is_none(), || EXPECTED, || found);
-        }
-        match (refused, claimed) {
-            (Some((_, fault)), _) => Err(fault),
-            (None, Claimed::Whole(slot)) => Ok(Held { claims: self, claim, slot, opened: None }),
-            (None, _) => Err(Error::TaskUnknown),
-        }
+            let found =
+                |slot: &Result<_, (&'static str, _)>| slot.as_ref().map_or_else(|(found, _)| *found, |_| EXPECTED);
+            trail.require_ok("task's use", slot, || EXPECTED, found)
+        } else {
+            slot
+        };
+        let slot = slot.map_err(|(_, fault)| fault)?;
+        Ok(Held { stores: self, reservation, slot, opened: None })
     }
 }
 
-/// What was claimed.
+/// What was reserved for a token that has not left yet.
 struct Held<'a> {
-    claims: Claims<'a>,
-    claim: Claim,
+    stores: RecordStores<'a>,
+    reservation: Reservation,
     slot: u32,
     /// The task that was opened.
     opened: Option<String>,
 }
 
 impl Held<'_> {
-    /// Takes back what was claimed, and for which nothing is given because of `fault`. What stays counts as used.
-    async fn release(self, fault: Error) -> Error {
-        let Claims { uses, tasks, .. } = self.claims;
-        if self.claim != Claim::default()
-            && let Err(fault) = uses.release(self.claim, self.slot).await
+    /// Releases what was reserved, because no token is issued, and returns the reason. What cannot be released counts as
+    /// used.
+    async fn release(self, reason: Error) -> Error {
+        let RecordStores { reservations, tasks, .. } = self.stores;
+        if self.reservation != Reservation::default()
+            && let Err(fault) = reservations.release(self.reservation, self.slot).await
         {
-            tracing::error!(%fault, "what was claimed for a token that was not given counts as used");
+            tracing::error!(%fault, "the reservation of a token that was not issued counts as used");
         }
         if let Some(task) = self.opened
             && let Err(fault) = tasks.forget(&task).await
         {
-            tracing::error!(%fault, "a task whose token was not given is open");
+            tracing::error!(%fault, "a task whose token was not issued stays open");
         }
-        fault
+        reason
     }
 }

@@ -1,8 +1,8 @@
 //! `POST /revocations`: a snapshot of what is revoked, or, asked for as `text/event-stream`, each record as it is made.
 
 use super::{Edge, presented, respond};
-use crate::exchange::{Broker, Fed, Heard, Stream, Wanted};
-
+use crate::introspection::{FeedAnswer, FeedRequest, RevocationFeed, Subscription};
+use crate::revocation::Heard;
 use actix_web::http::header::ACCEPT;
 use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -16,31 +16,38 @@ pub(super) async fn revocations(request: HttpRequest, payload: Payload, edge: Da
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let accept = header(ACCEPT.as_str()).split(',').map(|one| one.split(';').next().unwrap_or_default().trim());
     let wanted = if accept.into_iter().any(|one| one == STREAM) {
-        Wanted::After(header("last-event-id").parse().unwrap_or(u64::MAX))
+        FeedRequest::After(header("last-event-id").parse().unwrap_or(u64::MAX))
     } else {
-        Wanted::Snapshot
+        FeedRequest::Snapshot
     };
     let (presented, _place) = presented::read(&request, payload, &edge).await;
-    let answer = edge.broker.feed(presented, wanted).await;
+    let answer = edge.use_cases.feed.answer(presented, wanted).await;
     watch.answered(match answer.result {
-        Ok(Fed::Snapshot(jwt)) => respond::signed(&answer.decision, &format!("application/{SNAPSHOT_TYPE}"), jwt),
-        Ok(Fed::Stream(stream)) => respond::stream(&answer.decision, STREAM, told(Arc::clone(&edge.broker), stream)),
+        Ok(FeedAnswer::Snapshot(jwt)) => {
+            respond::signed(&answer.decision, &format!("application/{SNAPSHOT_TYPE}"), jwt)
+        }
+        Ok(FeedAnswer::Subscription(subscription)) => {
+            respond::stream(&answer.decision, STREAM, events(Arc::clone(&edge.use_cases.feed), subscription))
+        }
         Err(fault) => edge.refusal("revocations", &answer.decision, &fault),
     })
 }
 
-/// Each event, as long as the broker has any for this client.
-fn told(broker: Arc<Broker>, stream: Box<Stream>) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
-    stream::unfold(Some(stream), move |stream| {
-        let broker = Arc::clone(&broker);
+/// The events of `subscription`, until it ends.
+fn events(
+    feed: Arc<RevocationFeed>,
+    subscription: Box<Subscription>,
+) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
+    stream::unfold(Some(subscription), move |subscription| {
+        let feed = Arc::clone(&feed);
         async move {
-            let mut stream = stream?;
-            match broker.next_of(&mut stream).await? {
+            let mut subscription = subscription?;
+            match feed.next_of(&mut subscription).await? {
                 Heard::Events(events) => {
                     let text: String = events.iter().map(ToString::to_string).collect();
-                    // Something is always said, so that a connection that has gone shows.
+                    // A comment is sent if there is nothing else, so that a broken connection is noticed.
                     let text = if text.is_empty() { ":\n\n".to_owned() } else { text };
-                    Some((Ok(Bytes::from(text)), Some(stream)))
+                    Some((Ok(Bytes::from(text)), Some(subscription)))
                 }
                 Heard::Last(event) => Some((Ok(Bytes::from(event.to_string())), None)),
             }

@@ -2,7 +2,7 @@
 
 use crate::domain::Network;
 use crate::error::{Error, Unavailable};
-use crate::exchange::{FormBounds, RequestError};
+use crate::form::{FormBounds, HttpError, RequestError};
 use crate::rates::Throttled;
 use actix_web::HttpRequest;
 use actix_web::http::header::HOST;
@@ -103,15 +103,15 @@ fn is_asked(request: &HttpRequest) -> bool {
 }
 
 /// Refuses a head that is too long, or that says two things.
-pub(super) fn head(request: &HttpRequest, limits: Limits) -> Result<(), RequestError> {
+pub(super) fn head(request: &HttpRequest, limits: Limits) -> Result<(), HttpError> {
     if request.headers().get_all(HOST).nth(1).is_some() || !is_asked(request) {
-        return Err(RequestError::Host);
+        return Err(HttpError::Host);
     }
     if request.uri().path_and_query().map_or(0, |target| target.as_str().len()) > limits.uri {
-        return Err(RequestError::UriTooLong);
+        return Err(HttpError::UriTooLong);
     }
     let size: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if size > limits.head { Err(RequestError::HeadTooLarge) } else { Ok(()) }
+    if size > limits.head { Err(HttpError::HeadTooLarge) } else { Ok(()) }
 }
 
 /// Reads the body, as much and as long as may be.
@@ -121,18 +121,18 @@ pub(super) async fn body(
     limits: Limits,
 ) -> Result<Bytes, RequestError> {
     if announced.is_some_and(|length| length > limits.body) {
-        return Err(RequestError::TooLarge);
+        return Err(HttpError::TooLarge.into());
     }
     let read = async {
         let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(limits.body));
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|_| RequestError::Form)?;
             if body.len() + chunk.len() > limits.body {
-                return Err(RequestError::TooLarge);
+                return Err(HttpError::TooLarge.into());
             }
             body.extend_from_slice(&chunk);
         }
         Ok(body.freeze())
     };
-    actix_web::rt::time::timeout(limits.body_timeout, read).await.unwrap_or(Err(RequestError::TooSlow))
+    actix_web::rt::time::timeout(limits.body_timeout, read).await.unwrap_or(Err(HttpError::TooSlow.into()))
 }

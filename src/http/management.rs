@@ -1,8 +1,8 @@
 //! The management listener: whether the process lives, whether it can serve, its figures, and where its audit log stands.
 //! It names nobody.
 
+use crate::admin::Operator;
 use crate::domain::MAX_SKEW;
-use crate::exchange::{Broker, Operator};
 use actix_web::HttpResponse;
 use actix_web::web::{self, Data, ServiceConfig};
 use serde_json::json;
@@ -24,10 +24,10 @@ async fn live() -> HttpResponse {
 
 /// Ready while the keys of one issuer at least are fresh, for one that is down must not take the others with it; while
 /// our clock is not further off than may be from every issuer's; and while tokens can be signed and recorded.
-async fn ready(broker: Data<Broker>) -> HttpResponse {
-    let all = broker.snapshot().issuers.iter().count();
-    let (without, skew) = (broker.issuers_without_keys().len(), broker.clock_skew());
-    let can_mint = Operator(&broker).can_mint();
+async fn ready(operator: Data<Operator>) -> HttpResponse {
+    let all = operator.broker().snapshot().issuers.iter().count();
+    let (without, skew) = (operator.issuers_without_keys().len(), operator.clock_skew());
+    let can_mint = operator.can_mint();
     let ready = without < all && skew <= MAX_SKEW && can_mint;
     let body = json!({
         "ready": ready, "issuers": all, "issuers_without_keys": without, "clock_skew_seconds": skew, "can_mint": can_mint,
@@ -35,14 +35,14 @@ async fn ready(broker: Data<Broker>) -> HttpResponse {
     if ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
 }
 
-async fn metrics(broker: Data<Broker>) -> HttpResponse {
-    let figures = Operator(&broker).figures();
-    HttpResponse::Ok().content_type(OPEN_METRICS).body(broker.metrics().render(&figures))
+async fn metrics(operator: Data<Operator>) -> HttpResponse {
+    let figures = operator.figures();
+    HttpResponse::Ok().content_type(OPEN_METRICS).body(operator.broker().metrics().render(&figures))
 }
 
 /// For whoever keeps it elsewhere, to compare with `countersign audit verify --head`.
-async fn audit_head(broker: Data<Broker>) -> HttpResponse {
-    let head = Operator(&broker).audit_head();
+async fn audit_head(operator: Data<Operator>) -> HttpResponse {
+    let head = operator.audit_head();
     HttpResponse::Ok().json(json!({"head": head.to_string(), "next": head.next, "hash": head.hash}))
 }
 

@@ -90,7 +90,7 @@ pub(super) async fn of_tenant(edge: Data<Edge>) -> HttpResponse {
 }
 
 pub(super) async fn jwks(edge: Data<Edge>) -> HttpResponse {
-    edge.watch("jwks").answered(respond::document(edge.broker.keys().jwks().to_owned(), JSON, JWKS_MAX_AGE))
+    edge.watch("jwks").answered(respond::document(edge.use_cases.keys.jwks(), JSON, JWKS_MAX_AGE))
 }
 
 /// What a reason means, and how to mend it.

@@ -20,10 +20,13 @@ pub use documents::documents;
 pub use limits::Limits;
 pub use tls::{Certificate, TlsError};
 
+use crate::admin::Operator;
 use crate::domain::DecisionId;
 use crate::error::Error;
 use crate::exchange::Broker;
-use crate::telemetry::Laps;
+use crate::introspection::{Introspector, RevocationFeed, StatusLists};
+use crate::signing::{Keys, PublicKeys};
+use crate::telemetry::StageTimer;
 use actix_web::body::{BodySize, MessageBody as _};
 use actix_web::dev::{Server, ServerHandle, Service, ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
@@ -47,9 +50,41 @@ use std::time::{Duration, Instant};
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 
+/// The use cases behind the endpoints, all of one broker.
+pub struct UseCases {
+    /// `/token`.
+    pub broker: Arc<Broker>,
+    /// `/introspect` and `/revoke`.
+    pub introspector: Introspector,
+    /// `/revocations`.
+    pub feed: Arc<RevocationFeed>,
+    /// `/status`.
+    pub status_lists: StatusLists,
+    /// `/jwks`.
+    pub keys: PublicKeys,
+    /// The management listener and the control socket.
+    pub operator: Arc<Operator>,
+}
+
+impl UseCases {
+    /// Returns the use cases of `broker` and its `keys`.
+    #[must_use]
+    pub fn new(broker: &Arc<Broker>, keys: &Arc<Keys>) -> Self {
+        let (broker, keys) = (|| Arc::clone(broker), || Arc::clone(keys));
+        Self {
+            broker: broker(),
+            introspector: Introspector::new(broker(), keys()),
+            feed: Arc::new(RevocationFeed::new(broker(), keys())),
+            status_lists: StatusLists::new(broker(), keys()),
+            keys: PublicKeys::new(keys()),
+            operator: Arc::new(Operator::new(broker(), keys())),
+        }
+    }
+}
+
 /// What the handlers share.
 struct Edge {
-    broker: Arc<Broker>,
+    use_cases: Arc<UseCases>,
     limits: Limits,
     metadata: Metadata,
     in_flight: limits::InFlight,
@@ -61,14 +96,18 @@ struct Edge {
 }
 
 impl Edge {
+    fn broker(&self) -> &Broker {
+        &self.use_cases.broker
+    }
+
     /// Begins an answer of `endpoint`.
     fn watch(&self, endpoint: &'static str) -> Watch<'_> {
-        Watch { edge: self, endpoint, since: Laps::now() }
+        Watch { edge: self, endpoint, since: StageTimer::now() }
     }
 
     fn refusal(&self, endpoint: &'static str, decision: &DecisionId, fault: &Error) -> HttpResponse {
         let wire = fault.wire();
-        self.broker.metrics().refused(endpoint, wire.reason);
+        self.broker().metrics().refused(endpoint, wire.reason);
         respond::refusal(decision, &wire, &self.reasons)
     }
 }
@@ -82,7 +121,7 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     fn answered(self, response: HttpResponse) -> HttpResponse {
-        self.edge.broker.metrics().answered(self.endpoint, response.status().as_u16(), self.since.elapsed());
+        self.edge.broker().metrics().answered(self.endpoint, response.status().as_u16(), self.since.elapsed());
         response
     }
 }
@@ -107,18 +146,19 @@ pub struct Serving<'a> {
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub fn public(broker: &Arc<Broker>, listener: TcpListener, serving: Serving<'_>) -> io::Result<Server> {
+pub fn public(use_cases: &Arc<UseCases>, listener: TcpListener, serving: Serving<'_>) -> io::Result<Server> {
     let Serving { limits, trusted_proxies, workers, drain, tenant, certificate } = serving;
-    let (metadata, base) = Metadata::of(broker.issuer(), tenant.as_deref());
+    let issuer = use_cases.broker.snapshot().issuer.clone();
+    let (metadata, base) = Metadata::of(&issuer, tenant.as_deref());
     let proxies = Arc::new(Proxies::new(trusted_proxies));
     let edge = Data::new(Edge {
-        broker: Arc::clone(broker),
+        use_cases: Arc::clone(use_cases),
         limits,
         metadata,
         in_flight: limits::InFlight::new(limits),
         proxies: Arc::clone(&proxies),
-        origin: metadata::origin(broker.issuer()),
-        reasons: format!("{}/reasons", broker.issuer().trim_end_matches('/')),
+        origin: metadata::origin(&issuer),
+        reasons: format!("{}/reasons", issuer.trim_end_matches('/')),
     });
     let connections = Arc::new(Connections::new(limits.connections_per_network, proxies));
     // Beyond what an idle connection may take, and a head after it.
@@ -151,9 +191,9 @@ pub fn public(broker: &Arc<Broker>, listener: TcpListener, serving: Serving<'_>)
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub fn management(broker: &Arc<Broker>, listener: TcpListener) -> io::Result<Server> {
-    let broker = Data::from(Arc::clone(broker));
-    let server = HttpServer::new(move || App::new().app_data(broker.clone()).configure(management::routes));
+pub fn management(operator: &Arc<Operator>, listener: TcpListener) -> io::Result<Server> {
+    let operator = Data::from(Arc::clone(operator));
+    let server = HttpServer::new(move || App::new().app_data(operator.clone()).configure(management::routes));
     Ok(server.workers(1).disable_signals().listen(listener)?.run())
 }
 
@@ -241,7 +281,7 @@ where
 /// What is refused before anybody looks at it. What is posted is refused by its endpoint, which leaves an event of it.
 fn refused_unread(request: &HttpRequest) -> Option<HttpResponse> {
     let edge = request.app_data::<Data<Edge>>()?;
-    let throttled = edge.broker.rates().from(edge.proxies.caller(request).into()).map_err(Error::from);
+    let throttled = edge.broker().rates().check_network(edge.proxies.caller(request).into()).map_err(Error::from);
     let fault = throttled.and_then(|()| Ok(limits::head(request, edge.limits)?)).err()?;
     Some(edge.watch("other").answered(respond::unread(&fault.wire(), &edge.reasons)))
 }

@@ -5,7 +5,8 @@ use super::limits::{self, Limits, Place};
 use crate::client::Credentials;
 use crate::domain::Network;
 use crate::error::Error;
-use crate::exchange::{Form, FormBounds, Presented, Proofs, RequestError};
+use crate::exchange::{Presented, Proofs};
+use crate::form::{Form, FormBounds, HttpError, Parameter, RequestError};
 use actix_web::HttpRequest;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::web::Payload;
@@ -28,7 +29,7 @@ pub(super) async fn read<'a>(
 ) -> (Presented, Option<Place<'a>>) {
     let peer = edge.proxies.caller(request);
     let network = Network::from(peer);
-    let (form, place) = match edge.broker.rates().from(network) {
+    let (form, place) = match edge.broker().rates().check_network(network) {
         Ok(()) => {
             let form = form(request, payload, edge.limits).await.map_err(Error::from);
             // Only now: whoever sends slowly takes nobody's place.
@@ -41,7 +42,7 @@ pub(super) async fn read<'a>(
     };
     let (credentials, known_scheme) = credentials(request);
     let unsupported = if !is_harmless(request.query_string()) {
-        Some(RequestError::Query)
+        Some(HttpError::Query.into())
     } else if !known_scheme {
         Some(RequestError::ClientScheme)
     } else {
@@ -63,7 +64,7 @@ async fn form(request: &HttpRequest, payload: Payload, limits: Limits) -> Result
     limits::head(request, limits)?;
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     if !is_form(header(CONTENT_TYPE)) || request.headers().contains_key(CONTENT_ENCODING) {
-        return Err(RequestError::ContentType);
+        return Err(HttpError::ContentType.into());
     }
     let announced = header(CONTENT_LENGTH).and_then(|length| length.parse().ok());
     Form::decode(&limits::body(payload, announced, limits).await?, limits.form)
@@ -119,6 +120,7 @@ fn is_harmless(query: &str) -> bool {
 
 /// A value as RFC 6749 §2.3.1 encodes it.
 fn form_decoded(text: &str) -> Option<Zeroizing<String>> {
-    let decoded = Form::decode(format!("x={}", text.replace('&', "%26")).as_bytes(), FormBounds::default()).ok()?;
-    decoded.single("x").ok().map(|value| Zeroizing::new(value.unwrap_or_default().to_owned()))
+    let form = format!("client_secret={}", text.replace('&', "%26"));
+    let decoded = Form::decode(form.as_bytes(), FormBounds::default()).ok()?;
+    decoded.single(Parameter::ClientSecret).ok().map(|value| Zeroizing::new(value.unwrap_or_default().to_owned()))
 }

@@ -1,12 +1,14 @@
 //! Answers. Every one is JSON and is not stored, and every one of an endpoint names its decision.
 
-use crate::domain::DecisionId;
+use crate::domain::{DecisionId, TokenType};
 use crate::error::Wire;
+use crate::exchange::{Issued, token_type};
 use actix_web::http::ConnectionType;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, HttpResponseBuilder};
+use countersign_verify::claims::AccessClaims;
 use serde::Serialize;
 use std::convert::Infallible;
 
@@ -27,9 +29,41 @@ struct Fault<'a> {
 /// An answer that says when to come again, in seconds.
 const AGAIN: &str = "1";
 
-/// A success.
-pub(super) fn success(decision: &DecisionId, body: &impl Serialize) -> HttpResponse {
-    sealed(StatusCode::OK, Some(decision)).json(body)
+/// RFC 8693 §2.2.1.
+#[derive(Serialize)]
+struct TokenAnswer<'a> {
+    access_token: &'a str,
+    issued_token_type: &'static str,
+    token_type: &'static str,
+    expires_in: i64,
+    scope: &'a str,
+}
+
+/// An issued token: the only way in which a token is rendered.
+pub(super) fn token(decision: &DecisionId, issued: &Issued) -> HttpResponse {
+    sealed(StatusCode::OK, Some(decision)).json(TokenAnswer {
+        access_token: issued.token().expose(),
+        issued_token_type: TokenType::AccessToken.urn(),
+        token_type: issued.token_type(),
+        expires_in: issued.expires_in(),
+        scope: issued.scope(),
+    })
+}
+
+/// RFC 7662 §2.2.
+#[derive(Serialize)]
+struct IntrospectionAnswer<'a> {
+    active: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'static str>,
+    #[serde(flatten)]
+    claims: Option<&'a AccessClaims>,
+}
+
+/// The answer of introspection about a token in force; about any other token if there is none.
+pub(super) fn introspection(decision: &DecisionId, claims: Option<&AccessClaims>) -> HttpResponse {
+    let token_type = claims.map(|claims| token_type(claims.cnf.is_some()));
+    sealed(StatusCode::OK, Some(decision)).json(IntrospectionAnswer { active: claims.is_some(), token_type, claims })
 }
 
 /// A success without a body.

@@ -3,7 +3,7 @@
 use super::{Edge, respond};
 use crate::domain::ListId;
 use crate::error::Wire;
-use crate::exchange::{STATUS_TTL, StatusDocument};
+use crate::introspection::{STATUS_TTL, StatusDocument};
 use actix_web::http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_ENCODING, HeaderValue, VARY,
 };
@@ -38,7 +38,7 @@ pub(super) async fn list(request: HttpRequest, edge: Data<Edge>, name: Path<Stri
     if !takes(&request, ACCEPT.as_str(), &[MEDIA_TYPE, "application/*", "*/*"]).unwrap_or(true) {
         return watch.answered(respond::unread(&NOT_ACCEPTABLE, &edge.reasons));
     }
-    watch.answered(match edge.broker.status_list(&list).await {
+    watch.answered(match edge.use_cases.status_lists.find(&list).await {
         Ok(Some(document)) => {
             let is_packed = takes(&request, ACCEPT_ENCODING.as_str(), &["gzip", "*"]).unwrap_or(false);
             // One list in memory, however many read it and however slowly.
@@ -58,7 +58,7 @@ pub(super) async fn list(request: HttpRequest, edge: Data<Edge>, name: Path<Stri
 }
 
 pub(super) async fn lists(edge: Data<Edge>) -> HttpResponse {
-    let lists = json!({"status_lists": edge.broker.status_lists()}).to_string();
+    let lists = json!({"status_lists": edge.use_cases.status_lists.uris()}).to_string();
     let mut answer = respond::document(lists, "application/json", STATUS_TTL);
     answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     edge.watch("status").answered(answer)

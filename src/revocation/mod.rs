@@ -24,6 +24,30 @@ use tokio::sync::{Notify, Semaphore, watch};
 /// How many may wait for a status list that is not known here: whoever makes names up holds nobody else up.
 const WAITING_FOR_LISTS: usize = 64;
 
+/// How much longer than the token a record of its revocation is stored, in seconds: longer than any verifier's leeway.
+pub const RECORD_MARGIN: i64 = 300;
+
+/// Proof that the view of revocations was current, with the position in the log that this replica had applied then. Only
+/// [`Revocations::fresh`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fresh {
+    position: u64,
+}
+
+impl Fresh {
+    /// The position in the revocation log that had been applied.
+    #[must_use]
+    pub fn position(self) -> u64 {
+        self.position
+    }
+}
+
+/// Proof that something is not suspended. Only [`Revocations::not_suspended`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotSuspended {
+    _looked_up: (),
+}
+
 /// All live revocations of this replica.
 pub struct Revocations {
     log: Arc<dyn RevocationLog>,
@@ -92,8 +116,9 @@ impl Revocations {
     ///
     /// # Errors
     /// [`StoreError::Stale`] where the shared log was not heard of for too long.
-    pub fn fresh(&self) -> Result<(), StoreError> {
-        self.shared.as_ref().map_or(Ok(()), Shared::fresh)
+    pub fn fresh(&self) -> Result<Fresh, StoreError> {
+        self.shared.as_ref().map_or(Ok(()), Shared::fresh)?;
+        Ok(Fresh { position: self.position() })
     }
 
     /// Whether others append to the log.
@@ -115,11 +140,12 @@ impl Revocations {
         view.hits(token)
     }
 
-    /// Whether what is named `id` of `kind` is suspended: nothing new is given to it.
+    /// Returns a proof that `id` of `kind` is not suspended; none if it is, and nothing new may be given to it.
     #[must_use]
-    pub fn suspends(&self, kind: Kind, id: &str) -> bool {
+    pub fn not_suspended(&self, kind: Kind, id: &str) -> Option<NotSuspended> {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
-        view.suspends_any() && view.reach(Name::new(kind, id)).is_some_and(|reach| reach.suspended)
+        let is_suspended = view.suspends_any() && view.reach(Name::new(kind, id)).is_some_and(|reach| reach.suspended);
+        (!is_suspended).then_some(NotSuspended { _looked_up: () })
     }
 
     /// Whether something that was decided at `pos` is dead by one of `names`.

@@ -4,7 +4,7 @@
 
 use super::files::{self, KeyFileError};
 use super::stock::Unrecorded;
-use super::{KeyRing, Signer};
+use super::{KeyRing, Signer, TokenSigner};
 use crate::domain::{Entropy, KeyRecord, KeyState, Lifetime, PUBLISHED_BEFORE_USE, Purpose, Timestamp};
 use crate::store::{KeyRecords, Lease, StoreError};
 use arc_swap::{ArcSwap, Guard};
@@ -86,7 +86,7 @@ pub(super) struct Held {
 
 impl Keys {
     /// Reads the keys in `directory` and makes those that are missing. A key that nobody has a record of was put there by
-    /// an operator: it is published now, and signs after that.
+    /// an operator: it is published now, and signs after that. Returns the keys with the one right to sign tokens by them.
     ///
     /// # Errors
     /// [`KeyError`] names the file and what to do.
@@ -96,14 +96,16 @@ impl Keys {
         entropy: Arc<dyn Entropy>,
         rotation: Rotation,
         now: Timestamp,
-    ) -> Result<Self, KeyError> {
+    ) -> Result<(Arc<Self>, TokenSigner), KeyError> {
         let keys = Self::read(directory, records, entropy, rotation, now).await?;
         let mut held = keys.held.lock().await;
         let lease = keys.lease().await?;
         let done = keys.open_held(&mut held, &lease, now).await;
         keys.let_go(lease).await;
         drop(held);
-        done.map(|()| keys)
+        done?;
+        let keys = Arc::new(keys);
+        Ok((Arc::clone(&keys), TokenSigner::new(keys)))
     }
 
     /// As [`Keys::open`], but makes none and misses none: for an operator who looks at them where no broker runs.

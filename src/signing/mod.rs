@@ -14,7 +14,7 @@ pub use ed25519::Ed25519;
 pub use es256::Es256;
 pub use files::KeyFileError;
 pub use keys::{KeyError, Keys, Rotation, SealingKeys};
-pub use ring::{KeyRing, SigningError};
+pub use ring::{Document, KeyRing, PublicKeys, SigningError, TokenSigner};
 pub use rs256::Rs256;
 
 use base64::Engine as _;

@@ -1,13 +1,15 @@
 //! The key ring of one moment: several keys verify, one of each purpose and algorithm signs. It never changes; a rotation
 //! makes another one.
 
-use super::Signer;
+use super::{Keys, Signer};
 use crate::domain::{KeyRecord, KeyState, Purpose, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::SIGNING_ALGORITHMS;
 use countersign_verify::claims::AccessClaims;
+use countersign_verify::feed::SNAPSHOT_TYPE;
 use countersign_verify::key::{Algorithm, KeySet, KeyUse, VerifyingKey};
+use countersign_verify::status::LIST_TYPE;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -16,6 +18,71 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the signing key cannot be used")]
 pub struct SigningError;
+
+/// A document that the broker signs and that is not a token, so that no token can be signed as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Document {
+    /// A checkpoint of the audit log.
+    Checkpoint,
+    /// An introspection response (RFC 9701 §5).
+    Introspection,
+    /// A snapshot of the revocation feed.
+    RevocationSnapshot,
+    /// A Token Status List.
+    StatusList,
+}
+
+impl Document {
+    /// The purpose of the key that signs it, and its `typ`.
+    fn signed_as(self) -> (Purpose, &'static str) {
+        match self {
+            Self::Checkpoint => (Purpose::Checkpoints, typ(Purpose::Checkpoints)),
+            Self::Introspection => (Purpose::Introspection, typ(Purpose::Introspection)),
+            Self::RevocationSnapshot => (Purpose::Introspection, SNAPSHOT_TYPE),
+            Self::StatusList => (Purpose::Introspection, LIST_TYPE),
+        }
+    }
+}
+
+/// The right to sign access tokens. [`Keys::open`] makes the only one, and the stage of an exchange that mints owns it, so
+/// that nothing else in the broker can sign a token.
+pub struct TokenSigner(Arc<Keys>);
+
+impl TokenSigner {
+    pub(super) fn new(keys: Arc<Keys>) -> Self {
+        Self(keys)
+    }
+
+    /// Signs `claims` with the key that is active for `algorithm` at `now`. Returns the token and the key's id.
+    ///
+    /// # Errors
+    /// [`SigningError`] if no key is active, or it cannot be used; no other key is tried.
+    pub fn sign(
+        &self,
+        claims: &AccessClaims,
+        algorithm: Algorithm,
+        now: Timestamp,
+    ) -> Result<(String, String), SigningError> {
+        self.0.ring().sign_token(claims, algorithm, now).map(|(token, kid)| (token, kid.to_owned()))
+    }
+}
+
+/// The public halves of the broker's keys.
+pub struct PublicKeys(Arc<Keys>);
+
+impl PublicKeys {
+    /// Returns the public halves of `keys`.
+    #[must_use]
+    pub fn new(keys: Arc<Keys>) -> Self {
+        Self(keys)
+    }
+
+    /// The document at `/jwks` (RFC 7517 §5).
+    #[must_use]
+    pub fn jwks(&self) -> String {
+        self.0.ring().jwks().to_owned()
+    }
+}
 
 /// All keys that are alive.
 pub struct KeyRing {
@@ -64,12 +131,9 @@ impl KeyRing {
         Self { lacking: count, ..self }
     }
 
-    /// Signs `claims` as an access token with the key that is active for `algorithm` at `now`. Gives the token and the
-    /// key's id.
-    ///
-    /// # Errors
-    /// [`SigningError`] when there is none, or it cannot be used; no other one is tried.
-    pub fn sign(
+    /// Signs `claims` as an access token with the key that is active for `algorithm` at `now`. Returns the token and the
+    /// key's id. Only [`TokenSigner`] calls it.
+    fn sign_token(
         &self,
         claims: &AccessClaims,
         algorithm: Algorithm,
@@ -78,26 +142,19 @@ impl KeyRing {
         self.sign_with(Purpose::Tokens, None, Some(algorithm), claims, now)
     }
 
-    /// Signs `payload` for another purpose than tokens, as a compact JWS.
+    /// Signs `payload` as a document of the broker, a compact JWS. No document is a token.
     ///
     /// # Errors
-    /// As [`KeyRing::sign`].
-    pub fn sign_as(&self, purpose: Purpose, payload: &impl Serialize, now: Timestamp) -> Result<String, SigningError> {
-        self.sign_with(purpose, None, None, payload, now).map(|(signed, _)| signed)
-    }
-
-    /// Signs `payload`, of the type `typ`, for those who ask for answers: resource servers.
-    ///
-    /// # Errors
-    /// As [`KeyRing::sign`].
-    pub fn sign_answer(&self, typ: &str, payload: &impl Serialize, now: Timestamp) -> Result<String, SigningError> {
-        self.sign_with(Purpose::Introspection, Some(typ), None, payload, now).map(|(signed, _)| signed)
+    /// [`SigningError`] if no key is active for the document's purpose, or it cannot be used; no other key is tried.
+    pub fn sign(&self, document: Document, payload: &impl Serialize, now: Timestamp) -> Result<String, SigningError> {
+        let (purpose, typ) = document.signed_as();
+        self.sign_with(purpose, Some(typ), None, payload, now).map(|(signed, _)| signed)
     }
 
     fn sign_with(
         &self,
         purpose: Purpose,
-        typ: Option<&str>,
+        other: Option<&str>,
         algorithm: Option<Algorithm>,
         payload: &impl Serialize,
         now: Timestamp,
@@ -112,9 +169,9 @@ impl KeyRing {
         let key = self.keys.iter().filter(fits).max_by_key(|key| key.record.signs_from).ok_or(SigningError)?;
         let payload = serde_json::to_vec(payload).map_err(|_| SigningError)?;
         let mut signed = String::with_capacity(key.header.len() + payload.len() * 4 / 3 + 400);
-        match typ {
-            None => signed.push_str(&key.header),
-            Some(typ) => signed.push_str(&header(typ, &*key.signer)),
+        match other {
+            Some(other) if other != typ(purpose) => signed.push_str(&header(other, &*key.signer)),
+            _ => signed.push_str(&key.header),
         }
         URL_SAFE_NO_PAD.encode_string(payload, &mut signed);
         let signature = key.signer.sign(signed.as_bytes())?;

@@ -1,11 +1,11 @@
-//! The store of one machine: revocations in redb, synced before an answer; first-use marks in memory with a journal.
+//! The store of one machine: revocations in redb, synced before an answer; first-use first_uses in memory with a journal.
 
 use super::first_use::Journal;
 use super::rows::{self, Rows};
 use super::tasks::{self, Tasks};
 use super::{
-    Answer, AuditHeads, Begun, Claim, Claimed, Entry, GRACE, HeadFile, KeyRecords, Lease, Leases, Page, Place,
-    RevocationLog, Revoked, StoreError, TaskRecords, Uses, key_record, revocation_record,
+    Answer, AuditHeads, Begun, Entry, GRACE, HeadFile, KeyRecords, Lease, Leases, Page, Place, Reservation,
+    Reservations, Reserved, RevocationLog, Revoked, StoreError, TaskRecords, key_record, revocation_record,
 };
 use crate::domain::{ChainHead, KeyRecord, StatusRow, TaskRecord, TaskState, Timestamp};
 use redb::backends::FileBackend;
@@ -45,7 +45,7 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Opens the store in `directory`, which is created with mode 0700, and reads the marks that are alive at `now`.
+    /// Opens the store in `directory`, which is created with mode 0700, and reads the first_uses that are alive at `now`.
     ///
     /// # Errors
     /// [`StoreError::InUse`] when another process has it open, [`StoreError::Newer`] when a newer version wrote it,
@@ -93,14 +93,14 @@ impl Opened {
     }
 }
 
-impl Uses for Embedded {
-    fn claim(&self, claim: Claim, now: Timestamp) -> Answer<'_, Claimed> {
-        Box::pin(std::future::ready(self.claim_all(&claim, now)))
+impl Reservations for Embedded {
+    fn reserve(&self, reservation: Reservation, now: Timestamp) -> Answer<'_, Reserved> {
+        Box::pin(std::future::ready(self.reserve_all(&reservation, now)))
     }
 
-    fn release(&self, claim: Claim, slot: u32) -> Answer<'_, ()> {
-        let released = claim.marks.iter().flatten().map(|mark| self.journal.release(mark.key, mark.until));
-        let given_back = claim.spending.map(|spent| self.tasks.give_back(&spent.task, slot, &self.journal));
+    fn release(&self, reservation: Reservation, slot: u32) -> Answer<'_, ()> {
+        let released = reservation.first_uses.iter().flatten().map(|mark| self.journal.release(mark.key, mark.until));
+        let given_back = reservation.budget.map(|spent| self.tasks.give_back(&spent.task, slot, &self.journal));
         // Each of them, whatever becomes of the others.
         let all: Vec<_> = released.chain(given_back).collect();
         Box::pin(std::future::ready(all.into_iter().collect()))
@@ -212,25 +212,25 @@ impl KeyRecords for Embedded {
 }
 
 impl Embedded {
-    fn claim_all(&self, claim: &Claim, now: Timestamp) -> Result<Claimed, StoreError> {
-        let mut done = Ok(Claimed::Whole(0));
-        let mut claimed = 0;
-        for (place, mark) in claim.marks.iter().enumerate() {
-            let first = mark.map_or(Ok(true), |mark| self.journal.claim(mark.key, mark.until, now));
+    fn reserve_all(&self, reservation: &Reservation, now: Timestamp) -> Result<Reserved, StoreError> {
+        let mut done = Ok(Reserved::Whole(0));
+        let mut reserved = 0;
+        for (place, mark) in reservation.first_uses.iter().enumerate() {
+            let first = mark.map_or(Ok(true), |mark| self.journal.reserve(mark.key, mark.until, now));
             match first {
-                Ok(true) => claimed = place + 1,
-                Ok(false) => done = Ok(Claimed::Used(place)),
+                Ok(true) => reserved = place + 1,
+                Ok(false) => done = Ok(Reserved::Used(place)),
                 Err(fault) => done = Err(fault),
             }
-            if claimed <= place {
+            if reserved <= place {
                 break;
             }
         }
-        if let (Ok(Claimed::Whole(_)), Some(spending)) = (&done, &claim.spending) {
-            done = self.tasks.spend(spending, &self.journal, now);
+        if let (Ok(Reserved::Whole(_)), Some(budget)) = (&done, &reservation.budget) {
+            done = self.tasks.spend(budget, &self.journal, now);
         }
-        if !matches!(done, Ok(Claimed::Whole(_))) {
-            for mark in claim.marks.iter().take(claimed).flatten() {
+        if !matches!(done, Ok(Reserved::Whole(_))) {
+            for mark in reservation.first_uses.iter().take(reserved).flatten() {
                 if let Err(fault) = self.journal.release(mark.key, mark.until) {
                     tracing::error!(%fault, "first-use mark not taken back");
                 }

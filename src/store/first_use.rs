@@ -56,7 +56,7 @@ impl Journal {
         Ok(Self { directory: directory.to_owned(), marks: Mutex::new(marks) })
     }
 
-    pub(super) fn claim(&self, key: Digest, until: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
+    pub(super) fn reserve(&self, key: Digest, until: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         self.drop_old(&mut marks, now);
         if marks.count >= MAX_MARKS {

@@ -43,8 +43,8 @@ pub enum StoreError {
         "the store is of format {0}, and this version reads up to {1}; run the version that wrote it, or restore the backup from before"
     )]
     Newer(u64, u64),
-    /// As many first-use marks as it may hold are alive.
-    #[error("the store holds as many first-use marks as it may")]
+    /// As many first-use first_uses as it may hold are alive.
+    #[error("the store holds as many first-use first_uses as it may")]
     Full,
     /// As many tasks as may be are open.
     #[error("as many tasks as may be are open, of this workload or of all")]
@@ -68,46 +68,46 @@ pub enum StoreError {
 
 /// What can be used a number of times: assertions and proofs once, a task as often as its budget says. Whoever asks at the
 /// same time, nothing is used once more than that.
-pub trait Uses: Send + Sync {
-    /// Claims all of `claim`, or nothing of it. Where it fails, it may be used up.
-    fn claim(&self, claim: Claim, now: Timestamp) -> Answer<'_, Claimed>;
+pub trait Reservations: Send + Sync {
+    /// Claims all of `reservation`, or nothing of it. Where it fails, it may be used up.
+    fn reserve(&self, reservation: Reservation, now: Timestamp) -> Answer<'_, Reserved>;
 
-    /// Takes back what [`Claimed::Whole`] said was claimed, in this place of the task's budget, and for which nothing was
+    /// Takes back what [`Reserved::Whole`] said was reserved, in this place of the task's budget, and for which nothing was
     /// issued.
-    fn release(&self, claim: Claim, slot: u32) -> Answer<'_, ()>;
+    fn release(&self, reservation: Reservation, slot: u32) -> Answer<'_, ()>;
 
-    /// How many marks this replica holds itself.
+    /// How many first_uses this replica holds itself.
     fn count(&self) -> usize;
 }
 
 /// What is to be used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Claim {
+pub struct Reservation {
     /// Each at most once.
-    pub marks: [Option<FirstUse>; 3],
+    pub first_uses: [Option<FirstUse>; 3],
     /// A token of a task.
-    pub spending: Option<Spending>,
+    pub budget: Option<BudgetUse>,
 }
 
-impl From<FirstUse> for Claim {
+impl From<FirstUse> for Reservation {
     fn from(mark: FirstUse) -> Self {
-        Self { marks: [Some(mark), None, None], spending: None }
+        Self { first_uses: [Some(mark), None, None], budget: None }
     }
 }
 
 /// How it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claimed {
-    /// All of it is claimed. A token of a task is this one of its budget, from 1; 0 where it has none.
+pub enum Reserved {
+    /// All of it is reserved. A token of a task is this one of its budget, from 1; 0 where it has none.
     Whole(u32),
     /// The mark in this place was set before.
     Used(usize),
     /// The task's budget is used up.
-    Budget,
+    BudgetSpent,
     /// The task was idle for too long.
     Idle,
     /// The store knows no such task.
-    Unknown,
+    UnknownTask,
 }
 
 /// The log of revocations: append-only, in one order. With it goes what tokens with an entry of a status list can be revoked by.
@@ -220,7 +220,7 @@ pub trait TaskRecords: Send + Sync {
 
 /// What one token of a task needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spending {
+pub struct BudgetUse {
     /// The task's id.
     pub task: String,
     /// How long it may be idle before it is over.

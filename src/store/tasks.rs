@@ -3,7 +3,7 @@
 
 use super::embedded::{SWEEP, io};
 use super::first_use::Journal;
-use super::{Claimed, MAX_OF_ONE, MAX_TASKS, Spending, StoreError};
+use super::{BudgetUse, MAX_OF_ONE, MAX_TASKS, Reserved, StoreError};
 use crate::domain::{Digest, TaskRecord, TaskState, Timestamp};
 use redb::{Database, Durability, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 use std::collections::HashMap;
@@ -60,33 +60,33 @@ impl Tasks {
     }
 
     /// Counts one token, by the next place of its budget that is free.
-    pub(super) fn spend(&self, spending: &Spending, journal: &Journal, now: Timestamp) -> Result<Claimed, StoreError> {
+    pub(super) fn spend(&self, budget: &BudgetUse, journal: &Journal, now: Timestamp) -> Result<Reserved, StoreError> {
         let mut live = self.lock();
-        let Some(task) = live.get_mut(&spending.task) else { return Ok(Claimed::Unknown) };
-        if now.since(task.idle_since) > spending.idle.seconds() {
-            return Ok(Claimed::Idle);
+        let Some(task) = live.get_mut(&budget.task) else { return Ok(Reserved::UnknownTask) };
+        if now.since(task.idle_since) > budget.idle.seconds() {
+            return Ok(Reserved::Idle);
         }
         let until = marked_until(&task.record);
         let mut slot = 0;
         if let Some(budget) = task.record.budget {
             if task.used >= budget {
-                return Ok(Claimed::Budget);
+                return Ok(Reserved::BudgetSpent);
             }
             let next = task.used + 1;
             for free in (next..=budget).chain(1..next) {
-                if journal.claim(key(&task.record.id, free), until, now)? {
+                if journal.reserve(key(&task.record.id, free), until, now)? {
                     slot = free;
                     break;
                 }
             }
             if slot == 0 {
-                return Ok(Claimed::Budget);
+                return Ok(Reserved::BudgetSpent);
             }
         }
         task.used += 1;
         task.last_used = now;
-        task.idle_since = task.idle_since.max(spending.until);
-        Ok(Claimed::Whole(slot))
+        task.idle_since = task.idle_since.max(budget.until);
+        Ok(Reserved::Whole(slot))
     }
 
     /// Takes back a token that was counted and not given.
@@ -103,7 +103,7 @@ impl Tasks {
     }
 }
 
-/// Until the end of the day of its deadline: marks that end together share a file.
+/// Until the end of the day of its deadline: first_uses that end together share a file.
 fn marked_until(task: &TaskRecord) -> Timestamp {
     Timestamp::new((task.deadline / DAY + 1) * DAY).unwrap_or(Timestamp::MAX)
 }

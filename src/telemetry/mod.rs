@@ -1,12 +1,12 @@
 //! What the broker tells of itself while it runs: logs, figures and traces. Never a token, at any level: no type of ours
 //! that holds one prints it, and labels come from closed sets.
 
-mod laps;
 mod logs;
 mod metrics;
+mod stages;
 mod traces;
 
-pub use laps::{Laps, Stage};
 pub use logs::{LogFormat, install};
 pub use metrics::{Figures, Metrics};
+pub use stages::{Stage, StageTimer};
 pub use traces::{TraceParent, Traces, Tracing, TracingError, adopt};

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part may import of the others. `main` calls `cli`, and nothing is imported upwards.
-const MAY: [(&str, &[&str]); 20] = [
+const MAY: [(&str, &[&str]); 23] = [
     ("main", &["cli"]),
     (
         "cli",
@@ -26,6 +26,7 @@ const MAY: [(&str, &[&str]); 20] = [
     (
         "app",
         &[
+            "admin",
             "assertion",
             "audit",
             "client",
@@ -33,6 +34,7 @@ const MAY: [(&str, &[&str]); 20] = [
             "control",
             "domain",
             "exchange",
+            "form",
             "http",
             "policy",
             "rates",
@@ -44,7 +46,27 @@ const MAY: [(&str, &[&str]); 20] = [
     ),
     ("config", &["domain"]),
     ("control", &[]),
-    ("http", &["client", "domain", "error", "exchange", "rates", "telemetry"]),
+    (
+        "http",
+        &[
+            "admin",
+            "client",
+            "domain",
+            "error",
+            "exchange",
+            "form",
+            "introspection",
+            "rates",
+            "revocation",
+            "signing",
+            "telemetry",
+        ],
+    ),
+    ("admin", &["audit", "domain", "error", "exchange", "revocation", "signing", "store", "telemetry"]),
+    (
+        "introspection",
+        &["assertion", "audit", "client", "domain", "error", "exchange", "form", "revocation", "signing", "store"],
+    ),
     (
         "exchange",
         &[
@@ -53,6 +75,7 @@ const MAY: [(&str, &[&str]); 20] = [
             "client",
             "domain",
             "error",
+            "form",
             "policy",
             "rates",
             "revocation",
@@ -62,7 +85,8 @@ const MAY: [(&str, &[&str]); 20] = [
             "token",
         ],
     ),
-    ("error", &["assertion", "client", "exchange", "rates", "store"]),
+    ("error", &["assertion", "client", "form", "rates", "store"]),
+    ("form", &[]),
     ("assertion", &["audit", "domain", "revocation", "signing", "telemetry"]),
     ("append", &[]),
     ("audit", &["append", "domain", "policy", "store", "telemetry"]),
@@ -83,7 +107,7 @@ const HOMES: [(&str, &[&str]); 42] = [
     ("actix_web", &["http"]),
     ("anstream", &["cli"]),
     ("anstyle", &["cli"]),
-    ("arc_swap", &["assertion/keys.rs", "exchange/mod.rs", "http/tls.rs", "signing/keys.rs"]),
+    ("arc_swap", &["app/mod.rs", "assertion/keys.rs", "exchange/mod.rs", "http/tls.rs", "signing/keys.rs"]),
     ("aws_lc_rs", &["domain/entropy.rs", "domain/digest.rs", "signing", "cli/demo/issuer.rs"]),
     ("cedar_policy", &["policy"]),
     ("clap", &["cli"]),
@@ -93,7 +117,7 @@ const HOMES: [(&str, &[&str]); 42] = [
     ("crc16", &["store/redis/confirm.rs"]),
     ("deadpool", &["store/redis/link.rs"]),
     ("ed25519_dalek", &["signing/ed25519.rs"]),
-    ("flate2", &["exchange/status.rs"]),
+    ("flate2", &["introspection/status.rs"]),
     ("form_urlencoded", &["cli"]),
     ("futures_util", &["http", "cli/task", "store/redis", "revocation/shared.rs"]),
     ("governor", &["rates.rs"]),
@@ -116,7 +140,7 @@ const HOMES: [(&str, &[&str]); 42] = [
             "audit",
             "cli/serve.rs",
             "control.rs",
-            "exchange/operate.rs",
+            "admin/figures.rs",
             "http/connections.rs",
             "signing/files.rs",
             "cli/task",
@@ -131,7 +155,7 @@ const HOMES: [(&str, &[&str]); 42] = [
     ("tracing_opentelemetry", &["telemetry/traces.rs"]),
     ("tracing_subscriber", &["telemetry"]),
     ("url", &["assertion", "cli/wire.rs", "config", "http"]),
-    ("zeroize", &["app", "cli", "client", "exchange", "http", "signing", "store/redis"]),
+    ("zeroize", &["app", "cli", "client", "exchange", "form", "http", "signing", "store/redis", "token"]),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {
@@ -226,6 +250,44 @@ fn files_stay_short_and_say_what_they_own() {
         assert!(production <= 400, "{} has {production} lines", path.display());
         assert!(text.starts_with("//! "), "{} does not say what it owns", path.display());
     }
+}
+
+/// The compiler refuses, on the marked lines and nowhere else, what `tests/intruder/` tries from inside `exchange/`.
+#[test]
+fn the_moves_that_skip_a_stage_do_not_compile_inside_the_crate_either() {
+    for name in ["alters", "constructs"] {
+        let file = format!("tests/intruder/{name}.rs");
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file)).unwrap();
+        let lines = text.lines().zip(1_u64..);
+        let marked: Vec<_> =
+            lines.filter_map(|(line, at)| Some((at, line.split("// refused: ").nth(1)?.to_owned()))).collect();
+        assert_eq!(text.matches("\nfn ").count(), marked.len(), "{file}: each move is marked once");
+        assert_eq!(refused(name, &file), marked, "{file}");
+    }
+}
+
+/// Line and code of each error that the compiler finds in the intruder `file`; an error elsewhere fails the test.
+fn refused(name: &str, file: &str) -> Vec<(u64, String)> {
+    let cargo = std::env::var_os("CARGO").expect("cargo runs the tests");
+    let built = std::process::Command::new(cargo)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["rustc", "--locked", "--lib", "--message-format=json", "--", "--cfg"])
+        .arg(format!("intruder=\"{name}\""))
+        .output()
+        .unwrap();
+    assert!(!built.status.success(), "{file} compiles");
+    let mut refused = Vec::new();
+    for line in String::from_utf8(built.stdout).unwrap().lines() {
+        let message = &serde_json::from_str::<serde_json::Value>(line).unwrap()["message"];
+        let Some(code) = message["code"]["code"].as_str().filter(|_| message["level"] == "error") else { continue };
+        let places = message["spans"].as_array().unwrap();
+        let place = places.iter().find(|place| place["is_primary"] == true).unwrap();
+        assert!(place["file_name"].as_str().unwrap().ends_with(file), "{}", message["rendered"]);
+        refused.push((place["line_start"].as_u64().unwrap(), code.to_owned()));
+    }
+    refused.sort();
+    refused.dedup();
+    refused
 }
 
 #[test]

@@ -5,7 +5,6 @@ use countersign::audit::{
     self, AuditError, AuditLog, Broken, Content, Event, Follower, Keeping, Note, Opening, Outcome, Sealing,
 };
 use countersign::domain::{ChainHead, DigestKey, Timestamp};
-use countersign::exchange::Operator;
 use countersign::policy::Policy;
 use countersign::signing::{Keys, SealingKeys};
 use countersign::store::{AuditHeads as _, Embedded};
@@ -269,7 +268,7 @@ fn what_cannot_be_written_is_not_given_and_consumes_nothing() {
 }
 
 fn kept(broker: &TestBroker) -> ChainHead {
-    Operator(&broker.broker).audit_head()
+    broker.operator.audit_head()
 }
 
 /// What verifies this broker's checkpoints.
@@ -308,7 +307,7 @@ fn m8_a_tail_that_is_cut_off_is_found_out() {
     });
     let report = audit::verify(&broker.audit(), by(&sealing(broker.root.path())), Some(&kept(&broker))).unwrap();
     assert_eq!(report.gaps, [7], "noted for good, under a number that was never given");
-    assert_eq!(Operator(&broker.broker).figures().audit[3], 1);
+    assert_eq!(broker.operator.figures().audit[3], 1);
     assert_eq!(broker.exchange(&Token::github().sign(), &[]).status, 200, "and it goes on");
     let broker = broker.restart();
     let report = audit::verify(&broker.audit(), by(&sealing(broker.root.path())), Some(&kept(&broker))).unwrap();
@@ -413,7 +412,7 @@ fn m8_what_was_sealed_is_verified_after_the_key_has_gone() {
     use countersign::domain::{PUBLISHED_BEFORE_USE, Purpose};
     let rotate = |broker: &TestBroker| {
         let algorithm = countersign_verify::key::Algorithm::Es256;
-        countersign::http::block_on(Operator(&broker.broker).rotate(Purpose::Checkpoints, algorithm)).unwrap().kid
+        countersign::http::block_on(broker.operator.rotate(Purpose::Checkpoints, algorithm)).unwrap().kid
     };
     let broker = TestBroker::new();
     broker.exchange(&Token::github().sign(), &[]);
@@ -433,7 +432,7 @@ fn m8_what_was_sealed_is_verified_after_the_key_has_gone() {
     let before = audit::verify(&broker.audit(), by(&sealing(broker.root.path())), None).unwrap();
     assert_eq!(before.checkpoints, 11);
     let sealed_by_stolen = chain(&broker.audit());
-    countersign::http::block_on(Operator(&broker.broker).revoke_key(&next, "a test", None)).unwrap();
+    countersign::http::block_on(broker.operator.revoke_key(&next, "a test", None)).unwrap();
     let keys = sealing(broker.root.path());
     assert!(keys.revoked.has(&next) && !keys.good.has(&next));
     let report = audit::verify(&broker.audit(), by(&keys), Some(&kept(&broker))).unwrap();
@@ -548,7 +547,7 @@ fn on_a_disk_that_is_nearly_full_garbage_is_only_counted_and_grants_go_on() {
     }
     assert_eq!(broker.exchange(&Token::github().sign(), &[]).status, 200);
     assert_eq!(broker.events(), 1);
-    assert_eq!(Operator(&broker.broker).figures().audit[1], 5);
+    assert_eq!(broker.operator.figures().audit[1], 5);
 }
 
 /// Abuse case M7: a log that somebody removes or replaces is put back whole, and nothing is written into nowhere.

@@ -3,9 +3,9 @@
 
 use crate::issuer_keys::{discovered, token};
 use crate::support::*;
+use countersign::admin::Change;
 use countersign::assertion::{FetchError, Fetcher};
 use countersign::domain::{Lifetime, Purpose, Timestamp};
-use countersign::exchange::{Change, Operator};
 use countersign::policy::Policy;
 use countersign::revocation::Revocations;
 use countersign::store::{About, Act, Embedded, Entry, RevocationLog};
@@ -207,34 +207,32 @@ fn what_an_operator_revokes_unseen_is_kept_longer_than_any_token_lives() {
     let token = broker.exchange(&Token::github().sign(), &[]).token();
     let parsed = countersign_verify::jws::Compact::parse(&token).unwrap().header().clone();
     wait(async {
-        let operator = Operator(&broker.broker);
+        let operator = &broker.operator;
         let (id, by) = ("AAAAAAAAAAAAAAAAAAAAAA".to_owned(), "a test".to_owned());
         let change = Change { kind: Kind::Token, id, act: Act::Revoke, reason: None, by };
         operator.change(&change).await.result.unwrap();
         operator.revoke_key(&parsed.key_id.unwrap(), "a test", None).await.unwrap();
     });
-    let figures = Operator(&broker.broker).figures();
+    let figures = broker.operator.figures();
     assert_eq!((figures.revocations, figures.revocation_position), (2, 2));
     let ends = Lifetime::MAX_SECONDS + 1;
     let broker = broker.restart();
     broker.clock.advance(ends);
     let broker = broker.restart();
-    assert_eq!(Operator(&broker.broker).figures().revocations, 2, "still there when the longest token has ended");
+    assert_eq!(broker.operator.figures().revocations, 2, "still there when the longest token has ended");
 }
 
 #[test]
 fn figures_are_of_what_is_there() {
     let broker = TestBroker::new();
-    let figures = || Operator(&broker.broker).figures();
+    let figures = || broker.operator.figures();
     let before = figures();
     assert!(before.resident > 8 * 1024 * 1024, "{}", before.resident);
     broker.clock.advance(100);
     assert_eq!(figures().oldest_issuer_keys - before.oldest_issuer_keys, 100);
     assert_eq!(figures().oldest_signing_key - before.oldest_signing_key, 100);
     // One that is published and does not sign yet is not the oldest that signs.
-    wait(async {
-        Operator(&broker.broker).rotate(Purpose::Tokens, countersign_verify::key::Algorithm::Es256).await.unwrap()
-    });
+    wait(async { broker.operator.rotate(Purpose::Tokens, countersign_verify::key::Algorithm::Es256).await.unwrap() });
     broker.clock.advance(100);
     assert_eq!(figures().oldest_signing_key - before.oldest_signing_key, 200);
 }
@@ -244,11 +242,11 @@ fn without_a_key_that_signs_nothing_can_be_minted_and_that_is_told() {
     let broker = Setup::new().change("workers = 2", "workers = 2\nmanagement = \"127.0.0.1:0\"").start();
     let token = broker.exchange(&Token::github().sign(), &[]).token();
     let kid = countersign_verify::jws::Compact::parse(&token).unwrap().header().key_id.clone().unwrap();
-    assert!(Operator(&broker.broker).can_mint());
+    assert!(broker.operator.can_mint());
     std::fs::remove_dir_all(broker.path("keys")).unwrap();
     std::fs::write(broker.path("keys"), "no directory").unwrap();
-    wait(async { drop(Operator(&broker.broker).revoke_key(&kid, "a test", None).await) });
-    assert!(!Operator(&broker.broker).can_mint());
+    wait(async { drop(broker.operator.revoke_key(&kid, "a test", None).await) });
+    assert!(!broker.operator.can_mint());
     assert_eq!(
         broker.exchange(&Token::cluster().sign(), &[]).refusal(),
         (503, "temporarily_unavailable", "signing_unavailable")

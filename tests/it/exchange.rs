@@ -3,7 +3,8 @@
 use crate::support::*;
 use countersign::domain::{Clock, Entropy, NoEntropy, SystemEntropy, Timestamp};
 use countersign::error::Error;
-use countersign::exchange::{Form, FormBounds, Presented};
+use countersign::exchange::Presented;
+use countersign::form::{Form, FormBounds};
 use countersign_verify::Verifier;
 use serde_json::json;
 use std::sync::Arc;
@@ -331,7 +332,7 @@ fn assembled(
             peer: [127, 0, 0, 1].into(),
             trace: None,
         };
-        countersign::http::block_on(broker.exchange(presented)).result.map(|issued| issued.expires_in())
+        countersign::http::block_on(broker.broker.exchange(presented)).result.map(|issued| issued.expires_in())
     }
 }
 

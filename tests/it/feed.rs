@@ -263,7 +263,7 @@ pub fn example() -> PathBuf {
             let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
             let target =
                 PathBuf::from(env!("CARGO_BIN_EXE_countersign")).parent().unwrap().parent().unwrap().to_owned();
-            let built = Command::new(env!("CARGO"))
+            let built = Command::new(std::env::var_os("CARGO").expect("cargo runs the tests"))
                 .current_dir(&root)
                 .args(["build", "--locked", "--quiet", "--package", "countersign-verify", "--features", "actix"])
                 .args(["--example", "orders", "--target-dir"])

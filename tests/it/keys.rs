@@ -2,7 +2,6 @@
 
 use crate::support::*;
 use countersign::domain::{KeyState, PUBLISHED_BEFORE_USE, Purpose, SystemEntropy, Timestamp};
-use countersign::exchange::Operator;
 use countersign::http::block_on;
 use countersign::signing::{Es256, KeyError, Keys, Rotation};
 use countersign::store::{Embedded, KeyRecords};
@@ -29,7 +28,7 @@ fn mint(broker: &TestBroker) -> String {
 }
 
 fn rotate(broker: &TestBroker) -> String {
-    block_on(Operator(&broker.broker).rotate(Purpose::Tokens, Algorithm::Es256)).unwrap().kid
+    block_on(broker.operator.rotate(Purpose::Tokens, Algorithm::Es256)).unwrap().kid
 }
 
 fn active(broker: &TestBroker, token: &str) -> bool {
@@ -56,7 +55,7 @@ fn n1_a_published_key_that_is_revoked_leaves_its_predecessor_signing() {
     let broker = TestBroker::new();
     let signing = kid(&mint(&broker));
     let stolen = rotate(&broker);
-    block_on(Operator(&broker.broker).revoke_key(&stolen, "a test", None)).unwrap();
+    block_on(broker.operator.revoke_key(&stolen, "a test", None)).unwrap();
     for _ in 0..3 {
         broker.tend();
         assert_eq!(kid(&mint(&broker)), signing);
@@ -73,7 +72,7 @@ fn n1_a_published_key_that_is_revoked_leaves_its_predecessor_signing() {
 #[test]
 fn a_key_that_nobody_asks_for_retires_when_its_time_comes() {
     let broker = Setup::new().change("\"6h\"", "\"10m\"").start();
-    let extra = block_on(Operator(&broker.broker).rotate(Purpose::Tokens, Algorithm::EdDsa)).unwrap().kid;
+    let extra = block_on(broker.operator.rotate(Purpose::Tokens, Algorithm::EdDsa)).unwrap().kid;
     broker.tend();
     assert!(published(&broker).contains(&extra), "it may be for a target that is still to come");
     broker.clock.advance(30 * 86_400);
@@ -81,7 +80,7 @@ fn a_key_that_nobody_asks_for_retires_when_its_time_comes() {
     broker.clock.advance(600 + 300);
     broker.tend();
     assert!(!published(&broker).contains(&extra));
-    let wrong = block_on(Operator(&broker.broker).rotate(Purpose::Checkpoints, Algorithm::Rs256));
+    let wrong = block_on(broker.operator.rotate(Purpose::Checkpoints, Algorithm::Rs256));
     assert!(matches!(wrong, Err(KeyError::Algorithm(..))));
 }
 
@@ -91,10 +90,7 @@ fn n5_a_key_that_was_revoked_while_the_directory_was_gone_does_not_come_back() {
     let broker = TestBroker::new();
     let stolen = kid(&mint(&broker));
     fs::rename(broker.path("keys"), broker.path("aside")).unwrap();
-    assert!(
-        block_on(Operator(&broker.broker).revoke_key(&stolen, "a test", None)).is_err(),
-        "another one cannot be made"
-    );
+    assert!(block_on(broker.operator.revoke_key(&stolen, "a test", None)).is_err(), "another one cannot be made");
     let broker = broker.restart_after(|root| fs::rename(root.join("aside"), root.join("keys")).unwrap());
     assert!(!published(&broker).contains(&stolen));
     assert_ne!(kid(&mint(&broker)), stolen);
@@ -110,7 +106,8 @@ fn n5_a_revoked_key_is_recorded_before_its_directory_is_looked_at() {
     block_on(async {
         let (directory, aside) = (root.path().join("keys"), root.path().join("aside"));
         let rotation = Rotation { every: None, algorithms: vec![Algorithm::Es256], longest: "5m".parse().unwrap() };
-        let keys = Keys::open(&directory, Arc::clone(&records), Arc::new(SystemEntropy), rotation, now).await.unwrap();
+        let (keys, _) =
+            Keys::open(&directory, Arc::clone(&records), Arc::new(SystemEntropy), rotation, now).await.unwrap();
         let stolen = keys.list().await.into_iter().find(|key| key.purpose == Purpose::Tokens).unwrap();
         fs::rename(&directory, &aside).unwrap();
         assert!(keys.revoke(&stolen.kid, now).await.is_err(), "another one cannot be made");
@@ -172,7 +169,7 @@ fn a_key_rotates_by_itself_when_its_time_comes() {
         mint(&broker);
     }
     assert!(published(&broker).len() <= 6, "{:?}", published(&broker));
-    let states = block_on(Operator(&broker.broker).keys());
+    let states = block_on(broker.operator.keys());
     let signing = states.iter().filter(|(key, state)| key.purpose == Purpose::Tokens && *state == KeyState::Active);
     assert_eq!(signing.count(), 1);
 }
@@ -183,7 +180,7 @@ fn n3_a_kid_is_a_thumbprint_and_a_key_that_was_dropped_never_comes_back() {
     let old = kid(&mint(&broker));
     let file = names(&broker.path("keys")).into_iter().find(|name| name.contains(&old[..12])).unwrap();
     let pem = fs::read(broker.path("keys").join(&file)).unwrap();
-    block_on(Operator(&broker.broker).revoke_key(&old, "a test", None)).unwrap();
+    block_on(broker.operator.revoke_key(&old, "a test", None)).unwrap();
     let broker = broker.restart_after(|root| {
         let back = root.join("keys/put-back.pem");
         fs::write(&back, &pem).unwrap();
@@ -222,7 +219,7 @@ fn n5_a_compromised_key_is_gone_at_once_and_everything_below_its_tokens_is_dead(
     let compromised = kid(&token);
     assert!(active(&broker, &token));
     assert_eq!(broker.introspect("ledger-api", &below).json["active"], true);
-    let revoked = block_on(Operator(&broker.broker).revoke_key(&compromised, "a test", None)).unwrap();
+    let revoked = block_on(broker.operator.revoke_key(&compromised, "a test", None)).unwrap();
     assert_eq!(revoked.kid, compromised);
     assert!(!published(&broker).contains(&compromised));
     assert_eq!(broker.introspect("orders-api", &token).text, "{\"active\":false}");
@@ -236,12 +233,9 @@ fn n5_a_compromised_key_is_gone_at_once_and_everything_below_its_tokens_is_dead(
     let broker = broker.restart();
     assert_eq!(broker.introspect("ledger-api", &below).json["active"], false);
     assert!(!active(&broker, &token));
-    let twice = block_on(Operator(&broker.broker).revoke_key(&compromised, "a test", None)).unwrap();
+    let twice = block_on(broker.operator.revoke_key(&compromised, "a test", None)).unwrap();
     assert_eq!(twice.revoked, revoked.revoked, "asking again is safe");
-    assert!(matches!(
-        block_on(Operator(&broker.broker).revoke_key("nobody", "a test", None)),
-        Err(KeyError::Unknown(_))
-    ));
+    assert!(matches!(block_on(broker.operator.revoke_key("nobody", "a test", None)), Err(KeyError::Unknown(_))));
 }
 
 #[test]
@@ -262,7 +256,7 @@ fn n5_a_child_of_another_key_dies_with_the_key_above_it() {
     let below = broker.post_as("orders-api", "/token", &onward).token();
     assert_ne!(kid(&token), kid(&below), "the successor signed it");
     assert_eq!(broker.introspect("ledger-api", &below).json["active"], true);
-    block_on(Operator(&broker.broker).revoke_key(&kid(&token), "a test", None)).unwrap();
+    block_on(broker.operator.revoke_key(&kid(&token), "a test", None)).unwrap();
     assert_eq!(broker.introspect("ledger-api", &below).json["active"], false);
 }
 
@@ -303,7 +297,7 @@ fn n6_what_the_records_know_has_to_be_there_and_what_they_do_not_waits() {
 #[test]
 fn n12_each_purpose_has_a_key_of_its_own() {
     let broker = TestBroker::new();
-    let keys = block_on(Operator(&broker.broker).keys());
+    let keys = block_on(broker.operator.keys());
     let of =
         |purpose| keys.iter().filter(|(key, _)| key.purpose == purpose).map(|(key, _)| &key.kid).collect::<Vec<_>>();
     let all: Vec<_> = Purpose::ALL.into_iter().map(of).collect();
@@ -350,11 +344,11 @@ fn a_signed_answer_says_what_the_plain_one_says() {
 #[test]
 fn n13_where_no_key_can_sign_the_answer_is_503() {
     let broker = TestBroker::new();
-    let keys = block_on(Operator(&broker.broker).keys());
+    let keys = block_on(broker.operator.keys());
     let token = keys.iter().find(|(key, _)| key.purpose == Purpose::Tokens).unwrap().0.kid.clone();
     fs::remove_dir_all(broker.path("keys")).unwrap();
     // Its successor cannot be made: the directory is gone. It is dropped all the same.
-    assert!(block_on(Operator(&broker.broker).revoke_key(&token, "a test", None)).is_err());
+    assert!(block_on(broker.operator.revoke_key(&token, "a test", None)).is_err());
     assert!(!published(&broker).contains(&token));
     let assertion = Token::github().sign();
     let refused = broker.exchange(&assertion, &[]);
@@ -376,7 +370,7 @@ fn a_longer_lifetime_keeps_the_key_for_longer() {
     block_on(async {
         let directory = root.path().join("keys");
         let entropy = Arc::new(SystemEntropy);
-        let keys = Keys::open(&directory, records, entropy, rotation("5m"), now).await.unwrap();
+        let (keys, _) = Keys::open(&directory, records, entropy, rotation("5m"), now).await.unwrap();
         let first = keys.list().await.into_iter().find(|key| key.purpose == Purpose::Tokens).unwrap();
         keys.follow(rotation("2h"), now).await.unwrap();
         keys.follow(rotation("5m"), now).await.unwrap();

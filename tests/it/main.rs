@@ -31,6 +31,7 @@ mod kinds;
 mod limits;
 mod operate;
 mod outage;
+mod parameters;
 mod policy;
 mod proofs;
 mod properties;

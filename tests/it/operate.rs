@@ -4,7 +4,6 @@ use crate::support::*;
 use countersign::app::{Installation, StartError};
 use countersign::config::Config;
 use countersign::domain::SystemEntropy;
-use countersign::exchange::Operator;
 use countersign::http::block_on;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -98,7 +97,7 @@ fn lines(broker: &TestBroker) -> Vec<Value> {
 }
 
 fn metrics(broker: &TestBroker) -> String {
-    broker.broker.metrics().render(&Operator(&broker.broker).figures())
+    broker.broker.metrics().render(&broker.operator.figures())
 }
 
 #[test]
@@ -159,7 +158,7 @@ fn figures_and_the_head_of_the_log_are_on_the_management_listener_alone() {
     assert_eq!(told.headers["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(told.text.contains("countersign_requests_total{endpoint=\"token\",status=\"200\"} 1"));
     let head = get(free, "/audit/head");
-    assert_eq!(head.text("head"), Operator(&broker.broker).audit_head().to_string());
+    assert_eq!(head.text("head"), broker.operator.audit_head().to_string());
     for path in ["/metrics", "/audit/head", "/readyz", "/livez", "//metrics", "/metrics/", "/%6detrics"] {
         assert_eq!(get(broker.address, path).status, 404, "{path}");
     }

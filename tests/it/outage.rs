@@ -397,7 +397,7 @@ fn l9_a_sentinel_that_hangs_holds_nobody_up_for_longer_than_it_takes_to_ask_the_
 #[test]
 fn g1_a_claim_that_is_sent_twice_is_claimed_once_and_by_nobody_else() {
     let server = Server::start(PLAIN);
-    let script = include_str!("../../src/store/redis/lua/claim.lua");
+    let script = include_str!("../../src/store/redis/lua/reserve.lua");
     let claim =
         |nonce: &str| server.ask(&["EVAL", script, "2", "mark", "task", "1", "60000", nonce, "100", "50", "90"]);
     server.ask(&["HSET", "task", "budget", "2", "used", "0", "idle_since", "100"]);

@@ -2,7 +2,7 @@
 //! that arrives is an error of the server.
 
 use crate::support::*;
-use countersign::exchange::{Form, FormBounds};
+use countersign::form::{Form, FormBounds};
 use countersign_verify::jws::Compact;
 use countersign_verify::key::{Algorithm, KeySet, KeyUse};
 use proptest::prelude::*;

@@ -290,7 +290,7 @@ fn n1_n6_a_key_that_not_every_replica_has_does_not_sign() {
     wait(4);
     assert_eq!(kid(&mint(&here, &clock)), first, "it waits for the other one");
     assert!(!published(&there).contains(&next));
-    assert!(!countersign::exchange::Operator(&there.broker).can_mint(), "and the other one is not ready");
+    assert!(!there.operator.can_mint(), "and the other one is not ready");
     drop(there);
     // Nobody hears of it any more, and ten seconds later it counts no more.
     std::thread::sleep(Duration::from_secs(12));

@@ -8,7 +8,7 @@ use crate::support::redis::{STRICT, Server};
 use crate::support::*;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign::exchange::{Change, Operator};
+use countersign::admin::Change;
 use countersign::store::Act;
 use countersign_verify::revocation::Kind;
 use proptest::prelude::*;
@@ -37,7 +37,7 @@ fn change(broker: &TestBroker, kind: Kind, id: &str, act: Act) {
     let change = Change { kind, id: id.to_owned(), act, reason: Some("INC-42".to_owned()), by: "a test".to_owned() };
     // On a runtime that stays: connections to a shared store live on that which made them.
     static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
-    RUNTIME.block_on(async { Operator(&broker.broker).change(&change).await.result.unwrap() });
+    RUNTIME.block_on(async { broker.operator.change(&change).await.result.unwrap() });
 }
 
 fn claims(token: &str) -> Value {
@@ -337,7 +337,7 @@ fn what_is_revoked_already_is_not_written_again() {
             (0..20).map(|_| scope.spawn(|| broker.post("/revoke", &[("token", &token)]).status)).collect();
         assert!(all.into_iter().all(|one| one.join().unwrap() == 200));
     });
-    assert_eq!(Operator(&broker.broker).figures().revocation_position, 1);
+    assert_eq!(broker.operator.figures().revocation_position, 1);
 }
 
 /// One step of the model.

@@ -4,7 +4,7 @@ use crate::support::*;
 use countersign::assertion::{AssertionError, KeyFault, ProofFault};
 use countersign::client::ClientError;
 use countersign::error::{Error, Unavailable};
-use countersign::exchange::RequestError;
+use countersign::form::{HttpError, Parameter, RequestError, Required, TaskParameter};
 use countersign::rates::Throttled;
 use countersign::store::StoreError;
 use countersign_verify::Refusal;
@@ -17,31 +17,32 @@ use serde_json::Value;
 fn every_error() -> Vec<Error> {
     let requests = [
         RequestError::Form,
-        RequestError::ContentType,
-        RequestError::TooLarge,
-        RequestError::TooSlow,
+        RequestError::Http(HttpError::ContentType),
+        RequestError::Http(HttpError::TooLarge),
+        RequestError::Http(HttpError::TooSlow),
         RequestError::TooMany,
-        RequestError::Query,
-        RequestError::Host,
-        RequestError::Repeated("scope"),
-        RequestError::Missing("grant_type"),
-        RequestError::Missing("subject_token"),
-        RequestError::Missing("subject_token_type"),
-        RequestError::Missing("token"),
+        RequestError::Http(HttpError::Query),
+        RequestError::Http(HttpError::Host),
+        RequestError::Repeated(Parameter::Scope),
+        RequestError::Missing(Required::GrantType),
+        RequestError::Missing(Required::SubjectToken),
+        RequestError::Missing(Required::SubjectTokenType),
+        RequestError::Missing(Required::Token),
         RequestError::GrantType,
-        RequestError::TokenType("subject_token_type"),
-        RequestError::TokenType("requested_token_type"),
+        RequestError::SubjectTokenType,
+        RequestError::RequestedTokenType,
         RequestError::ActorPair,
         RequestError::Actor,
         RequestError::Resource,
         RequestError::NoTarget,
         RequestError::TooManyTargets,
-        RequestError::UriTooLong,
-        RequestError::HeadTooLarge,
-        RequestError::Task,
-        RequestError::TaskParameter("task_purpose"),
-        RequestError::TaskParameter("task_budget"),
-        RequestError::TaskParameter("task_deadline"),
+        RequestError::Http(HttpError::UriTooLong),
+        RequestError::Http(HttpError::HeadTooLarge),
+        RequestError::UnknownTaskParameter,
+        RequestError::TaskParameter(TaskParameter::Purpose),
+        RequestError::TaskParameter(TaskParameter::Budget),
+        RequestError::TaskParameter(TaskParameter::Deadline),
+        RequestError::TaskParameter(TaskParameter::Target),
         RequestError::NoTaskOpened,
         RequestError::Lifetime,
         RequestError::Scope,
@@ -52,7 +53,7 @@ fn every_error() -> Vec<Error> {
         RequestError::ClientMismatch,
         RequestError::ClientAssertionPair,
         RequestError::ClientAssertionType,
-        RequestError::Missing("client_id"),
+        RequestError::Missing(Required::ClientId),
     ];
     let assertions = [
         AssertionError::Envelope(EnvelopeError::NotCompact),
@@ -107,6 +108,7 @@ fn every_error() -> Vec<Error> {
         Error::TargetNeedsClient,
         Error::NotItsAudience,
         Error::LineageTooLong,
+        Error::TokenTooLarge,
         Error::UnknownTarget,
         Error::TargetDenied,
         Error::ScopeDenied,

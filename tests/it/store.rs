@@ -6,8 +6,8 @@ use countersign::domain::{
 };
 use countersign::revocation::Revocations;
 use countersign::store::{
-    About, Act, Claim, Claimed, Durability, Embedded, Entry, KeyRecords, Lease, Mode, Place, Redis, RevocationLog,
-    Revoked, Settings, Spending, StoreError, TaskRecords, Uses,
+    About, Act, BudgetUse, Durability, Embedded, Entry, KeyRecords, Lease, Mode, Place, Redis, Reservation,
+    Reservations, Reserved, RevocationLog, Revoked, Settings, StoreError, TaskRecords,
 };
 use countersign_verify::key::Algorithm;
 use countersign_verify::revocation::{Kind, Name, Named};
@@ -15,8 +15,8 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-trait Store: Uses + RevocationLog + TaskRecords + KeyRecords {}
-impl<T: Uses + RevocationLog + TaskRecords + KeyRecords> Store for T {}
+trait Store: Reservations + RevocationLog + TaskRecords + KeyRecords {}
+impl<T: Reservations + RevocationLog + TaskRecords + KeyRecords> Store for T {}
 
 /// A store under test, opened each time in a new folder.
 struct Tried<'a> {
@@ -55,18 +55,18 @@ fn every_store(test: impl Fn(&Tried<'_>)) {
     test(&Tried { name: "embedded", open: &embedded, now: at(0), server: ServerClock::None });
     countersign::app::install_crypto();
     let server = Server::start(STRICT);
-    shared("standalone", Mode::Standalone, vec![server.url()], 0, &test);
+    shared("standalone", &Mode::Standalone, &[server.url()], 0, &test);
     let watched = Watched::start(STRICT);
-    shared("sentinel", Mode::Sentinel { master: "tokens".to_owned() }, watched.urls(), 2, &test);
+    shared("sentinel", &Mode::Sentinel { master: "tokens".to_owned() }, &watched.urls(), 2, &test);
     let cluster = Cluster::start(STRICT);
-    shared("cluster", Mode::Cluster, cluster.urls(), 1, &test);
+    shared("cluster", &Mode::Cluster, &cluster.urls(), 1, &test);
 }
 
 /// Tries a shared store by a broker whose clock is far behind the server's, and by one whose clock is far ahead of it.
-fn shared(name: &str, mode: Mode, urls: Vec<String>, replicas: u32, test: &impl Fn(&Tried<'_>)) {
+fn shared(name: &str, mode: &Mode, urls: &[String], replicas: u32, test: &impl Fn(&Tried<'_>)) {
     const FAR: i64 = 400 * 86_400;
     for (server, from_the_server) in [(ServerClock::Ahead, -FAR), (ServerClock::Behind, FAR)] {
-        let mut settings = settings(mode.clone(), urls.clone(), replicas);
+        let mut settings = settings(mode.clone(), urls.to_vec(), replicas);
         settings.prefix = format!("{server:?}:");
         let open = |path: &Path, _now| Redis::new(settings.clone(), "first0", path).map(|store| Arc::new(store) as _);
         // The server is a process on this machine, so its clock is the machine's.
@@ -118,10 +118,15 @@ fn mark(number: u32, until: Timestamp) -> FirstUse {
 }
 
 /// Whether this call marked it.
-fn claim(store: &(impl Uses + ?Sized), number: u32, until: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
-    wait(store.claim(mark(number, until).into(), now)).map(|claimed| match claimed {
-        Claimed::Whole(0) => true,
-        Claimed::Used(0) => false,
+fn reserve(
+    store: &(impl Reservations + ?Sized),
+    number: u32,
+    until: Timestamp,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    wait(store.reserve(mark(number, until).into(), now)).map(|claimed| match claimed {
+        Reserved::Whole(0) => true,
+        Reserved::Used(0) => false,
         other => panic!("{other:?}"),
     })
 }
@@ -131,8 +136,8 @@ fn claim(store: &(impl Uses + ?Sized), number: u32, until: Timestamp, now: Times
 fn every_store_keeps_the_contract() {
     every_store(|store| {
         eprintln!("{}, the server's clock: {:?}", store.name, store.server);
-        a_mark_is_claimed_once_across_threads_and_restarts_until_it_ends(store);
-        a_claim_is_whole_or_nothing(store);
+        a_first_use_is_reserved_once_across_threads_and_restarts_until_it_ends(store);
+        a_reservation_is_whole_or_nothing(store);
         a_task_is_used_as_often_as_its_budget_says(store);
         revocations_have_positions_that_only_grow_and_outlive_the_process(store);
         rows_are_kept_until_they_are_over_and_take_no_position(store);
@@ -142,7 +147,7 @@ fn every_store_keeps_the_contract() {
 
 type Open<'a> = &'a dyn Fn(&Path, Timestamp) -> Result<Arc<dyn Store>, StoreError>;
 
-fn a_mark_is_claimed_once_across_threads_and_restarts_until_it_ends(tried: &Tried<'_>) {
+fn a_first_use_is_reserved_once_across_threads_and_restarts_until_it_ends(tried: &Tried<'_>) {
     let root = tempfile::tempdir().unwrap();
     let store = tried.begin(root.path(), 0);
     let (now, until) = (tried.at(0), tried.at(300));
@@ -154,8 +159,8 @@ fn a_mark_is_claimed_once_across_threads_and_restarts_until_it_ends(tried: &Trie
                     wait(async {
                         let mut first = 0;
                         for number in 0..300 {
-                            let claimed = store.claim(mark(number, until).into(), now).await.unwrap();
-                            first += usize::from(claimed == Claimed::Whole(0));
+                            let claimed = store.reserve(mark(number, until).into(), now).await.unwrap();
+                            first += usize::from(claimed == Reserved::Whole(0));
                         }
                         first
                     })
@@ -169,44 +174,44 @@ fn a_mark_is_claimed_once_across_threads_and_restarts_until_it_ends(tried: &Trie
     assert_eq!(wait(store.release(mark(9_999, tried.at(300)).into(), 0)), Ok(()));
     drop(store);
     let store = tried.begin(root.path(), 10);
-    assert_eq!(claim(&*store, 0, tried.at(300), tried.at(10)), Ok(false));
-    assert_eq!(claim(&*store, 1, tried.at(300), tried.at(10)), Ok(true), "taken back");
-    assert_eq!(claim(&*store, 1, tried.at(300), tried.at(299)), Ok(false));
+    assert_eq!(reserve(&*store, 0, tried.at(300), tried.at(10)), Ok(false));
+    assert_eq!(reserve(&*store, 1, tried.at(300), tried.at(10)), Ok(true), "taken back");
+    assert_eq!(reserve(&*store, 1, tried.at(300), tried.at(299)), Ok(false));
     // Kept as long as was asked for at least, and not for ever.
-    assert_eq!(claim(&*store, 0, tried.at(300), tried.at(300)), Ok(false));
-    assert_eq!(claim(&*store, 5_000, tried.at(300), tried.at(300)), Ok(true), "until this very second");
-    assert_eq!(claim(&*store, 5_000, tried.at(300), tried.at(300)), Ok(false), "and through it");
+    assert_eq!(reserve(&*store, 0, tried.at(300), tried.at(300)), Ok(false));
+    assert_eq!(reserve(&*store, 5_000, tried.at(300), tried.at(300)), Ok(true), "until this very second");
+    assert_eq!(reserve(&*store, 5_000, tried.at(300), tried.at(300)), Ok(false), "and through it");
     drop(store);
     // A store of its own looks at its own clock.
     std::thread::sleep(Duration::from_millis(1_100));
     let store = tried.begin(root.path(), 2_000);
-    assert_eq!(claim(&*store, 5_000, tried.at(2_300), tried.at(2_000)), Ok(true));
+    assert_eq!(reserve(&*store, 5_000, tried.at(2_300), tried.at(2_000)), Ok(true));
 }
 
-fn a_claim_is_whole_or_nothing(tried: &Tried<'_>) {
+fn a_reservation_is_whole_or_nothing(tried: &Tried<'_>) {
     let root = tempfile::tempdir().unwrap();
     let store = tried.begin(root.path(), 0);
     let three = |numbers: [u32; 3]| numbers.map(|number| Some(mark(number, tried.at(300))));
-    let whole = Claim { marks: three([10_001, 10_002, 10_003]), spending: None };
-    assert_eq!(wait(store.claim(whole.clone(), tried.at(0))), Ok(Claimed::Whole(0)));
-    let late = Claim { marks: three([10_004, 10_005, 10_003]), spending: None };
-    assert_eq!(wait(store.claim(late, tried.at(0))), Ok(Claimed::Used(2)));
-    let absent = Claim { marks: [None, Some(mark(10_002, tried.at(300))), None], spending: None };
-    assert_eq!(wait(store.claim(absent, tried.at(0))), Ok(Claimed::Used(1)), "by its place in the claim");
+    let whole = Reservation { first_uses: three([10_001, 10_002, 10_003]), budget: None };
+    assert_eq!(wait(store.reserve(whole.clone(), tried.at(0))), Ok(Reserved::Whole(0)));
+    let late = Reservation { first_uses: three([10_004, 10_005, 10_003]), budget: None };
+    assert_eq!(wait(store.reserve(late, tried.at(0))), Ok(Reserved::Used(2)));
+    let absent = Reservation { first_uses: [None, Some(mark(10_002, tried.at(300))), None], budget: None };
+    assert_eq!(wait(store.reserve(absent, tried.at(0))), Ok(Reserved::Used(1)), "by its place in the claim");
     for number in [10_004, 10_005] {
         assert_eq!(
-            claim(&*store, number, tried.at(300), tried.at(0)),
+            reserve(&*store, number, tried.at(300), tried.at(0)),
             Ok(true),
             "nothing of a claim that was not whole"
         );
     }
-    let spending = Some(Spending { task: "nobody".to_owned(), idle: Lifetime::new(60).unwrap(), until: tried.at(60) });
-    let unknown = Claim { marks: [Some(mark(10_006, tried.at(300))), None, None], spending };
-    assert_eq!(wait(store.claim(unknown, tried.at(0))), Ok(Claimed::Unknown));
-    assert_eq!(claim(&*store, 10_006, tried.at(300), tried.at(0)), Ok(true));
+    let spending = Some(BudgetUse { task: "nobody".to_owned(), idle: Lifetime::new(60).unwrap(), until: tried.at(60) });
+    let unknown = Reservation { first_uses: [Some(mark(10_006, tried.at(300))), None, None], budget: spending };
+    assert_eq!(wait(store.reserve(unknown, tried.at(0))), Ok(Reserved::UnknownTask));
+    assert_eq!(reserve(&*store, 10_006, tried.at(300), tried.at(0)), Ok(true));
     assert_eq!(wait(store.release(whole, 0)), Ok(()));
     for number in [10_001, 10_002, 10_003] {
-        assert_eq!(claim(&*store, number, tried.at(300), tried.at(0)), Ok(true), "taken back whole");
+        assert_eq!(reserve(&*store, number, tried.at(300), tried.at(0)), Ok(true), "taken back whole");
     }
 }
 
@@ -233,30 +238,30 @@ fn a_task_is_used_as_often_as_its_budget_says(tried: &Tried<'_>) {
     let root = tempfile::tempdir().unwrap();
     let store = tried.begin(root.path(), 0);
     let spend = |store: &dyn Store, id: &str, now: i64| {
-        let spending = Spending { task: id.to_owned(), idle: Lifetime::new(100).unwrap(), until: tried.at(now + 50) };
+        let spending = BudgetUse { task: id.to_owned(), idle: Lifetime::new(100).unwrap(), until: tried.at(now + 50) };
         let marks = [Some(mark(20_000 + u32::try_from(now).unwrap(), tried.at(now + 9))), None, None];
-        wait(store.claim(Claim { marks, spending: Some(spending) }, tried.at(now)))
+        wait(store.reserve(Reservation { first_uses: marks, budget: Some(spending) }, tried.at(now)))
     };
     wait(store.open(task("three", "a", Some(3), tried.at(0)), tried.at(0))).unwrap();
     wait(store.open(task("free", "a", None, tried.at(0)), tried.at(0))).unwrap();
-    assert_eq!(spend(&*store, "three", 1), Ok(Claimed::Whole(1)));
-    assert_eq!(spend(&*store, "three", 2), Ok(Claimed::Whole(2)));
-    let second = Spending { task: "three".to_owned(), idle: Lifetime::new(100).unwrap(), until: tried.at(52) };
-    wait(store.release(Claim { spending: Some(second), ..Claim::default() }, 2)).unwrap();
+    assert_eq!(spend(&*store, "three", 1), Ok(Reserved::Whole(1)));
+    assert_eq!(spend(&*store, "three", 2), Ok(Reserved::Whole(2)));
+    let second = BudgetUse { task: "three".to_owned(), idle: Lifetime::new(100).unwrap(), until: tried.at(52) };
+    wait(store.release(Reservation { budget: Some(second), ..Reservation::default() }, 2)).unwrap();
     drop(store);
     let store = tried.begin(root.path(), 2);
-    assert_eq!(spend(&*store, "three", 3), Ok(Claimed::Whole(2)), "what was given back is there again");
-    assert_eq!(spend(&*store, "three", 4), Ok(Claimed::Whole(3)));
-    assert_eq!(spend(&*store, "three", 5), Ok(Claimed::Budget));
-    assert_eq!(claim(&*store, 20_005, tried.at(14), tried.at(5)), Ok(true), "and the mark of it is not set");
-    assert_eq!(spend(&*store, "free", 6), Ok(Claimed::Whole(0)), "none is counted where there is no budget");
+    assert_eq!(spend(&*store, "three", 3), Ok(Reserved::Whole(2)), "what was given back is there again");
+    assert_eq!(spend(&*store, "three", 4), Ok(Reserved::Whole(3)));
+    assert_eq!(spend(&*store, "three", 5), Ok(Reserved::BudgetSpent));
+    assert_eq!(reserve(&*store, 20_005, tried.at(14), tried.at(5)), Ok(true), "and the mark of it is not set");
+    assert_eq!(spend(&*store, "free", 6), Ok(Reserved::Whole(0)), "none is counted where there is no budget");
     let states = wait(store.list(tried.at(6))).unwrap();
     let three = states.iter().find(|state| state.record.id == "three").unwrap();
     assert_eq!((three.record.clone(), three.used), (task("three", "a", Some(3), tried.at(0)), 3));
-    assert_eq!(spend(&*store, "free", 6 + 50 + 100), Ok(Claimed::Whole(0)), "not idle while it has a token");
-    assert_eq!(spend(&*store, "free", 156 + 50 + 101), Ok(Claimed::Idle));
+    assert_eq!(spend(&*store, "free", 6 + 50 + 100), Ok(Reserved::Whole(0)), "not idle while it has a token");
+    assert_eq!(spend(&*store, "free", 156 + 50 + 101), Ok(Reserved::Idle));
     wait(store.forget("free")).unwrap();
-    assert_eq!(spend(&*store, "free", 8), Ok(Claimed::Unknown));
+    assert_eq!(spend(&*store, "free", 8), Ok(Reserved::UnknownTask));
     assert_eq!(wait(store.list(tried.at(9))).unwrap().len(), 1);
     assert_eq!(wait(store.list(tried.at(3_601))).unwrap().len(), 0, "none whose deadline has passed");
 }
@@ -293,19 +298,19 @@ fn keys_are_changed_by_who_holds_the_lease(tried: &Tried<'_>) {
 fn a_torn_mark_is_taken_away_and_an_unknown_one_stops_the_start() {
     let root = tempfile::tempdir().unwrap();
     let store = Embedded::open(root.path(), at(0)).unwrap();
-    assert_eq!(claim(&store, 1, at(300), at(0)), Ok(true));
+    assert_eq!(reserve(&store, 1, at(300), at(0)), Ok(true));
     drop(store);
     let journal = std::fs::read_dir(root.path().join("first-use")).unwrap().next().unwrap().unwrap().path();
     let whole = std::fs::read(&journal).unwrap();
     assert_eq!(whole.len(), 17, "what was reserved is cut off in the end");
     std::fs::write(&journal, [&whole[..], &[0; 40]].concat()).unwrap();
     let store = Embedded::open(root.path(), at(0)).unwrap();
-    assert_eq!(claim(&store, 1, at(300), at(0)), Ok(false));
+    assert_eq!(reserve(&store, 1, at(300), at(0)), Ok(false));
     drop(store);
     std::fs::write(&journal, [&whole[..], b"+123"].concat()).unwrap();
     let store = Embedded::open(root.path(), at(0)).unwrap();
-    assert_eq!(claim(&store, 1, at(300), at(0)), Ok(false));
-    assert_eq!(claim(&store, 2, at(300), at(0)), Ok(true));
+    assert_eq!(reserve(&store, 1, at(300), at(0)), Ok(false));
+    assert_eq!(reserve(&store, 2, at(300), at(0)), Ok(true));
     drop(store);
     assert_eq!(std::fs::read(&journal).unwrap().len(), 2 * whole.len());
     let mut unknown = whole.clone();

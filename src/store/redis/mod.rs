@@ -11,8 +11,8 @@ mod settings;
 pub use settings::{Durability, Mode, Settings};
 
 use super::{
-    Answer, AuditHeads, Begun, Claim, Claimed, Entry, HeadFile, KeyRecords, Lease, Leases, MAX_OF_ONE, MAX_TASKS, Page,
-    Place, RevocationLog, StoreError, TaskRecords, Uses, key_record,
+    Answer, AuditHeads, Begun, Entry, HeadFile, KeyRecords, Lease, Leases, MAX_OF_ONE, MAX_TASKS, Page, Place,
+    Reservation, Reservations, Reserved, RevocationLog, StoreError, TaskRecords, key_record,
 };
 use crate::domain::{ChainHead, FirstUse, KeyRecord, StatusRow, TaskRecord, TaskState, Timestamp};
 use base64::Engine as _;
@@ -28,7 +28,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-static CLAIM: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/claim.lua")));
+static RESERVE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/reserve.lua")));
 static RELEASE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/release.lua")));
 static ADMIT: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/admit.lua")));
 static FORGET: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/forget.lua")));
@@ -50,9 +50,9 @@ pub struct Redis {
     settings: Arc<Settings>,
     /// This replica's name.
     replica: String,
-    /// What tells its claims from those of others, and from those before it was started.
+    /// What tells its reservations from those of others, and from those before it was started.
     own: u64,
-    claims: AtomicU64,
+    reservations: AtomicU64,
     head: HeadFile,
 }
 
@@ -67,8 +67,8 @@ impl Redis {
         let link = Link::new(&settings, settings.connections, settings.timeout)?;
         let log = Log::new(Arc::clone(&settings))?;
         let own = RandomState::new().hash_one(replica);
-        let (replica, claims, head) = (replica.to_owned(), AtomicU64::default(), HeadFile::open(directory)?);
-        Ok(Self { link, log, settings, replica, own, claims, head })
+        let (replica, reservations, head) = (replica.to_owned(), AtomicU64::default(), HeadFile::open(directory)?);
+        Ok(Self { link, log, settings, replica, own, reservations, head })
     }
 
     /// The key of something; what is in braces says what lies together in a cluster.
@@ -92,12 +92,14 @@ impl Redis {
         self.key("{keys}:lease")
     }
 
-    async fn claim_at_once(&self, claim: &Claim, now: Timestamp) -> Result<Claimed, StoreError> {
-        let marks: Vec<(usize, &FirstUse)> = places(claim).collect();
-        let call = marks.iter().fold(Call::new(&CLAIM), |call, (_, mark)| call.key(self.mark(mark)));
-        let call = marks.iter().fold(call.arg(marks.len()), |call, (_, mark)| call.arg(milliseconds(mark.until, now)));
-        let call = call.arg(format!("{:x}-{:x}", self.own, self.claims.fetch_add(1, Ordering::Relaxed)));
-        let call = match &claim.spending {
+    async fn reserve_at_once(&self, reservation: &Reservation, now: Timestamp) -> Result<Reserved, StoreError> {
+        let first_uses: Vec<(usize, &FirstUse)> = places(reservation).collect();
+        let call = first_uses.iter().fold(Call::new(&RESERVE), |call, (_, mark)| call.key(self.mark(mark)));
+        let call = first_uses
+            .iter()
+            .fold(call.arg(first_uses.len()), |call, (_, mark)| call.arg(milliseconds(mark.until, now)));
+        let call = call.arg(format!("{:x}-{:x}", self.own, self.reservations.fetch_add(1, Ordering::Relaxed)));
+        let call = match &reservation.budget {
             None => call,
             Some(spent) => {
                 let call = call.key(self.task(&spent.task));
@@ -105,56 +107,58 @@ impl Redis {
             }
         };
         let (done, number): (String, u32) = self.link.write(call).await?;
-        let place = usize::try_from(number).ok().and_then(|number| marks.get(number.checked_sub(1)?));
+        let place = usize::try_from(number).ok().and_then(|number| first_uses.get(number.checked_sub(1)?));
         Ok(match (done.as_str(), place) {
-            ("whole", _) => Claimed::Whole(number),
-            ("used", Some((place, _))) => Claimed::Used(*place),
-            ("budget", _) => Claimed::Budget,
-            ("idle", _) => Claimed::Idle,
-            ("unknown", _) => Claimed::Unknown,
+            ("whole", _) => Reserved::Whole(number),
+            ("used", Some((place, _))) => Reserved::Used(*place),
+            ("budget", _) => Reserved::BudgetSpent,
+            ("idle", _) => Reserved::Idle,
+            ("unknown", _) => Reserved::UnknownTask,
             _ => return Err(StoreError::UnknownRecord),
         })
     }
 
-    /// As [`Redis::claim_at_once`], where the keys lie on several servers: one by one, at the same time, and what was claimed
-    /// of a claim that is not whole is taken back.
-    async fn claim_each(&self, claim: &Claim, now: Timestamp) -> Result<Claimed, StoreError> {
-        let marks: Vec<(usize, &FirstUse)> = places(claim).collect();
-        let single = |part: Claim| async move { self.claim_at_once(&part, now).await };
-        let mut parts: Vec<Claim> = marks.iter().map(|(_, mark)| Claim::from(**mark)).collect();
-        parts.extend(claim.spending.clone().map(|spending| Claim { spending: Some(spending), ..Claim::default() }));
+    /// As [`Redis::reserve_at_once`], where the keys lie on several servers: one by one, at the same time, and what was reserved
+    /// of a reservation that is not whole is taken back.
+    async fn reserve_each(&self, reservation: &Reservation, now: Timestamp) -> Result<Reserved, StoreError> {
+        let first_uses: Vec<(usize, &FirstUse)> = places(reservation).collect();
+        let single = |part: Reservation| async move { self.reserve_at_once(&part, now).await };
+        let mut parts: Vec<Reservation> = first_uses.iter().map(|(_, mark)| Reservation::from(**mark)).collect();
+        parts.extend(
+            reservation.budget.clone().map(|budget| Reservation { budget: Some(budget), ..Reservation::default() }),
+        );
         let done = join_all(parts.iter().cloned().map(single)).await;
         let refused = done.iter().zip(0..).find_map(|(done, part)| match done {
-            Ok(Claimed::Whole(_)) => None,
+            Ok(Reserved::Whole(_)) => None,
             // The first of a part is the one that it is about.
-            Ok(Claimed::Used(_)) => Some(Ok(Claimed::Used(marks.get(part).map_or(0, |(place, _)| *place)))),
+            Ok(Reserved::Used(_)) => Some(Ok(Reserved::Used(first_uses.get(part).map_or(0, |(place, _)| *place)))),
             other => Some(other.clone()),
         });
         let Some(refused) = refused else {
-            let slot = done.last().map_or(0, |last| if let Ok(Claimed::Whole(slot)) = last { *slot } else { 0 });
-            return Ok(Claimed::Whole(slot));
+            let slot = done.last().map_or(0, |last| if let Ok(Reserved::Whole(slot)) = last { *slot } else { 0 });
+            return Ok(Reserved::Whole(slot));
         };
         for (part, done) in parts.into_iter().zip(&done) {
-            if let Ok(Claimed::Whole(_)) = done
+            if let Ok(Reserved::Whole(_)) = done
                 && let Err(fault) = self.release_at_once(&part).await
             {
-                tracing::error!(%fault, "what was claimed of a claim that is not whole counts as used");
+                tracing::error!(%fault, "what was reserved of a reservation that is not whole counts as used");
             }
         }
         refused
     }
 
-    async fn release_at_once(&self, claim: &Claim) -> Result<(), StoreError> {
-        let marks: Vec<(usize, &FirstUse)> = places(claim).collect();
-        let call = marks.iter().fold(Call::new(&RELEASE), |call, (_, mark)| call.key(self.mark(mark)));
-        let call = claim.spending.iter().fold(call, |call, spent| call.key(self.task(&spent.task)));
-        self.link.write(call.arg(marks.len())).await
+    async fn release_at_once(&self, reservation: &Reservation) -> Result<(), StoreError> {
+        let first_uses: Vec<(usize, &FirstUse)> = places(reservation).collect();
+        let call = first_uses.iter().fold(Call::new(&RELEASE), |call, (_, mark)| call.key(self.mark(mark)));
+        let call = reservation.budget.iter().fold(call, |call, spent| call.key(self.task(&spent.task)));
+        self.link.write(call.arg(first_uses.len())).await
     }
 }
 
-/// The marks of a claim, with the places that they have in it.
-fn places(claim: &Claim) -> impl Iterator<Item = (usize, &FirstUse)> {
-    claim.marks.iter().enumerate().filter_map(|(place, mark)| Some((place, mark.as_ref()?)))
+/// The first_uses of a reservation, with the places that they have in it.
+fn places(reservation: &Reservation) -> impl Iterator<Item = (usize, &FirstUse)> {
+    reservation.first_uses.iter().enumerate().filter_map(|(place, mark)| Some((place, mark.as_ref()?)))
 }
 
 /// For how long a mark is kept. The end itself still counts.
@@ -162,23 +166,25 @@ fn milliseconds(until: Timestamp, now: Timestamp) -> i64 {
     until.since(now).max(0).saturating_add(1).saturating_mul(1_000)
 }
 
-impl Uses for Redis {
-    fn claim(&self, claim: Claim, now: Timestamp) -> Answer<'_, Claimed> {
+impl Reservations for Redis {
+    fn reserve(&self, reservation: Reservation, now: Timestamp) -> Answer<'_, Reserved> {
         Box::pin(async move {
             match self.settings.mode {
-                Mode::Cluster => self.claim_each(&claim, now).await,
-                Mode::Standalone | Mode::Sentinel { .. } => self.claim_at_once(&claim, now).await,
+                Mode::Cluster => self.reserve_each(&reservation, now).await,
+                Mode::Standalone | Mode::Sentinel { .. } => self.reserve_at_once(&reservation, now).await,
             }
         })
     }
 
-    fn release(&self, claim: Claim, _slot: u32) -> Answer<'_, ()> {
+    fn release(&self, reservation: Reservation, _slot: u32) -> Answer<'_, ()> {
         Box::pin(async move {
             if self.settings.mode != Mode::Cluster {
-                return self.release_at_once(&claim).await;
+                return self.release_at_once(&reservation).await;
             }
-            let mut parts: Vec<Claim> = places(&claim).map(|(_, mark)| Claim::from(*mark)).collect();
-            parts.extend(claim.spending.map(|spending| Claim { spending: Some(spending), ..Claim::default() }));
+            let mut parts: Vec<Reservation> = places(&reservation).map(|(_, mark)| Reservation::from(*mark)).collect();
+            parts.extend(
+                reservation.budget.map(|budget| Reservation { budget: Some(budget), ..Reservation::default() }),
+            );
             let all = join_all(parts.iter().map(|part| self.release_at_once(part))).await;
             all.into_iter().collect()
         })

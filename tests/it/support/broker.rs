@@ -4,10 +4,11 @@ use super::traces;
 use super::{CLUSTER, GITHUB, GRANT, JWT, LEDGER, ORDERS, Reply, STS, TestClock, keys, send_to};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use countersign::admin::Operator;
 use countersign::app::Installation;
 use countersign::audit::Event;
 use countersign::domain::{Entropy, SystemEntropy, sha256};
-use countersign::exchange::{Broker, Operator};
+use countersign::exchange::Broker;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -163,6 +164,7 @@ pub struct TestBroker {
     pub clock: TestClock,
     pub address: SocketAddr,
     pub broker: Arc<Broker>,
+    pub operator: Arc<Operator>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -181,7 +183,7 @@ impl TestBroker {
         let thread = std::thread::spawn(move || {
             countersign::http::block_on(async move {
                 let listening = installation.listen(Arc::new(serving), entropy).await.unwrap();
-                started.send((listening.address().unwrap(), Arc::clone(&listening.broker))).unwrap();
+                started.send((listening.address().unwrap(), Arc::clone(&listening.use_cases))).unwrap();
                 let stop = async {
                     let _ = stopped.await;
                 };
@@ -189,8 +191,9 @@ impl TestBroker {
                 listening.serve(stop, reloads).await.unwrap();
             });
         });
-        let (address, broker) = starting.recv().expect("the broker starts");
-        Self { root, clock, address, broker, stop: Some(stop), thread: Some(thread) }
+        let (address, use_cases) = starting.recv().expect("the broker starts");
+        let (broker, operator) = (Arc::clone(&use_cases.broker), Arc::clone(&use_cases.operator));
+        Self { root, clock, address, broker, operator, stop: Some(stop), thread: Some(thread) }
     }
 
     pub fn new() -> Self {
@@ -273,7 +276,7 @@ impl TestBroker {
 
     /// Does what the broker does each second.
     pub fn tend(&self) {
-        countersign::http::block_on(Operator(&self.broker).tend());
+        countersign::http::block_on(self.operator.tend());
     }
 
     pub fn write(&self, name: &str, text: &str) {

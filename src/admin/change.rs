@@ -1,11 +1,10 @@
 //! What an operator revokes, suspends and lets go on, where a broker runs or not: each is an event, done or not.
 
-use super::tokens::RECORD_MARGIN;
-use super::{Answer, Broker};
-use crate::audit::{AuditLog, Kind, Outcome, Trail};
+use crate::audit::{AuditLog, AuditTrail, Kind, Outcome};
 use crate::domain::{DecisionId, Lifetime, Timestamp};
 use crate::error::Unavailable;
-use crate::revocation::Revocations;
+use crate::exchange::{Answer, close};
+use crate::revocation::{RECORD_MARGIN, Revocations};
 use crate::store::{About, Act, Entry};
 use countersign_verify::revocation::Kind as Named;
 use std::sync::Arc;
@@ -73,7 +72,7 @@ pub async fn change(
     audit: &Arc<AuditLog>,
     now: Timestamp,
 ) -> Answer<()> {
-    let mut trail = Trail::begin(Kind::Revocation, &decision, None, now, audit);
+    let mut trail = AuditTrail::begin(Kind::Revocation, &decision, None, now, audit);
     // Told whatever comes of it.
     trail.changed(change.text());
     let result = match revocations.enter(change.entry(&decision, now), now).await {
@@ -85,5 +84,5 @@ pub async fn change(
         }
         Err(fault) => Err(Unavailable::Store(fault).into()),
     };
-    Broker::close(Answer { decision, result }, trail)
+    close(Answer { decision, result }, trail)
 }

@@ -47,12 +47,12 @@ impl Stage {
 }
 
 /// A stopwatch that runs through the stages of one exchange.
-pub struct Laps {
+pub struct StageTimer {
     since: Instant,
     metrics: Arc<Metrics>,
 }
 
-impl Laps {
+impl StageTimer {
     /// Starts.
     #[must_use]
     pub fn start(metrics: Arc<Metrics>) -> Self {

@@ -1,6 +1,9 @@
 //! The parameters of a request, decoded. A parameter without a value is one that was not sent (RFC 6749 §3.2).
 
-use super::RequestError;
+mod error;
+
+pub use error::{HttpError, Parameter, RequestError, Required, TaskParameter};
+
 use zeroize::Zeroize as _;
 
 /// How much of a form is read.
@@ -63,10 +66,11 @@ impl Form {
     ///
     /// # Errors
     /// [`RequestError::Repeated`] when it was sent more often, with a value or without.
-    pub fn single(&self, name: &'static str) -> Result<Option<&str>, RequestError> {
+    pub fn single(&self, parameter: Parameter) -> Result<Option<&str>, RequestError> {
+        let name = parameter.name();
         let mut values = self.parameters.iter().filter(|(own, _)| own == name).map(|(_, value)| value.as_str());
         match (values.next(), values.next()) {
-            (_, Some(_)) => Err(RequestError::Repeated(name)),
+            (_, Some(_)) => Err(RequestError::Repeated(parameter)),
             (value, None) => Ok(value.filter(|value| !value.is_empty())),
         }
     }
@@ -79,23 +83,14 @@ impl Form {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The names of the targets that are asked for.
+    /// Returns the values of `names`, parameters that may be sent often and that name targets.
     ///
     /// # Errors
-    /// [`RequestError::TooManyTargets`] past the bound.
-    pub fn targets(&self) -> Result<Vec<String>, RequestError> {
-        let names = self.all("audience").chain(self.all("resource")).map(str::to_owned);
-        let names: Vec<String> = names.take(self.bounds.targets + 1).collect();
-        if names.len() > self.bounds.targets { Err(RequestError::TooManyTargets) } else { Ok(names) }
-    }
-
-    /// The values of a parameter that may be sent often, and that names targets.
-    ///
-    /// # Errors
-    /// [`RequestError::TooManyTargets`] past the bound.
-    pub fn names_of(&self, name: &str) -> Result<Vec<String>, RequestError> {
-        let names: Vec<String> = self.all(name).take(self.bounds.targets + 1).map(str::to_owned).collect();
-        if names.len() > self.bounds.targets { Err(RequestError::TooManyTargets) } else { Ok(names) }
+    /// [`RequestError::TooManyTargets`] if there are more values than the limit.
+    pub fn targets(&self, names: &[&str]) -> Result<Vec<String>, RequestError> {
+        let values = names.iter().flat_map(|name| self.all(name)).map(str::to_owned);
+        let values: Vec<String> = values.take(self.bounds.targets + 1).collect();
+        if values.len() > self.bounds.targets { Err(RequestError::TooManyTargets) } else { Ok(values) }
     }
 
     /// The names of what was sent.
@@ -149,17 +144,18 @@ mod tests {
             assert_eq!(decode(broken.as_bytes()).err(), Some(RequestError::Form), "{broken}");
         }
         let form = decode(b"grant%5ftype=a+b%2Bc&&empty=&bare").unwrap();
-        assert_eq!(form.single("grant_type"), Ok(Some("a b+c")));
-        assert_eq!(
-            (form.single("empty"), form.single("bare"), form.single("Grant_type")),
-            (Ok(None), Ok(None), Ok(None))
-        );
+        assert_eq!(form.single(Parameter::GrantType), Ok(Some("a b+c")));
+        assert_eq!(form.names().collect::<Vec<_>>(), ["grant_type", "empty", "bare"]);
+        let form = decode(b"scope=&token&Grant_type=a").unwrap();
+        for absent in [Parameter::Scope, Parameter::Token, Parameter::GrantType] {
+            assert_eq!(form.single(absent), Ok(None), "{absent:?}");
+        }
     }
 
     #[test]
     fn a_single_parameter_that_is_repeated_is_refused_even_empty() {
         let form = decode(b"scope=a&scope=&audience=x&audience=&audience=y").unwrap();
-        assert_eq!(form.single("scope"), Err(RequestError::Repeated("scope")));
+        assert_eq!(form.single(Parameter::Scope), Err(RequestError::Repeated(Parameter::Scope)));
         assert_eq!(form.all("audience").collect::<Vec<_>>(), ["x", "y"]);
     }
 
@@ -170,6 +166,6 @@ mod tests {
         let few = FormBounds { parameters: 3, targets: 1 };
         assert_eq!(Form::decode(b"a=1&b=1&c=1&d=1", few).err(), Some(RequestError::TooMany));
         let form = Form::decode(b"audience=a&resource=b&audience=", few).unwrap();
-        assert_eq!(form.targets(), Err(RequestError::TooManyTargets));
+        assert_eq!(form.targets(&["audience", "resource"]), Err(RequestError::TooManyTargets));
     }
 }

@@ -1,11 +1,11 @@
 //! Status lists as they are served: compressed and signed when something has changed or time has passed, and then from memory
 //! (draft-ietf-oauth-status-list-20 §8).
 
-use super::Broker;
 use crate::domain::{ListId, Timestamp};
 use crate::error::{Error, Unavailable};
-use crate::signing::KeyRing;
-use countersign_verify::status::{Content, Entries, LIST_TYPE, Reference, Status};
+use crate::exchange::Broker;
+use crate::signing::{Document, KeyRing, Keys};
+use countersign_verify::status::{Content, Entries};
 use flate2::Compression;
 use flate2::read::GzEncoder;
 use std::collections::HashMap;
@@ -33,20 +33,6 @@ pub struct StatusDocument {
     keys: Weak<KeyRing>,
 }
 
-/// Lists that were served.
-#[derive(Default)]
-pub(super) struct StatusDocuments {
-    served: Mutex<HashMap<ListId, Arc<StatusDocument>>>,
-    /// Held by who makes one.
-    making: tokio::sync::Mutex<()>,
-}
-
-impl StatusDocuments {
-    fn of(&self, list: &ListId) -> Option<Arc<StatusDocument>> {
-        self.served.lock().unwrap_or_else(PoisonError::into_inner).get(list).cloned()
-    }
-}
-
 impl StatusDocument {
     fn is_good(&self, changes: u64, keys: &Arc<KeyRing>, now: Timestamp) -> bool {
         let age = now.since(self.signed);
@@ -56,56 +42,63 @@ impl StatusDocument {
     }
 }
 
-impl Broker {
+/// The status lists that this broker serves.
+pub struct StatusLists {
+    broker: Arc<Broker>,
+    keys: Arc<Keys>,
+    served: Mutex<HashMap<ListId, Arc<StatusDocument>>>,
+    /// Locked while a list is signed, so that each is signed once.
+    signing: tokio::sync::Mutex<()>,
+}
+
+impl StatusLists {
+    /// Returns the status lists of `broker`, signed with `keys`.
+    #[must_use]
+    pub fn new(broker: Arc<Broker>, keys: Arc<Keys>) -> Self {
+        Self { broker, keys, served: Mutex::default(), signing: tokio::sync::Mutex::default() }
+    }
+
     /// The status list of this name; none where there is no such list, or nothing of it is alive.
     ///
     /// # Errors
     /// [`Unavailable`] where what is revoked is not known, or the list cannot be signed.
-    pub async fn status_list(&self, list: &ListId) -> Result<Option<Arc<StatusDocument>>, Error> {
-        self.revocations.fresh().map_err(Unavailable::Store)?;
-        let Some(changes) = self.revocations.status_changes(list, self.clock.now()).await else { return Ok(None) };
+    pub async fn find(&self, list: &ListId) -> Result<Option<Arc<StatusDocument>>, Error> {
+        let (revocations, clock) = (self.broker.revocations(), &self.broker.parts().clock);
+        revocations.fresh().map_err(Unavailable::Store)?;
+        let Some(changes) = revocations.status_changes(list, clock.now()).await else { return Ok(None) };
         let served = |changes| {
-            let (keys, now) = (Arc::clone(&self.keys()), self.clock.now());
-            self.statuses.of(list).filter(|served| served.is_good(changes, &keys, now))
+            let (keys, now) = (Arc::clone(&self.keys.ring()), clock.now());
+            let served = self.served.lock().unwrap_or_else(PoisonError::into_inner).get(list).cloned();
+            served.filter(|served| served.is_good(changes, &keys, now))
         };
         if let Some(served) = served(changes) {
             return Ok(Some(served));
         }
-        let _making = self.statuses.making.lock().await;
-        // Somebody else has made it, while this one waited.
+        let _signing = self.signing.lock().await;
+        // Another request may have signed it while this one waited.
         if let Some(served) = served(changes) {
             return Ok(Some(served));
         }
-        let Some((entries, changes)) = self.revocations.status_entries(list) else { return Ok(None) };
-        let (uri, keys, now) = (self.status_uri(list), Arc::clone(&self.keys()), self.clock.now());
+        let Some((entries, changes)) = revocations.status_entries(list) else { return Ok(None) };
+        let uri = list.uri(&self.broker.snapshot().issuer);
+        let (keys, now) = (Arc::clone(&self.keys.ring()), clock.now());
         let sign = move || document(uri, &entries, changes, &keys, now);
         let made = tokio::task::spawn_blocking(sign).await.map_err(|_| Unavailable::Signing)??;
         let made = Arc::new(made);
-        let alive = self.revocations.status_lists(now);
-        let mut served = self.statuses.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = revocations.status_lists(now);
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         served.retain(|list, _| alive.binary_search(list).is_ok());
         served.insert(*list, Arc::clone(&made));
         Ok(Some(made))
     }
 
-    /// The URI of every status list that names a token alive (§9).
+    /// The URIs of the status lists that name a token in force (§9).
     #[must_use]
-    pub fn status_lists(&self) -> Vec<String> {
-        self.revocations.status_lists(self.clock.now()).iter().map(|list| self.status_uri(list)).collect()
+    pub fn uris(&self) -> Vec<String> {
+        let issuer = &self.broker.snapshot().issuer;
+        let lists = self.broker.revocations().status_lists(self.broker.parts().clock.now());
+        lists.iter().map(|list| list.uri(issuer)).collect()
     }
-
-    fn status_uri(&self, list: &ListId) -> String {
-        uri(&self.issuer, list)
-    }
-}
-
-/// What a token with the entry `index` of `list` says.
-pub(super) fn status(issuer: &str, list: &ListId, index: u32) -> Status {
-    Status { status_list: Reference { idx: index.into(), uri: uri(issuer, list) } }
-}
-
-fn uri(issuer: &str, list: &ListId) -> String {
-    format!("{}/status/{list}", issuer.trim_end_matches('/'))
 }
 
 fn document(
@@ -117,7 +110,7 @@ fn document(
 ) -> Result<StatusDocument, Unavailable> {
     let (iat, status_list) = (now.seconds(), Entries::of(entries));
     let content = Content { sub: uri, iat, exp: now.plus(LIVES).seconds(), ttl: STATUS_TTL.into(), status_list };
-    let jwt = keys.sign_answer(LIST_TYPE, &content, now).map_err(|_| Unavailable::Signing)?.into_bytes();
+    let jwt = keys.sign(Document::StatusList, &content, now).map_err(|_| Unavailable::Signing)?.into_bytes();
     let mut gzip = Vec::new();
     GzEncoder::new(jwt.as_slice(), Compression::default()).read_to_end(&mut gzip).map_err(|_| Unavailable::Signing)?;
     Ok(StatusDocument { jwt, gzip, changes, made: instant(), signed: now, keys: Arc::downgrade(keys) })

@@ -1,0 +1,66 @@
+//! The list of open tasks, from a running broker or from the store alone.
+
+use crate::domain::{Lifetime, TaskRecord, TaskState, Timestamp};
+use crate::revocation::Revocations;
+use crate::store::{StoreError, TaskRecords};
+use countersign_verify::revocation::{Kind, Named};
+
+/// Whether a task is over before its deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskEnd {
+    /// It is not.
+    Open,
+    /// It was revoked.
+    Ended,
+    /// It asked for no token for too long.
+    Idle,
+}
+
+impl TaskEnd {
+    /// In one word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Ended => "ended",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// Every task whose deadline lies ahead, oldest first, and whether it is over all the same.
+///
+/// # Errors
+/// [`StoreError`] when the store cannot say.
+pub async fn list_tasks(
+    tasks: &dyn TaskRecords,
+    revocations: &Revocations,
+    idle: Lifetime,
+    now: Timestamp,
+) -> Result<Vec<(TaskState, TaskEnd)>, StoreError> {
+    let mut tasks = tasks.list(now).await?;
+    tasks.sort_by(|a, b| (a.record.opened, &a.record.id).cmp(&(b.record.opened, &b.record.id)));
+    let end = |task: &TaskState| {
+        if revocations.hits(&names_of(&task.record), task.record.pos) {
+            TaskEnd::Ended
+        } else if now.since(task.idle_since) > idle.seconds() {
+            TaskEnd::Idle
+        } else {
+            TaskEnd::Open
+        }
+    };
+    Ok(tasks.into_iter().map(|task| (task.clone(), end(&task))).collect())
+}
+
+/// Everything by which a task's token can be revoked.
+fn names_of(task: &TaskRecord) -> Vec<Named> {
+    let own = [
+        (Kind::Token, &task.id),
+        (Kind::Task, &task.id),
+        (Kind::Key, &task.kid),
+        (Kind::Workload, &task.workload),
+        (Kind::Issuer, &task.iss),
+    ];
+    let client = task.client.as_ref().map(|client| (Kind::Client, client));
+    own.into_iter().chain(client).map(|(kind, id)| Named::new(kind, id, task.opened)).collect()
+}

@@ -1,0 +1,33 @@
+//! As `alters.rs`: code that would make a stage, or the proof of a check, without having passed it. A file of its own, because
+//! the compiler looks at private constructors only where everything else is right.
+
+use super::{AuthorizedExchange, BoundExchange, Issued};
+use crate::domain::{Scopes, Timestamp};
+use crate::rates::{WithinIssuerRate, WithinWorkloadRate};
+use crate::revocation::{Fresh, NotSuspended};
+use crate::token::CompactToken;
+use countersign_verify::key::Algorithm;
+
+fn authorize_without_policy(bound: BoundExchange, scopes: Scopes, rate: WithinIssuerRate) -> AuthorizedExchange {
+    AuthorizedExchange { bound, scopes, expires: Timestamp::MAX, purpose_tested: true, _issuer_rate: rate } // refused: E0451
+}
+
+fn respond_without_a_record(token: CompactToken) -> Issued {
+    Issued { token, expires_in: 1, scope: String::new(), algorithm: Algorithm::Es256, is_bound: false } // refused: E0451
+}
+
+fn skip_the_rate_check_of_the_workload() -> WithinWorkloadRate {
+    WithinWorkloadRate { _checked: () } // refused: E0451
+}
+
+fn skip_the_rate_check_of_the_issuer() -> WithinIssuerRate {
+    WithinIssuerRate { _checked: () } // refused: E0451
+}
+
+fn skip_the_suspension_check() -> NotSuspended {
+    NotSuspended { _looked_up: () } // refused: E0451
+}
+
+fn skip_the_freshness_check() -> Fresh {
+    Fresh { position: 0 } // refused: E0451
+}
