@@ -7,7 +7,8 @@ TESTS := tests/clients
 .PHONY: demo test test-dates lint logs deploy conformance clients interop fuzz mutants bench soak
 
 demo: ## a whole exchange on this machine
-	@$(CARGO) build --locked --quiet --package countersign
+	@[ -x target/debug/countersign ] || echo "Building the broker. The first build takes about three minutes on two cores."
+	@$(CARGO) build --locked --package countersign
 	@./target/debug/countersign demo
 
 test: ## everything that a Rust toolchain and Debian packages can run

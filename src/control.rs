@@ -1,11 +1,12 @@
 //! The control socket: how the command line reaches a broker that runs. A Unix socket of mode 0600; only the broker's own
 //! user, and root, are heard. One line of JSON is a request, one line its answer.
 
+use crate::files;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as Client;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -117,7 +118,7 @@ impl Control {
     pub fn bind(path: &Path) -> Result<Self, ControlError> {
         let fault = |fault| ControlError::Io(path.to_owned(), fault);
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(fault)?;
+            files::private_directory(parent).map_err(fault)?;
         }
         match fs::symlink_metadata(path) {
             Ok(there) if !there.file_type().is_socket() => {

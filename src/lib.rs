@@ -26,6 +26,7 @@ pub mod control;
 pub mod domain;
 pub mod error;
 pub mod exchange;
+pub mod files;
 pub mod form;
 pub mod http;
 pub mod introspection;

@@ -52,16 +52,18 @@ pub struct RateLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Throttled {
     /// A network.
-    #[error("more requests came from this network than may in a second")]
+    #[error("this network sends more requests a second than the limit; retry after the time in Retry-After")]
     Network,
     /// A network, at once.
     #[error("this network already has the maximum number of requests in progress; retry after the time in Retry-After")]
     InFlight,
     /// A workload.
-    #[error("this workload asked for more tokens than it may in a second")]
+    #[error("this workload asks for more tokens a second than the limit; retry after the time in Retry-After")]
     Workload,
     /// An issuer.
-    #[error("the workloads of this issuer asked for more tokens than they may in a second")]
+    #[error(
+        "the workloads of this issuer ask for more tokens a second than the limit; retry after the time in Retry-After"
+    )]
     Issuer,
 }
 

@@ -89,7 +89,7 @@ pub enum StartError {
     #[error("`{0}` cannot be used: {1}")]
     Kept(PathBuf, String),
     /// The clock stands before this program was built.
-    #[error("the clock says {0}, and this program was built at {1}; set the clock right")]
+    #[error("the clock says {0}, and this program was built later, at {1}; correct the clock")]
     ClockBehind(Timestamp, Timestamp),
 }
 

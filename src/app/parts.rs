@@ -6,6 +6,7 @@ use crate::client::{CLIENT_ALGORITHMS, Client, Clients, Method};
 use crate::config::{self, ClientMethod, IssuerKind, KeyPlace};
 use crate::domain::{Clock, DigestKey, Entropy, Lifetime, NoEntropy, Scopes, Target, Targets};
 use crate::exchange::Snapshot;
+use crate::files;
 use crate::form::FormBounds;
 use crate::http::Limits;
 use crate::policy::Policy;
@@ -14,9 +15,8 @@ use crate::signing::Rotation;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::jws::Bounds;
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -279,8 +279,7 @@ impl Fetchers {
 /// The name of this replica, made once and kept beside its store: decision ids begin with it.
 pub(super) fn replica(store: &Path, entropy: &dyn Entropy) -> Result<String, StartError> {
     let path = store.join("replica");
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(store);
-    made.map_err(|fault| StartError::Kept(store.to_owned(), fault.to_string()))?;
+    files::private_directory(store).map_err(|fault| StartError::Kept(store.to_owned(), fault.to_string()))?;
     let name = read_or_make(&path, || {
         let mut random = [0; 6];
         entropy.fill(&mut random)?;
@@ -314,12 +313,7 @@ fn read_or_make(path: &PathBuf, make: impl FnOnce() -> Result<Vec<u8>, NoEntropy
     match fs::read(path) {
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
             let made = make()?;
-            let unfinished = path.with_extension("unfinished");
-            let mut options = OpenOptions::new();
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished).map_err(fault)?;
-            file.write_all(&made).and_then(|()| file.sync_all()).map_err(fault)?;
-            fs::rename(&unfinished, path).map_err(fault)?;
+            files::replace(path, &made).map_err(fault)?;
             Ok(made)
         }
         read => read.map_err(fault),

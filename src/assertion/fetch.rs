@@ -26,16 +26,16 @@ pub enum FetchError {
     #[error("the URL is not https")]
     NotHttps,
     /// A private, loopback, link-local or otherwise special address.
-    #[error("the address is not public; set `allow_private_addresses = true` for this issuer if it is meant")]
+    #[error("the address is not public; set `allow_private_addresses = true` for this issuer if that is intended")]
     PrivateAddress,
     /// Larger than 256 KiB.
     #[error("the document is larger than {MAX_DOCUMENT_BYTES} bytes")]
     TooLarge,
     /// Not 200. Redirects are not followed.
-    #[error("the answer is HTTP status {0}, not 200")]
+    #[error("the answer has HTTP status {0}, not 200")]
     Status(u16),
     /// It took longer than five seconds.
-    #[error("there was no whole answer within five seconds")]
+    #[error("the answer did not arrive whole within five seconds")]
     Timeout,
     /// Name resolution, connection or TLS failed.
     #[error("{0}")]

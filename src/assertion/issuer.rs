@@ -102,10 +102,15 @@ impl Accept {
         Some((claim, values))
     }
 
-    /// For people: `repository_owner_id = 41`.
+    /// Every accepted claim, for people.
     #[must_use]
     pub fn describe(&self) -> String {
-        let one = |(claim, values): (&String, &Vec<String>)| format!("{claim} = {}", values.join(" or "));
-        self.0.iter().map(one).collect::<Vec<_>>().join(", ")
+        self.0.iter().map(|(claim, values)| Self::describe_claim(claim, values)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The accepted values of `claim`, for people: `repository_owner_id = "41" or "42"`.
+    pub(super) fn describe_claim(claim: &str, values: &[String]) -> String {
+        let quoted: Vec<String> = values.iter().map(|value| format!("\"{value}\"")).collect();
+        format!("{claim} = {}", quoted.join(" or "))
     }
 }

@@ -5,6 +5,7 @@
 use super::fetch::{FetchError, Fetcher};
 use crate::domain::{Clock, Lifetime, Timestamp};
 use arc_swap::ArcSwapOption;
+use countersign_verify::backoff::Backoff;
 use countersign_verify::json;
 use countersign_verify::key::{Algorithm, KeyError, KeySet, KeySetError, KeyUse, NoKey};
 use serde_json::Value;
@@ -67,13 +68,13 @@ pub enum KeyFault {
     #[error("no key set of this issuer is fresh enough to be trusted")]
     NoneFresh,
     /// As many requests as may are waiting for them.
-    #[error("as many requests as may are waiting for the issuer's keys")]
+    #[error("too many requests are already waiting for this issuer's keys")]
     Busy,
     /// They could not be fetched.
     #[error("the issuer's keys cannot be fetched: {0}")]
     Fetch(#[from] FetchError),
     /// What was fetched is no key set.
-    #[error("what the issuer publishes is not usable: {0}")]
+    #[error("the key set of the issuer cannot be used: {0}")]
     KeySet(#[from] KeySetError),
     /// The set holds no key that can be used.
     #[error("the issuer publishes no key that can be used")]
@@ -82,7 +83,7 @@ pub enum KeyFault {
     #[error("the discovery document {0}")]
     Discovery(&'static str),
     /// The bundle's `spiffe_sequence` is lower than the one that is held.
-    #[error("the bundle's spiffe_sequence went back")]
+    #[error("the bundle's spiffe_sequence is lower than before")]
     Sequence,
 }
 
@@ -98,6 +99,9 @@ pub struct IssuerKeys {
     /// Who may wait for it.
     waiting: tokio::sync::Semaphore,
 }
+
+/// Shortest delay before keys that could not be fetched are fetched again.
+const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How many requests may wait for one issuer's refresh; more are answered 503 at once.
 const WAITING: usize = 128;
@@ -224,6 +228,7 @@ impl IssuerKeys {
         // A set that was taken over is as old as it is.
         let age = self.age(self.clock.now()).map(|age| std::time::Duration::from_secs(age.unsigned_abs()));
         let mut wait = age.map_or(std::time::Duration::ZERO, |age| every.saturating_sub(age));
+        let mut backoff = Backoff::new(RETRY, (every / 4).max(RETRY));
         loop {
             let held_nothing = self.held.load().is_none();
             tokio::time::sleep(wait).await;
@@ -232,10 +237,13 @@ impl IssuerKeys {
             let taken = if held_nothing && self.held.load().is_some() { Ok(0) } else { self.take().await };
             drop(single);
             wait = match taken {
-                Ok(_) => every,
+                Ok(_) => {
+                    backoff.reset();
+                    every
+                }
                 Err(fault) => {
                     tracing::warn!(source = %self.source.describe(), %fault, "keys not refreshed");
-                    every / 4
+                    backoff.delay().max(RETRY)
                 }
             };
         }

@@ -32,10 +32,10 @@ pub enum ProofFault {
     #[error(transparent)]
     Invalid(#[from] dpop::ProofError),
     /// What was presented is bound to a key, and no proof came with it.
-    #[error("what was presented is bound to a key, and no proof of that key was sent")]
+    #[error("the presented token is bound to a key, and no proof of that key was sent")]
     Required,
     /// What was presented is bound to another key.
-    #[error("what was presented is bound to another key than the one that was proved")]
+    #[error("the presented token is bound to another key than the key of the proof")]
     OtherKey,
     /// The proof came before.
     #[error("the DPoP proof was used before")]

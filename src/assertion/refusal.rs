@@ -54,16 +54,16 @@ pub enum AssertionError {
     #[error("{0}")]
     OwnToken(Refusal),
     /// One of our own tokens that was revoked, or one above it.
-    #[error("the token, or one above it, was revoked")]
+    #[error("the token, or a token above it, was revoked")]
     Revoked,
     /// One of our own tokens that names a target or a client that is configured no more.
-    #[error("the token, or one above it, names a target or a client that is configured no more")]
+    #[error("the token, or a token above it, names a target or a client that is no longer configured")]
     Withdrawn,
     /// Its `cnf` binds it in another way than to a key by thumbprint.
-    #[error("the token's `cnf` is not a `jkt` alone, so nobody can prove here that it is theirs")]
+    #[error("the token's `cnf` has another member than `jkt`, so no caller can prove here that it holds the token")]
     Bound,
     /// One of our own tokens, decided by a replica that knew more of the revocation log than is known here.
-    #[error("the revocation log is not known here as far as when the token was decided")]
+    #[error("this replica has not yet read the revocation log up to the position at which the token was decided")]
     Behind,
     /// The issuer's keys are not to be had.
     #[error(transparent)]

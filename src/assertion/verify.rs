@@ -1,7 +1,7 @@
 //! The order of the checks, the same for every kind of issuer, so that no kind can forget one.
 
 use super::claims::{self, audience, times};
-use super::{AssertionError, Issuer, Kind, OwnTokens, Role, SubjectToken, Untrusted, Verified};
+use super::{Accept, AssertionError, Issuer, Kind, OwnTokens, Role, SubjectToken, Untrusted, Verified};
 use super::{github_actions, oidc, spiffe};
 use crate::audit::AuditTrail;
 use crate::domain::{Attributes, Digest, FirstUse, Timestamp, TokenType, Workload, WorkloadName};
@@ -216,7 +216,7 @@ impl Issuer {
                 format!("{claim} = {value}").into()
             }
         };
-        let expected = || self.accept.describe();
+        let expected = || mismatch.map(|(claim, values)| Accept::describe_claim(claim, values)).unwrap_or_default();
         trail.require("accept", mismatch.is_none(), expected, presented, AssertionError::NotAccepted)?;
         trail.vouched();
         self.check_type(header, trail)?;

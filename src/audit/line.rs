@@ -77,15 +77,15 @@ pub enum Broken {
     #[error("`{0}` line {1} is a checkpoint that does not hold: {2}")]
     Checkpoint(String, u64, &'static str),
     /// The oldest segments are gone, and no note of the log says that they were too old.
-    #[error("`{0}` does not begin the log: the segments before it were removed, and not by the broker")]
+    #[error("`{0}` does not begin the log: the segments before it were removed, but not by the broker")]
     Beginning(String),
     /// Lines that no checkpoint vouches for, though one was due.
     #[error(
-        "no checkpoint vouches for the lines from `{0}` line {1} on, though one was due: they were written anew, or no key could sign"
+        "no checkpoint covers the lines from `{0}` line {1} on, although one was due: the lines were replaced, or no key could sign"
     )]
     Unsigned(String, u64),
     /// A head that was kept elsewhere is not in the log.
-    #[error("the log does not have the head {0}: lines were cut off its end, or it was written anew")]
+    #[error("the log does not contain the head {0}: the log was truncated or replaced")]
     Head(String),
 }
 
@@ -112,9 +112,7 @@ pub(super) fn chain(line: &mut Vec<u8>, head: &ChainHead, sequence: u64) -> Chai
 }
 
 fn hash(line: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().map_or('0', char::from);
-    sha256(&[line]).into_iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    hex::encode(sha256(&[line]))
 }
 
 /// Reads a whole line, without its line feed, and checks that its hash is the hash of what it says.

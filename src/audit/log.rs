@@ -6,13 +6,14 @@ use super::line::{self, Broken, Checkpoint, Content, Line, Note};
 use super::segment::{self, Segment};
 use crate::append::Appender;
 use crate::domain::{ChainHead, DigestKey, Lifetime, Timestamp};
+use crate::files;
 use crate::store::{AuditHeads, StoreError};
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,14 +46,14 @@ pub enum AuditError {
     #[error("the audit log `{0}` cannot be written: {1}")]
     Io(PathBuf, io::Error),
     /// The log that is there is broken, so nothing may be added to it.
-    #[error("the audit log is broken: {0}; keep it aside as evidence and start with an empty directory")]
+    #[error("the audit log is broken: {0}; move it away as evidence and start with an empty directory")]
     Broken(#[from] Broken),
     /// Where it stands cannot be kept.
-    #[error("where the audit log stands cannot be kept in the store: {0}")]
+    #[error("the head of the audit log cannot be written to the store: {0}")]
     Head(#[from] StoreError),
     /// The clock stands before the last event.
     #[error(
-        "the clock says {0}, and the last event of the audit log is of {1}; set the clock right, or, where it is right and was ahead before, keep the log aside and start with an empty directory"
+        "the clock says {0}, and the last event of the audit log is dated {1}; correct the clock, or, if it is right now and was ahead before, move the log away and start with an empty directory"
     )]
     ClockBehind(Timestamp, Timestamp),
 }
@@ -140,7 +141,7 @@ impl AuditLog {
     pub fn open(directory: &Path, opening: Opening, now: Timestamp) -> Result<Self, AuditError> {
         let Opening { replica, keeping, heads, seal, digests } = opening;
         let io = |fault| AuditError::Io(directory.to_owned(), fault);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
+        files::private_directory(directory).map_err(io)?;
         // One chain has one writer.
         let lock = file_at(&directory.join("lock")).map_err(io)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)

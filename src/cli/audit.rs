@@ -15,14 +15,14 @@ use std::time::Duration;
 /// How often a followed log is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Look after the audit log.
+/// Verify and follow the audit log.
 #[derive(Debug, Subcommand)]
 pub(super) enum Audit {
-    /// Walk the chain: name the first line that was edited, deleted or moved, and say whether its end was cut off.
+    /// Verify the hash chain: name the first line that was edited, deleted or moved, and detect truncation.
     Verify(Verify),
-    /// Print the last events, and those that follow.
+    /// Print the last events, and new events as they are written.
     Tail(Tail),
-    /// Print what stands for a token in the log, where nobody vouched for it.
+    /// Print the digest by which the log names a token that could not be verified.
     Digest {
         #[command(flatten)]
         token: TokenSource,
@@ -32,15 +32,15 @@ pub(super) enum Audit {
 /// Verify the log.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Checkpoints are verified with the keys in the signing directory, and the end of the log is compared with
-what the store knows, or with --head: a head that you kept elsewhere, from /audit/head on the management
-listener. With --directory, a copy of a log is verified by itself: without checkpoints and store."
+    after_help = "Checkpoints are verified with the keys in the signing directory. The end of the log is compared with the
+head in the store, or with --head: a head that you stored elsewhere, from /audit/head on the management
+listener. With --directory, a copy of a log is verified without checkpoints and without the store."
 )]
 pub(super) struct Verify {
-    /// The log's directory, where it is not the configuration's.
+    /// The directory of the log. Default: the configuration's.
     #[arg(long, value_name = "DIRECTORY")]
     directory: Option<PathBuf>,
-    /// A head that the log has to have.
+    /// A head that the log must contain.
     #[arg(long, value_name = "HEAD")]
     head: Option<ChainHead>,
 }
@@ -48,10 +48,10 @@ pub(super) struct Verify {
 /// Follow the log.
 #[derive(Debug, Args)]
 pub(super) struct Tail {
-    /// How many of the last lines to begin with.
+    /// Number of past lines to print first.
     #[arg(short = 'n', long, default_value_t = 10, value_name = "COUNT")]
     lines: usize,
-    /// Stop after those.
+    /// Stop after the past lines.
     #[arg(long)]
     no_follow: bool,
 }

@@ -15,12 +15,12 @@ use std::sync::Arc;
 
 /// Check configuration, keys, policies and issuers.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status 1 says that something has to be mended first.")]
+#[command(after_help = "Exit status 1 means that the broker would not start or serve as configured.")]
 pub(super) struct Check {
-    /// Do not ask issuers for their keys; pinned ones are read all the same.
+    /// Do not fetch the keys of issuers. Pinned keys are read all the same.
     #[arg(long)]
     offline: bool,
-    /// Print the schema that policies are validated against, and nothing else.
+    /// Print only the schema that policies are validated against.
     #[arg(long)]
     schema: bool,
 }

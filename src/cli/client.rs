@@ -10,13 +10,13 @@ use serde_json::json;
 use std::process::ExitCode;
 use zeroize::Zeroizing;
 
-/// Make clients.
+/// Register clients.
 #[derive(Debug, Subcommand)]
 pub(super) enum Client {
-    /// Print a block for the configuration, and the secret that belongs to it.
+    /// Print a block for the configuration and the client's new secret.
     #[command(
-        after_help = "The secret is shown once and kept nowhere: put it where the client finds it, and the block into the
-configuration. It has 256 random bits, in letters, digits, `-` and `_`: every way to send it reads the same."
+        after_help = "The secret is printed once and stored nowhere. Put it where the client reads it, and the block into the
+configuration. The secret has 256 random bits, written in letters, digits, `-` and `_`, so that no client has to encode it."
     )]
     Add(Add),
 }
@@ -26,15 +26,15 @@ configuration. It has 256 random bits, in letters, digits, `-` and `_`: every wa
 pub(super) struct Add {
     /// The client's id.
     id: String,
-    /// How it sends its secret.
+    /// The method by which the client sends its secret.
     #[arg(long, value_enum, default_value = "client-secret-basic")]
     method: Method,
-    /// An audience whose tokens it may introspect, and exchange onward; can be repeated.
+    /// An audience whose tokens the client may introspect and exchange. Can be repeated.
     #[arg(long, value_name = "NAME")]
     introspects: Vec<String>,
 }
 
-/// How a client sends its secret.
+/// The method by which a client sends its secret.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Method {
     /// In `Authorization: Basic`.
@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &Client, output: Output) -> Result<ExitCode, Failur
     let mut random = Zeroizing::new([0; 32]);
     SystemEntropy.fill(random.as_mut_slice())?;
     let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(random.as_slice()));
-    let digest: String = sha256(&[secret.as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = hex::encode(sha256(&[secret.as_bytes()]));
     let quoted: Vec<String> = audiences.iter().map(|audience| json!(audience.as_str()).to_string()).collect();
     let block = format!(
         "[[clients]]\nid = {}\nmethod = \"{}\"\nsecret_digest = \"sha256:{digest}\"\nintrospects = [{}]\n",

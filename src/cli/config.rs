@@ -6,12 +6,12 @@ use clap::Subcommand;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Look at the configuration.
+/// Print the configuration or its schema.
 #[derive(Debug, Subcommand)]
 pub(super) enum Config {
-    /// Print it as it is resolved: every default, every path, no secret.
+    /// Print the resolved configuration: every default and every path, but no secret.
     Show,
-    /// Print its JSON Schema, for editors.
+    /// Print the JSON Schema of the configuration, for editors.
     Schema,
 }
 

@@ -22,39 +22,39 @@ pub(super) struct Exchange {
     /// The broker's issuer identifier.
     #[arg(long, value_name = "URL")]
     broker: String,
-    /// The target, by its audience.
+    /// The audience of the target.
     #[arg(long, value_name = "NAME", required_unless_present = "resource")]
     audience: Option<String>,
-    /// The target, by one of its resources.
+    /// A resource of the target (RFC 8707).
     #[arg(long, value_name = "URI")]
     resource: Option<String>,
-    /// Scopes, separated by spaces; all that are permitted where there is none.
+    /// Scopes, separated by spaces. Default: every scope that policy permits.
     #[arg(long)]
     scope: Option<String>,
-    /// How long the token should live at most, in seconds.
+    /// The longest lifetime of the new token, in seconds.
     #[arg(long, value_name = "SECONDS")]
     lifetime: Option<u32>,
     #[command(flatten)]
     token: TokenSource,
-    /// What kind of token is presented: jwt, id_token or access_token.
+    /// The type of the presented token: jwt, id_token or access_token.
     #[arg(long, default_value = "jwt", value_name = "TYPE")]
     token_type: String,
-    /// What a CI system is asked to put into the assertion's `aud`; the broker, where there is none.
+    /// The `aud` that a CI system is asked to put into the assertion. Default: the broker.
     #[arg(long, value_name = "NAME")]
     assertion_audience: Option<String>,
-    /// Authenticate as this client.
+    /// The id of the client to authenticate as.
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
-    /// Its secret is in this file.
+    /// A file with the client's secret.
     #[arg(long, value_name = "FILE", requires = "client_id", conflicts_with = "client_secret_env")]
     client_secret_file: Option<PathBuf>,
-    /// Its secret is in this environment variable.
+    /// An environment variable with the client's secret.
     #[arg(long, value_name = "NAME", requires = "client_id")]
     client_secret_env: Option<String>,
-    /// Print the token as kubectl and Kubernetes' clients read it from a credential plugin.
+    /// Print the token in the format of a Kubernetes credential plugin, for kubectl.
     #[arg(long)]
     exec_credential: bool,
-    /// Trust the certificates in this PEM file instead of the machine's.
+    /// A PEM file with the certificates to trust, instead of the machine's.
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }

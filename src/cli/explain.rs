@@ -9,14 +9,14 @@ use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Explain a decision from the audit log, or what a reason means.
+/// Explain a decision from the audit log, or the meaning of a reason.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The id is in the header Countersign-Decision of every exchange and revocation, and in the body of a refusal.
-Introspection decides nothing and leaves no event."
+    after_help = "The id of a decision is in the header Countersign-Decision of every exchange and revocation, and in the body of
+a refusal. Introspection leaves no event, so that its answers cannot be explained."
 )]
 pub(super) struct Explain {
-    /// The decision's id; or a reason, e.g. `target_refused`.
+    /// The id of a decision, or a reason such as `target_refused`.
     #[arg(allow_hyphen_values = true)]
     decision: String,
 }

@@ -16,23 +16,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Decode a token, verify it, and say why not.
+/// Decode a token, verify it, and print why it does not verify.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A token of the broker is verified with the configuration's own keys, or as a resource server would: with
---jwks, --issuer and --audience. An assertion is judged by the checks of the broker, issuers' keys and all;
-what the store knows (revocations, first use) is not asked. Exit status 1 says that it is not believed."
+    after_help = "A token of the broker is verified with the keys of the configuration, or as a resource server would verify it:
+with --jwks, --issuer and --audience. An assertion passes through the checks of the broker, with the issuer's keys.
+The store is not asked, so that revocations and earlier uses are not known. Exit status 1 means that it does not verify."
 )]
 pub(super) struct Inspect {
     #[command(flatten)]
     token: TokenSource,
-    /// Verify with the keys in this file, a JWK Set, and without a configuration.
+    /// A file with a JWK Set to verify with, instead of a configuration.
     #[arg(long, value_name = "FILE", requires_all = ["issuer", "audience"])]
     jwks: Option<PathBuf>,
-    /// The issuer that the token has to be from, with --jwks.
+    /// The `iss` that the token must have, with --jwks.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
-    /// The audience that the token has to be for, with --jwks.
+    /// The `aud` that the token must have, with --jwks.
     #[arg(long, value_name = "NAME")]
     audience: Option<String>,
 }

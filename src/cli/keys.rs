@@ -13,29 +13,29 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Look after the broker's signing keys.
+/// List, rotate and revoke the broker's signing keys.
 #[derive(Debug, Subcommand)]
 pub(super) enum Keys {
-    /// Show every key, its state and its dates.
+    /// List every key with its state and its dates.
     List,
-    /// Make a successor: published now, signing in six minutes, when everyone can have it.
+    /// Create a successor. It is published at once, and signs six minutes later, when every resource server can have it.
     Rotate {
         /// What the key signs.
         #[arg(long, value_enum, default_value = "tokens")]
         purpose: For,
-        /// With what: ES256, EdDSA or RS256.
+        /// The algorithm: ES256, EdDSA or RS256.
         #[arg(long, default_value = "ES256", value_parser = signing_algorithm)]
         algorithm: Algorithm,
     },
-    /// Drop a compromised key at once, and end every token that it signed.
+    /// Remove a compromised key at once, and revoke every token that it signed.
     #[command(
-        after_help = "There is no way back: what the key signed is dead everywhere, and another key signs at once."
+        after_help = "This cannot be undone: every token that the key signed is revoked on every replica, and another key signs at once."
     )]
     Revoke {
         /// The key's id, as `countersign keys list` shows it.
         #[arg(allow_hyphen_values = true)]
         kid: String,
-        /// Why, for people: it is kept with the revocation and in the audit log.
+        /// A reason for people. It is stored with the revocation and in the audit log.
         #[arg(long)]
         reason: Option<String>,
     },

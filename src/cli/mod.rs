@@ -28,36 +28,36 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 
-/// A token exchange broker: workloads swap the assertion that they have for the token that they need.
+/// A token exchange broker: workloads exchange the assertion that their platform gives them for a token of one target.
 ///
-/// Start with `countersign demo`, then write a `countersign.toml` and ask `countersign check` about it.
+/// Start with `countersign demo`. Then write a `countersign.toml`, and let `countersign check` verify it.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, max_term_width = 100)]
 struct Arguments {
-    /// The configuration.
+    /// The configuration file.
     #[arg(long, global = true, default_value = "countersign.toml", value_name = "FILE")]
     config: PathBuf,
     /// Print JSON instead of text.
     #[arg(long, global = true)]
     json: bool,
-    /// How much to log on standard error: off, error, warn, info, debug or trace.
+    /// The least level that is logged to standard error: off, error, warn, info, debug or trace.
     #[arg(long, global = true, default_value = "warn", value_name = "LEVEL")]
     log: LevelFilter,
-    /// How a log line reads: text for people, or one JSON object a line.
+    /// The format of a log line: text for people, or one JSON object a line.
     #[arg(long, global = true, default_value = "text", value_enum, value_name = "FORMAT")]
     log_format: Format,
     #[command(subcommand)]
     command: Command,
 }
 
-/// How a log line reads.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Format {
     Text,
     Json,
 }
 
-/// What is logged, from which level on.
+/// The least level that is logged.
 #[derive(Debug, Clone, Copy)]
 struct Logs {
     level: LevelFilter,
@@ -68,42 +68,42 @@ struct Logs {
 enum Command {
     /// Run the broker until SIGTERM or SIGINT.
     Serve,
-    /// Show a whole exchange on this machine: nothing to configure, nothing left behind.
+    /// Show a whole exchange on this machine, without any configuration. Leaves nothing behind.
     Demo(demo::Demo),
     /// Check configuration, keys, policies and issuers, and print what is trusted.
     Check(check::Check),
-    /// Exchange a token at a broker and print the one that it gives.
+    /// Exchange a token at a broker and print the token that the broker issues.
     Exchange(exchange::Exchange),
-    /// Decode a token, verify it, and say why not.
+    /// Decode a token, verify it, and print why it does not verify.
     Inspect(inspect::Inspect),
     /// Revoke a token, a task, a workload, an issuer, a client or a target, and everything below it.
     Revoke(revoke::Revoke),
-    /// Revoke, and refuse what is new, until it is lifted.
+    /// Revoke what was issued so far, and refuse everything new until `countersign resume`.
     Suspend(revoke::Suspend),
-    /// Lift a suspension. What was issued before it stays dead.
+    /// Lift a suspension. Tokens that were issued before the suspension stay revoked.
     Resume(revoke::Suspend),
-    /// Show every revocation and suspension that is alive.
+    /// List every revocation and suspension in force.
     Revocations,
-    /// Look after tasks, or run a command in one.
+    /// List and end tasks, or run a command in one.
     #[command(subcommand)]
     Task(task::Task),
-    /// Print each check of a decision, and the first that failed.
+    /// Print each check of a decision and the first check that failed.
     Explain(explain::Explain),
-    /// Look after the audit log.
+    /// Verify and follow the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
-    /// Look after the broker's signing keys.
+    /// List, rotate and revoke the broker's signing keys.
     #[command(subcommand)]
     Keys(keys::Keys),
-    /// Make clients.
+    /// Register clients.
     #[command(subcommand)]
     Client(client::Client),
-    /// Let the running broker take over configuration and policies: whole, or not at all.
+    /// Reload configuration and policies in the running broker, all of them or none.
     Reload,
-    /// Look at the configuration.
+    /// Print the configuration or its schema.
     #[command(subcommand)]
     Config(config::Config),
-    /// Print a shell's completions.
+    /// Print completions for a shell.
     Completions {
         /// The shell.
         shell: Shell,

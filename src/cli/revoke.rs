@@ -16,11 +16,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Revoke a token, or everything that was issued so far to a workload, by an issuer, for a target …
+/// Revoke a token, or every token issued so far to a workload, by an issuer, for a target and so on.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Name the token by its id, which the audit log has, or give the token itself. What was exchanged from what is
-revoked is dead too. A workload, client or target can get new tokens at once; `countersign suspend` refuses those as well.
+    after_help = "Name the token by its id, which is in the audit log, or give the token itself. Every token that was exchanged from a
+revoked token is revoked too. A workload, client or target can get new tokens at once, unless you use `countersign suspend`.
 
 Examples:
   countersign revoke --task AAECAwQFBgcICQoLDA0ODw
@@ -28,52 +28,52 @@ Examples:
   countersign revoke --issuer github --before 2026-11-22T10:00:00Z"
 )]
 pub(super) struct Revoke {
-    /// The token's id (`jti`), which may begin with a `-`.
+    /// The token's id (`jti`). It may begin with `-`.
     #[arg(allow_hyphen_values = true, conflicts_with_all = ["Named", "TokenSource"])]
     jti: Option<String>,
     #[command(flatten)]
     token: TokenSource,
     #[command(flatten)]
     named: Named,
-    /// Only what was issued before this moment, which has to have passed.
+    /// Revoke only tokens issued before this time, which must be in the past.
     #[arg(long, value_name = "TIME")]
     before: Option<String>,
-    /// Why, for whoever reads the audit log.
+    /// A reason, for the readers of the audit log.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
 
-/// Refuse what is new as well, until `countersign resume`.
+/// Revoke what was issued so far, and refuse everything new until `countersign resume`.
 #[derive(Debug, Args)]
-#[command(after_help = "A suspension revokes what was issued so far, and stands until it is lifted.")]
+#[command(after_help = "A suspension revokes every token issued so far, and stays in force until it is lifted.")]
 pub(super) struct Suspend {
     #[command(flatten)]
     named: Named,
-    /// Why, for whoever reads the audit log.
+    /// A reason, for the readers of the audit log.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
 
-/// What is named: one of these.
+/// What to revoke: exactly one of these.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(super) struct Named {
-    /// A task, by its id.
+    /// The id of a task.
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     task: Option<String>,
-    /// A workload, by its name.
+    /// The name of a workload.
     #[arg(long, value_name = "NAME")]
     workload: Option<String>,
-    /// An acting party, by its name, wherever it stands in a chain of delegation.
+    /// The name of an actor, at any place in a delegation chain.
     #[arg(long, value_name = "NAME")]
     actor: Option<String>,
-    /// An issuer, by the name of its entry or by its `iss`.
+    /// An issuer: the name of its entry, or its `iss`.
     #[arg(long, value_name = "NAME")]
     issuer: Option<String>,
-    /// A client, by its id.
+    /// The id of a client.
     #[arg(long, value_name = "ID")]
     client: Option<String>,
-    /// A target, by its audience.
+    /// The audience of a target.
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
 }

@@ -11,25 +11,25 @@ use zeroize::Zeroizing;
 /// The longest token that is read, in bytes.
 const MAX: u64 = 64 * 1024;
 
-/// Say where the token is; standard input is the default.
+/// The source of the token. Default: standard input.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(super) struct TokenSource {
-    /// Read the token from this file; `-` is standard input.
+    /// A file with the token; `-` is standard input.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Read the token from this environment variable.
+    /// An environment variable with the token.
     #[arg(long, value_name = "NAME")]
     token_env: Option<String>,
-    /// Ask the CI system for a token for `--assertion-audience`.
+    /// A CI system to ask for a token with the audience `--assertion-audience`.
     #[arg(long, value_name = "CI")]
     from: Option<Ci>,
 }
 
-/// CI systems that hand out a token on request.
+/// CI systems that issue a token on request.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Ci {
-    /// A job with `permissions: id-token: write`.
+    /// GitHub Actions: a job with `permissions: id-token: write`.
     GithubActions,
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Value,
     pub(super) text: String,
+    /// The id of the decision, from its header.
+    pub(super) decision: String,
 }
 
 impl Client {
@@ -112,6 +114,8 @@ async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
     };
     let mut answer = request.send().await.map_err(unreachable)?;
     let status = answer.status().as_u16();
+    let decision = answer.headers().get("countersign-decision").and_then(|decision| decision.to_str().ok());
+    let decision = decision.map(printable).unwrap_or_default();
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
         if body.len() + chunk.len() > MAX {
@@ -120,7 +124,7 @@ async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
         body.extend_from_slice(&chunk);
     }
     let text = String::from_utf8_lossy(&body).into_owned();
-    Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null), text })
+    Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null), text, decision })
 }
 
 /// https, or http to a loopback address: a token never crosses a network readable.

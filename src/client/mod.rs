@@ -21,13 +21,13 @@ pub const CLIENT_ALGORITHMS: [Algorithm; 4] = [Algorithm::Rs256, Algorithm::Ps25
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// Credentials are needed and were not sent.
-    #[error("the client sent no credentials where they are needed")]
+    #[error("the request needs client credentials, and the client sent none")]
     Required,
     /// An unknown client, a wrong secret, or another method than the registered one; which of these, nobody is told.
     #[error("the client is unknown, its secret is wrong, or it is registered with another method")]
     Refused,
     /// An operator has suspended it.
-    #[error("the client is suspended; `countersign revocations` says since when and why")]
+    #[error("the client is suspended; `countersign revocations` shows since when and why")]
     Suspended,
     /// Its assertion is refused, or cannot be judged.
     #[error("the client assertion: {0}")]
@@ -36,10 +36,12 @@ pub enum ClientError {
     #[error("the client assertion was used before")]
     Replayed,
     /// It may not use this grant.
-    #[error("the client_credentials grant takes a federated client assertion, and this client authenticates otherwise")]
+    #[error(
+        "the client_credentials grant needs a federated client assertion, and this client authenticates by another method"
+    )]
     Grant,
     /// Too many wrong secrets came for this client, or from this address.
-    #[error("too many wrong secrets came for this client, or from this address")]
+    #[error("too many wrong secrets were sent for this client, or from this address")]
     Throttled,
 }
 

@@ -30,7 +30,7 @@ pub enum Error {
     #[error(transparent)]
     Proof(#[from] ProofFault),
     /// Our own access token is presented by someone whom its `aud` does not name.
-    #[error("the token is for another audience than those of the client that presents it")]
+    #[error("the token's `aud` is not an audience of the client that presents it")]
     NotItsAudience,
     /// Our own access token has the maximum number of tokens above it.
     #[error("the token already has the maximum number of tokens above it")]
@@ -51,7 +51,7 @@ pub enum Error {
     #[error("policy does not permit every scope that was asked for")]
     ScopeDenied,
     /// The target gives tokens to authenticated clients alone.
-    #[error("the target's entry asks for an authenticated client")]
+    #[error("the target's entry requires an authenticated client")]
     TargetNeedsClient,
     /// A task would be bound to no key, and policy does not allow that.
     #[error(
@@ -59,7 +59,7 @@ pub enum Error {
     )]
     ConfirmationRequired,
     /// A token of ours would open a task.
-    #[error("a task is opened by an assertion, and a token of this broker was presented")]
+    #[error("opening a task requires an assertion, and a token of this broker was presented")]
     TaskInTask,
     /// The task was opened for other targets.
     #[error("the task was opened for other targets")]
@@ -74,13 +74,13 @@ pub enum Error {
     #[error("the task was idle for longer than `tasks.idle`, so it has ended")]
     TaskIdle,
     /// The store does not know the task.
-    #[error("the store knows no such task, so what it used is not known")]
+    #[error("the store does not know this task, so the tokens that it used are not known")]
     TaskUnknown,
     /// What is named is suspended: nothing new is given.
-    #[error("the {0} is suspended; `countersign revocations` says since when and why")]
+    #[error("the {0} is suspended; `countersign revocations` shows since when and why")]
     Suspended(Kind),
     /// The assertion was exchanged before.
-    #[error("the assertion was exchanged before, and its issuer's entry allows that once")]
+    #[error("the assertion was exchanged before, and its issuer's entry allows one exchange")]
     Replayed,
     /// More than may be asked in a second, or at once.
     #[error(transparent)]
@@ -103,7 +103,7 @@ pub enum Unavailable {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The audit log: what cannot be written is not given.
-    #[error("the audit log cannot be written, so nothing is given")]
+    #[error("the audit log cannot be written, so no token is issued")]
     Audit,
     /// The signing key.
     #[error("the signing key cannot be used")]

@@ -1,9 +1,8 @@
 //! `POST /revocations`: a snapshot of what is revoked, or, asked for as `text/event-stream`, each record as it is made.
 
-use super::{Edge, presented, respond};
+use super::{Edge, accept, presented, respond};
 use crate::introspection::{FeedAnswer, FeedRequest, RevocationFeed, Subscription};
 use crate::revocation::Heard;
-use actix_web::http::header::ACCEPT;
 use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use countersign_verify::feed::{SNAPSHOT_TYPE, STREAM};
@@ -13,10 +12,9 @@ use std::sync::Arc;
 
 pub(super) async fn revocations(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
     let watch = edge.watch("revocations");
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let accept = header(ACCEPT.as_str()).split(',').map(|one| one.split(';').next().unwrap_or_default().trim());
-    let wanted = if accept.into_iter().any(|one| one == STREAM) {
-        FeedRequest::After(header("last-event-id").parse().unwrap_or(u64::MAX))
+    let wanted = if accept::prefers(&request, STREAM) {
+        let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
+        FeedRequest::After(last.and_then(|last| last.parse().ok()).unwrap_or(u64::MAX))
     } else {
         FeedRequest::Snapshot
     };

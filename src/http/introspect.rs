@@ -1,8 +1,7 @@
 //! `POST /introspect` (RFC 7662).
 
-use super::{Edge, presented, respond};
+use super::{Edge, accept, presented, respond};
 use crate::introspection::Introspection;
-use actix_web::http::header::ACCEPT;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
@@ -11,8 +10,7 @@ const SIGNED: &str = "application/token-introspection+jwt";
 
 pub(super) async fn introspect(request: HttpRequest, payload: Payload, edge: Data<Edge>) -> HttpResponse {
     let watch = edge.watch("introspect");
-    let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let signed = accept.split(',').any(|one| one.split(';').next().unwrap_or_default().trim() == SIGNED);
+    let signed = accept::prefers(&request, SIGNED);
     let (presented, _place) = presented::read(&request, payload, &edge).await;
     let answer = edge.use_cases.introspector.introspect(presented, signed).await;
     watch.answered(match &answer.result {

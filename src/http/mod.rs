@@ -1,6 +1,7 @@
 //! The edge. The only folder that knows actix: it reads a request within its limits, hands over what was presented, and
 //! renders the answer. It decides nothing.
 
+mod accept;
 mod connections;
 mod documents;
 mod feed;

@@ -8,6 +8,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, HttpResponseBuilder};
+use countersign_verify::backoff::retry_after;
 use countersign_verify::claims::AccessClaims;
 use serde::Serialize;
 use std::convert::Infallible;
@@ -25,9 +26,6 @@ struct Fault<'a> {
     decision: Option<&'a str>,
     reason: &'a str,
 }
-
-/// An answer that says when to come again, in seconds.
-const AGAIN: &str = "1";
 
 /// RFC 8693 §2.2.1.
 #[derive(Serialize)]
@@ -99,10 +97,10 @@ fn render(wire: &Wire, decision: Option<&DecisionId>, reasons: &str) -> HttpResp
             answer.insert_header((WWW_AUTHENTICATE, "Basic realm=\"countersign\", charset=\"UTF-8\""));
         }
         StatusCode::SERVICE_UNAVAILABLE => {
-            answer.insert_header((RETRY_AFTER, AGAIN));
+            answer.insert_header((RETRY_AFTER, retry_after()));
         }
         StatusCode::TOO_MANY_REQUESTS => {
-            answer.insert_header((RETRY_AFTER, AGAIN)).force_close();
+            answer.insert_header((RETRY_AFTER, retry_after())).force_close();
         }
         StatusCode::BAD_REQUEST if wire.reason == "host_ambiguous" => {
             answer.force_close();

@@ -1,12 +1,10 @@
 //! `GET /status/{list}`: a status list; `GET /status`: where all of them are (draft-ietf-oauth-status-list-20 §8, §9).
 
-use super::{Edge, respond};
+use super::{Edge, accept, respond};
 use crate::domain::ListId;
 use crate::error::Wire;
 use crate::introspection::{STATUS_TTL, StatusDocument};
-use actix_web::http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_ENCODING, HeaderValue, VARY,
-};
+use actix_web::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_ENCODING, HeaderValue, VARY};
 use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use countersign_verify::status::MEDIA_TYPE;
@@ -35,12 +33,12 @@ pub(super) async fn list(request: HttpRequest, edge: Data<Edge>, name: Path<Stri
     if request.query_string().split('&').any(asks_for_time) {
         return watch.answered(respond::unread(&HISTORICAL, &edge.reasons));
     }
-    if !takes(&request, ACCEPT.as_str(), &[MEDIA_TYPE, "application/*", "*/*"]).unwrap_or(true) {
+    if !accept::takes(&request, MEDIA_TYPE) {
         return watch.answered(respond::unread(&NOT_ACCEPTABLE, &edge.reasons));
     }
     watch.answered(match edge.use_cases.status_lists.find(&list).await {
         Ok(Some(document)) => {
-            let is_packed = takes(&request, ACCEPT_ENCODING.as_str(), &["gzip", "*"]).unwrap_or(false);
+            let is_packed = accept::takes_gzip(&request);
             // One list in memory, however many read it and however slowly.
             let body = Bytes::from_owner(Served { document, is_packed });
             let mut answer = respond::document(body, MEDIA_TYPE, STATUS_TTL);
@@ -73,18 +71,4 @@ impl AsRef<[u8]> for Served {
     fn as_ref(&self) -> &[u8] {
         if self.is_packed { &self.document.gzip } else { &self.document.jwt }
     }
-}
-
-/// Whether the header `name` takes what is offered, by the first of its names, the most specific, that is there; none where
-/// there is no such header (RFC 9110 §12.5.1).
-fn takes(request: &HttpRequest, name: &str, offered: &[&str]) -> Option<bool> {
-    let values: Vec<&str> = request.headers().get_all(name).filter_map(|value| value.to_str().ok()).collect();
-    let entries = || values.iter().flat_map(|value| value.split(',')).map(|entry| entry.split(';').map(str::trim));
-    let quality = |what: &&str| {
-        let mut entry =
-            entries().find(|entry| entry.clone().next().is_some_and(|own| own.eq_ignore_ascii_case(what)))?;
-        let quality = entry.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
-        Some(quality.is_none_or(|quality| quality.parse::<f32>().is_ok_and(|quality| quality > 0.0)))
-    };
-    (!values.is_empty()).then(|| offered.iter().find_map(quality).unwrap_or(false))
 }

@@ -9,7 +9,7 @@ use crate::domain::sha256;
 use cedar_policy::{PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use miette::Diagnostic;
 use std::collections::{HashMap, HashSet};
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
@@ -152,11 +152,8 @@ impl Loader {
         if !self.problems.is_empty() {
             return Err(LoadError(self.problems));
         }
-        let digest =
-            sha256(&[SCHEMA.as_bytes(), &self.digested]).iter().take(8).fold(String::new(), |mut hex, byte| {
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            });
+        let [a, b, c, d, e, f, g, h, ..] = sha256(&[SCHEMA.as_bytes(), &self.digested]);
+        let digest = hex::encode([a, b, c, d, e, f, g, h]);
         let asker = Asker::new(SCHEMA, self.reads).map_err(|fault| LoadError(vec![fault]))?;
         let Self { slices, max_lifetimes, compares, .. } = self;
         Ok(Policy { digest, slices, max_lifetimes, compares, asker })

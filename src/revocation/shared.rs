@@ -5,6 +5,7 @@ use super::status::There;
 use super::{Revocations, apply, read};
 use crate::domain::{Clock, StatusRow, Timestamp};
 use crate::store::{About, Begun, Entry, Place, RevocationLog, Revoked, StoreError};
+use countersign_verify::backoff::Backoff;
 use countersign_verify::revocation::{Name, Record};
 use countersign_verify::view::View;
 use futures_util::future::join_all;
@@ -73,7 +74,7 @@ impl Revocations {
     /// Follows the log for ever, where others append to it.
     pub async fn follow(self: Arc<Self>, clock: Arc<dyn Clock>) {
         let Some(shared) = &self.shared else { return };
-        let mut wait = RETRY.0;
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut begun = true;
         loop {
             let asked = instant();
@@ -96,11 +97,10 @@ impl Revocations {
                 Err(fault) => Err(fault),
             };
             match followed {
-                Ok(()) => wait = RETRY.0,
+                Ok(()) => backoff.reset(),
                 Err(fault) => {
                     tracing::warn!(%fault, staleness_ms = shared.staleness(), "the revocation log cannot be followed");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(RETRY.1);
+                    tokio::time::sleep(backoff.delay()).await;
                 }
             }
         }
@@ -188,6 +188,7 @@ async fn put_back(log: Arc<dyn RevocationLog>, mut rows: Vec<StatusRow>, since: 
         rows = rows.len(),
         "the server that has taken over had lost entries of status lists; they are put back"
     );
+    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     loop {
         let now = since.plus(began.elapsed().as_secs().try_into().unwrap_or(i64::MAX));
         rows.retain(|row| row.until >= now);
@@ -202,7 +203,7 @@ async fn put_back(log: Arc<dyn RevocationLog>, mut rows: Vec<StatusRow>, since: 
             return;
         }
         if !lost.is_empty() {
-            tokio::time::sleep(RETRY.1).await;
+            tokio::time::sleep(backoff.delay()).await;
             rows.extend(lost.into_iter().map(|(row, _)| row));
         }
     }

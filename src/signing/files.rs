@@ -3,12 +3,13 @@
 
 use super::{Ed25519, Es256, Rs256, Signer};
 use crate::domain::{Entropy, NoEntropy, Purpose};
+use crate::files;
 use countersign_verify::key::Algorithm;
 use p256::pkcs8::SecretDocument;
 use p256::pkcs8::der::pem::LineEnding;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -48,7 +49,7 @@ pub(super) struct KeyFile {
 /// Makes the directory, with mode 0700, where it is missing.
 pub(super) fn ensure(directory: &Path) -> Result<(), KeyFileError> {
     if !directory.exists() {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        let made = files::private_directory(directory);
         made.map_err(|fault| KeyFileError::Io(directory.to_owned(), fault))?;
     }
     Ok(())
@@ -127,12 +128,7 @@ fn create_unscrubbed(
     let pem = document.to_pem(LABEL, LineEnding::LF).map_err(|_| NoEntropy)?;
     let start: String = signer.key_id().chars().take(12).collect();
     let path = directory.join(format!("{purpose}-{}-{start}.pem", algorithm.name().to_lowercase()));
-    // Whole or not at all: a crash must not leave half a key under a key's name.
-    let unfinished = path.with_extension("unfinished");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished).map_err(io)?;
-    file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
-    fs::rename(&unfinished, &path).and_then(|()| sync(directory)).map_err(io)?;
+    files::replace(&path, pem.as_bytes()).map_err(io)?;
     Ok(KeyFile { path, purpose, signer })
 }
 
@@ -140,18 +136,12 @@ fn create_unscrubbed(
 pub(super) fn remove(path: &Path, public_half: Option<&str>) -> Result<(), KeyFileError> {
     let io = |fault| KeyFileError::Io(path.to_owned(), fault);
     if let Some(jwk) = public_half {
-        let unfinished = path.with_extension("unfinished");
-        fs::write(&unfinished, jwk).and_then(|()| File::open(&unfinished)?.sync_all()).map_err(io)?;
-        fs::rename(&unfinished, path.with_extension("jwk")).map_err(io)?;
+        files::replace(&path.with_extension("jwk"), jwk.as_bytes()).map_err(io)?;
     }
     match fs::remove_file(path) {
         Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(io(fault)),
-        _ => sync(path.parent().unwrap_or(Path::new("."))).map_err(io),
+        _ => files::sync(path.parent().unwrap_or(Path::new("."))).map_err(io),
     }
-}
-
-fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 fn read_key(path: &Path) -> Result<Arc<dyn Signer>, KeyFileError> {

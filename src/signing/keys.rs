@@ -43,14 +43,14 @@ pub enum KeyError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// No key has this id.
-    #[error("no key has the id `{0}`; `countersign keys list` shows those that there are")]
+    #[error("no key has the id `{0}`; `countersign keys list` shows every key")]
     Unknown(String),
     /// What it signs is signed with another algorithm.
-    #[error("{0} are not signed with {1}; use ES256")]
+    #[error("{0} cannot be signed with {1}; use ES256")]
     Algorithm(Purpose, Algorithm),
     /// A key's file is gone.
     #[error(
-        "the file of the {1} key `{0}` is missing from `{2}`; put it back from a backup, or run `countersign keys revoke {0}`, which ends what it signed"
+        "the file of the {1} key `{0}` is missing from `{2}`; restore it from a backup, or run `countersign keys revoke {0}`, which revokes every token that it signed"
     )]
     Lost(String, Purpose, PathBuf),
 }

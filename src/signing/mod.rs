@@ -17,8 +17,7 @@ pub use keys::{KeyError, Keys, Rotation, SealingKeys};
 pub use ring::{Document, KeyRing, PublicKeys, SigningError, TokenSigner};
 pub use rs256::Rs256;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_verify::dpop::thumbprint;
 use countersign_verify::key::Algorithm;
 use serde_json::{Map, Value};
 
@@ -40,13 +39,13 @@ pub trait Signer: Send + Sync {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError>;
 }
 
-/// A public JWK of the `required` members of its kind, which are given in the order of their names: with its thumbprint as
-/// `kid` (RFC 7638 §3.2: the required members alone, ordered, without whitespace), `use` and `alg`.
+/// Returns a key's thumbprint (RFC 7638) and its public JWK: the members that its kind requires, with the thumbprint as `kid`,
+/// `use` and `alg`.
 fn public_jwk(required: &[(&str, &str)], algorithm: Algorithm) -> (String, Map<String, Value>) {
-    let members: Vec<String> = required.iter().map(|(name, value)| format!("\"{name}\":\"{value}\"")).collect();
-    let canonical = format!("{{{}}}", members.join(","));
-    let kid = URL_SAFE_NO_PAD.encode(crate::domain::sha256(&[canonical.as_bytes()]));
-    let more = [("kid", kid.as_str()), ("use", "sig"), ("alg", algorithm.name())];
-    let all = required.iter().copied().chain(more).map(|(name, value)| (name.to_owned(), Value::from(value)));
-    (kid.clone(), all.collect())
+    let named = |(name, value): (&str, &str)| (name.to_owned(), Value::from(value));
+    let mut jwk: Map<String, Value> = required.iter().copied().map(named).collect();
+    // Every kind of key that signs here has a thumbprint.
+    let kid = thumbprint(&jwk).unwrap_or_default();
+    jwk.extend([("kid", kid.as_str()), ("use", "sig"), ("alg", algorithm.name())].map(named));
+    (kid, jwk)
 }

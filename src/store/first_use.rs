@@ -5,10 +5,11 @@ use super::StoreError;
 use super::embedded::io;
 use crate::append::Appender;
 use crate::domain::{Digest, Timestamp};
+use crate::files;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, OpenOptions};
 use std::io::Read as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -39,7 +40,7 @@ struct Bucket {
 
 impl Journal {
     pub(super) fn open(directory: &Path, now: Timestamp) -> Result<Self, StoreError> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
+        files::private_directory(directory).map_err(io)?;
         let mut marks = Marks::default();
         for entry in fs::read_dir(directory).map_err(io)? {
             let path = entry.map_err(io)?.path();

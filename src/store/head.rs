@@ -3,8 +3,9 @@
 use super::StoreError;
 use super::embedded::io;
 use crate::domain::ChainHead;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use crate::files;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// Its name in the store's directory.
@@ -15,7 +16,7 @@ pub(super) struct HeadFile(File);
 impl HeadFile {
     /// Opens it in `directory`, which is created with mode 0700.
     pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
+        files::private_directory(directory).map_err(io)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         options.open(directory.join(NAME)).map(Self).map_err(io)

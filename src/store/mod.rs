@@ -36,33 +36,33 @@ pub enum StoreError {
     #[error("the store is in use by another process")]
     InUse,
     /// A record is not one that this version reads, so what it revokes is not known.
-    #[error("the store holds a record that this version does not know; run the version that wrote it")]
+    #[error("the store holds a record that this version cannot read; run the version that wrote it")]
     UnknownRecord,
     /// It was written by a newer version.
     #[error(
-        "the store is of format {0}, and this version reads up to {1}; run the version that wrote it, or restore the backup from before"
+        "the store has format {0}, and this version reads formats up to {1}; run the version that wrote it, or restore a backup from before that version"
     )]
     Newer(u64, u64),
     /// As many first-use first_uses as it may hold are alive.
-    #[error("the store holds as many first-use first_uses as it may")]
+    #[error("the limit of replay guards is reached: too many assertions that count once are in force")]
     Full,
     /// As many tasks as may be are open.
-    #[error("as many tasks as may be are open, of this workload or of all")]
+    #[error("the limit of open tasks is reached, for this workload or in total")]
     TooManyTasks,
     /// As many tokens of targets with a status list as may be are alive.
-    #[error("as many tokens with an entry of a status list as may be are alive")]
+    #[error("every status list entry is in use: too many tokens are in force")]
     TooManyRows,
     /// A server would lose what it is given, or is not what it is configured as.
-    #[error("the store's server is not fit: {0}")]
+    #[error("the server of the store is not suitable: {0}")]
     Unfit(String),
     /// Another server has taken over, and may lack what the one before it had.
-    #[error("another server has taken over the store, and its log is being read; try again")]
+    #[error("another server has taken over the store, and this replica is reading its log; try again")]
     History,
     /// What others have revoked is not known, because the shared log was not heard of for too long.
-    #[error("the revocation log was not heard of for longer than `revocation.max_staleness`")]
+    #[error("the revocation log could not be read for longer than `revocation.max_staleness`")]
     Stale,
     /// Somebody else may have changed the keys meanwhile.
-    #[error("the lease of the keys has ended; try again")]
+    #[error("the lease of the signing keys has expired; try again")]
     LeaseLost,
 }
 

@@ -288,7 +288,7 @@ fn j17_whoever_guesses_is_slowed_down_and_nobody_else_is_locked_out() {
     assert!(throttled >= 30, "{throttled}");
     let last = replies.iter().rfind(|reply| reply.status == 429).unwrap();
     assert_eq!(last.refusal(), (429, "invalid_client", "client_throttled"));
-    assert_eq!(last.headers["retry-after"], "1");
+    assert!(last.asks_to_retry());
     // While its address is slowed down, even the right secret is not looked at: a guess learns nothing.
     let right = (0..20).map(|_| (guess("orders-api"), broker.introspect("orders-api", "x")).1.status);
     assert!(right.into_iter().any(|status| status == 429));

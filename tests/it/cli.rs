@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
@@ -233,7 +234,7 @@ fn check_prints_what_is_trusted_and_everything_that_is_wrong() {
     for expected in [
         "github-actions",
         GITHUB,
-        "repository_owner_id = 41",
+        "repository_owner_id = \"41\"",
         "spiffe://td.test",
         ORDERS,
         "orders:read orders:write",
@@ -341,33 +342,74 @@ fn the_demo_holds_and_leaves_nothing_behind() {
     assert!(output.status.success() && story["ok"] == true && story["steps"].as_array().unwrap().len() == 8, "{story}");
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
     let people = program().arg("demo").env("TMPDIR", root.path()).output().unwrap();
-    assert!(out(&people).lines().count() < 24, "under a screen");
+    let people = out(&people);
+    assert!(people.lines().count() < 50 && people.lines().all(|line| line.chars().count() <= 120), "{people}");
+    // Claims that go in and come out, what differed and nothing else, how long it took, and what to do next.
+    for part in [
+        "repository_id \"74\"",
+        "sub           \"github:repo:acme/app:ref:refs/heads/main\"",
+        "accept: repository_owner_id = \"666\", expected repository_owner_id = \"41\"\n",
+        " ms\n",
+        "decision ",
+        "countersign demo --serve",
+    ] {
+        assert!(people.contains(part), "{part}: {people}");
+    }
+}
+
+/// The commands that `demo --serve` prints: each from `curl` or `token=` to the end of its last continued line.
+fn commands(text: &str) -> Vec<String> {
+    let mut commands: Vec<String> = Vec::new();
+    let mut goes_on = false;
+    for line in text.lines() {
+        if goes_on {
+            let last = commands.last_mut().unwrap();
+            last.push('\n');
+            last.push_str(line);
+        } else if line.starts_with("curl ") || line.starts_with("token=") {
+            commands.push(line.to_owned());
+        }
+        goes_on = line.ends_with('\\') && (goes_on || line.starts_with("curl "));
+    }
+    commands
 }
 
 #[test]
-fn demo_serve_prints_one_curl_that_works_and_one_that_fails() {
+fn demo_serve_prints_commands_that_work_as_often_as_they_are_run() {
     let root = tempfile::tempdir().unwrap();
     let mut demo =
         program().args(["demo", "--serve"]).env("TMPDIR", root.path()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut commands: Vec<String> = Vec::new();
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
-    while let Some(line) = lines.next() {
-        if line.starts_with("curl ") {
-            let rest: Vec<String> = lines.by_ref().take(3).collect();
-            commands.push(format!("{line}\n{}", rest.join("\n")));
-        }
-        if line.contains("Ctrl-C") {
-            break;
-        }
-    }
-    let curl = |command: &str| {
-        let output = Command::new("sh").args(["-c", command]).output().unwrap();
-        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    let mut text: String =
+        lines.by_ref().take_while(|line| !line.contains("Ctrl-C")).map(|line| format!("{line}\n")).collect();
+    text.push_str(&lines.next().unwrap());
+    let shell = |script: &str| {
+        let output = Command::new("sh").args(["-c", script]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
     };
-    assert_eq!(commands.len(), 2);
-    assert_eq!(curl(&commands[0])["token_type"], "Bearer");
-    assert_eq!(curl(&commands[0])["reason"], "subject_token_replayed");
-    assert_eq!(curl(&commands[1])["reason"], "subject_token_audience");
+    let json = |script: &str| serde_json::from_str::<Value>(&shell(script)).unwrap();
+    let commands = commands(&text);
+    let [exchange, token, introspect, revoke, fails] = commands.as_slice() else { panic!("{commands:?}") };
+    let folder = root.path().to_str().unwrap();
+    let fits = |line: &str| line.replace(folder, "/tmp").chars().count() <= 100;
+    assert!(commands.iter().flat_map(|command| command.lines()).all(fits), "{commands:?}");
+    let (first, used) = (json(exchange), shell(&format!("cat {folder}/*/assertion.jwt")));
+    assert_eq!(first["token_type"], "Bearer");
+    // A used assertion is replaced by a fresh one.
+    let began = Instant::now();
+    while shell(&format!("cat {folder}/*/assertion.jwt")) == used {
+        assert!(began.elapsed() < Duration::from_secs(60), "no fresh assertion comes");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(json(exchange)["token_type"], "Bearer", "again, with a fresh assertion");
+    assert_eq!(json(&format!("{token}\n{introspect}"))["active"], true);
+    assert_eq!(json(&format!("{token}\n{revoke}\n{introspect}"))["active"], false);
+    let refused = json(fails);
+    assert_eq!(refused["reason"], "subject_token_audience");
+    let explain: Vec<&str> = text.lines().last().unwrap().trim().split(' ').collect();
+    let config = explain[explain.iter().position(|word| *word == "--config").unwrap() + 1];
+    let explained = program().args(["explain", "--config", config, refused["decision"].as_str().unwrap()]).output();
+    assert!(out(&explained.unwrap()).contains("audience_mismatch"));
     Command::new("kill").args(["-TERM", &demo.id().to_string()]).status().unwrap();
     assert!(demo.wait().unwrap().success());
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);

@@ -230,3 +230,12 @@ fn the_repository_holds_no_private_key() {
     let keys: Vec<_> = fs::read_dir(root().join("keys")).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert!(keys.iter().all(|name| matches!(name.to_str(), Some("README.md" | ".gitignore"))), "{keys:?}");
 }
+
+#[test]
+fn the_picture_of_an_exchange_is_what_its_script_draws() {
+    let copy = tempfile::tempdir().unwrap();
+    fs::copy(root().join("docs/draw-exchange"), copy.path().join("draw-exchange")).unwrap();
+    assert!(Command::new("python3").arg(copy.path().join("draw-exchange")).status().unwrap().success());
+    let drawn = fs::read_to_string(copy.path().join("exchange.svg")).unwrap();
+    assert_eq!(drawn, fs::read_to_string(root().join("docs/exchange.svg")).unwrap(), "run docs/draw-exchange");
+}

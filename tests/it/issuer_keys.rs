@@ -92,7 +92,7 @@ fn b15_an_outage_is_bridged_within_the_staleness_bound_and_503_past_it() {
     broker.clock.advance(1);
     let reply = broker.exchange(&fresh(&broker), &[]);
     assert_eq!(reply.refusal(), (503, "temporarily_unavailable", "issuer_keys_unavailable"));
-    assert_eq!(reply.headers["retry-after"], "1");
+    assert!(reply.asks_to_retry());
     upstream.publish(keys().cluster.jwks());
     broker.clock.advance(31);
     assert_eq!(broker.exchange(&fresh(&broker), &[]).status, 200, "and back");

@@ -353,7 +353,7 @@ fn n13_where_no_key_can_sign_the_answer_is_503() {
     let assertion = Token::github().sign();
     let refused = broker.exchange(&assertion, &[]);
     assert_eq!(refused.refusal(), (503, "temporarily_unavailable", "signing_unavailable"));
-    assert_eq!(refused.headers["retry-after"], "1");
+    assert!(refused.asks_to_retry());
     fs::create_dir(broker.path("keys")).unwrap();
     fs::set_permissions(broker.path("keys"), fs::Permissions::from_mode(0o700)).unwrap();
     broker.tend();

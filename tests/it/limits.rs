@@ -30,7 +30,7 @@ fn post_from(broker: &TestBroker, source: [u8; 4], forwarded: Option<&str>, form
 
 fn throttled(reply: &Reply, reason: &str) {
     assert_eq!(reply.refusal(), (429, "temporarily_unavailable", reason), "{}", reply.text);
-    assert_eq!(reply.headers["retry-after"], "1");
+    assert!(reply.asks_to_retry());
 }
 
 #[test]

@@ -345,3 +345,22 @@ fn credentials_and_parameters_where_they_do_not_belong_are_refused_everywhere() 
         );
     }
 }
+
+#[test]
+fn a_form_that_is_refused_with_a_quality_of_zero_is_not_sent() {
+    let broker = TestBroker::new();
+    let token = broker.exchange(&Token::github().sign(), &[]).token();
+    let signed = |accept: &str| {
+        let headers = [("authorization", basic("orders-api")), ("accept", accept.to_owned())];
+        let reply = send_to(broker.address, "/introspect", &headers, &[("token", &token)]);
+        assert_eq!(reply.status, 200, "{accept}: {}", reply.text);
+        reply.headers["content-type"].starts_with("application/token-introspection+jwt")
+    };
+    assert!(signed("application/token-introspection+jwt") && signed("a/b, application/token-introspection+jwt;q=0.1"));
+    assert!(!signed("application/token-introspection+jwt;q=0") && !signed("application/json") && !signed("*/*"));
+    // The feed answers a refused stream with a snapshot.
+    let headers = [("authorization", basic("orders-api")), ("accept", "text/event-stream;q=0".to_owned())];
+    let reply = send_to(broker.address, "/revocations", &headers, &[]);
+    assert_eq!((reply.status, reply.headers.contains_key("content-length")), (200, true));
+    assert!(!reply.headers["content-type"].starts_with("text/event-stream"));
+}

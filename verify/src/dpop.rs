@@ -35,7 +35,7 @@ pub enum ProofError {
     #[error("the proof's `jwk` {0}")]
     Key(KeyError),
     /// The signature does not hold.
-    #[error("the proof's signature does not verify by its own key")]
+    #[error("the proof's signature does not verify with the key in its `jwk`")]
     Signature,
     /// A claim is missing or of the wrong type.
     #[error("the proof's `{0}` is missing or malformed")]
@@ -47,10 +47,10 @@ pub enum ProofError {
     #[error("the proof's `htu` is not the URI of this request")]
     Uri,
     /// `iat` is not of about now, or `exp` has passed.
-    #[error("the proof was not made just now")]
+    #[error("the proof's `iat` is not within the last minute or so of this clock")]
     Time,
     /// `ath` is not the digest of the token beside it.
-    #[error("the proof's `ath` is not of the token beside it")]
+    #[error("the proof's `ath` is not the digest of the token that came with it")]
     Token,
 }
 

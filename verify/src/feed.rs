@@ -131,13 +131,13 @@ fn name(text: &str) -> Option<Name> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FeedError {
     /// The snapshot is not one of the broker for this client.
-    #[error("the snapshot is not one of this broker for this client: {0}")]
+    #[error("the snapshot is not from this broker for this client: {0}")]
     Snapshot(Refusal),
     /// What was said cannot be understood.
-    #[error("the feed said what this version does not understand")]
+    #[error("the feed sent an event that this version does not understand")]
     Malformed,
     /// What was missed is not remembered by the broker.
-    #[error("what was missed of the feed is not remembered by the broker")]
+    #[error("the broker no longer has the events of the feed that were missed")]
     Lost,
 }
 

@@ -32,7 +32,7 @@ impl Default for Bounds {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
     /// Longer than [`Bounds::token_bytes`].
-    #[error("the token is longer than is read")]
+    #[error("the token is larger than the limit")]
     TooLong,
     /// Not three parts of unpadded, canonical base64url. A JWE has five, JSON serialisation has braces.
     #[error("the token is not three parts of unpadded base64url joined by dots (a compact JWS)")]

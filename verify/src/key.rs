@@ -113,7 +113,7 @@ pub enum KeyUse {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Another `kty`, `crv`, `use`, `key_ops` or `alg`: the key is for something else.
-    #[error("is for another use or of an unsupported kind")]
+    #[error("is for another use, or its kind is not supported")]
     NotForUs,
     /// A private or symmetric key was published. Whoever published it should replace it at once.
     #[error("holds private or symmetric key material")]
@@ -280,13 +280,13 @@ pub struct Skipped {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoKey {
     /// No key has this `kid`: the set may be out of date.
-    #[error("no key of the issuer has the token's kid")]
+    #[error("the issuer has no key with the token's `kid`")]
     UnknownKid,
     /// The key with this `kid` is not for this `alg`, or no key is.
     #[error("the issuer's key is not for the token's algorithm")]
     WrongAlgorithm,
     /// The token names no `kid` and more than one key would fit.
-    #[error("the token names no kid and the issuer has several keys that fit")]
+    #[error("the token has no `kid`, and the issuer has several keys for its algorithm")]
     Ambiguous,
 }
 

@@ -17,6 +17,7 @@
 //! that a revoked token is refused within milliseconds and nobody is asked about any, or reads status lists; with `actix`, `protect` puts it in
 //! front of the routes of an actix-web application.
 
+pub mod backoff;
 pub mod claims;
 pub mod dpop;
 pub mod feed;
@@ -77,7 +78,7 @@ pub enum Refusal {
     #[error("the token is not valid yet")]
     NotYetValid,
     /// The token is bound to a key (`cnf`), and no proof of that key was shown: it is no bearer token.
-    #[error("the token is bound to a key, and no proof of that key was shown")]
+    #[error("the token is bound to a key, and no proof of that key came with it")]
     Bound,
     /// The proof proves nothing for this request.
     #[error(transparent)]

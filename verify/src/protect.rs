@@ -1,6 +1,7 @@
 //! A resource server in front of the routes of an actix-web application: what comes without a token that is good, alive and for
 //! this audience does not reach them (RFC 6750, RFC 9449 §7).
 
+use crate::backoff::retry_after;
 use crate::server::{Denied, ResourceServer};
 use crate::{AccessToken, Refusal};
 use actix_web::body::{EitherBody, MessageBody};
@@ -95,7 +96,7 @@ async fn accept(request: &ServiceRequest) -> Result<AccessToken, HttpResponse> {
 
 fn refused(denied: &Denied) -> HttpResponse {
     match denied {
-        Denied::Stale => HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "1")).finish(),
+        Denied::Stale => HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, retry_after())).finish(),
         Denied::Token(Refusal::Proof(_)) | Denied::Replayed => challenge(Some(("DPoP", "invalid_dpop_proof"))),
         Denied::Token(Refusal::Bound) => challenge(Some(("DPoP", "invalid_token"))),
         Denied::Token(_) | Denied::Revoked | Denied::Unlisted => challenge(Some(("Bearer", "invalid_token"))),

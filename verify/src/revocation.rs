@@ -58,7 +58,7 @@ impl fmt::Display for Kind {
 
 /// Nothing of this kind can be revoked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("nothing of this kind can be revoked")]
+#[error("this kind of thing cannot be revoked")]
 pub struct UnknownKind;
 
 impl FromStr for Kind {

@@ -92,13 +92,13 @@ impl Entries {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StatusError {
     /// It is not signed as a list of this broker, or not for now.
-    #[error("it is no status list of this broker: {0}")]
+    #[error("the answer is not a status list of this broker: {0}")]
     List(#[from] Refusal),
     /// It is another one than the token names.
-    #[error("its `sub` is another list than the token names")]
+    #[error("the `sub` of the status list is not the list that the token names")]
     Other,
     /// Its entries cannot be read, or are too many.
-    #[error("its entries cannot be read, or are more than {MAX_LIST} bytes")]
+    #[error("the entries of the status list cannot be read, or are larger than {MAX_LIST} bytes")]
     Malformed,
 }
 

@@ -6,10 +6,9 @@ use crate::cli::Failure;
 use crate::domain::{Entropy, SystemEntropy, sha256};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use std::fmt::Write as _;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(super) struct Place {
     root: PathBuf,
@@ -19,9 +18,9 @@ pub(super) struct Place {
 impl Place {
     /// Writes a configuration that trusts `issuer`, and one policy.
     pub(super) fn create(issuer: &str) -> Result<Self, Failure> {
-        let mut random = [0; 48];
+        let mut random = [0; 41];
         SystemEntropy.fill(&mut random)?;
-        let (name, secret) = random.split_at(16);
+        let (name, secret) = random.split_at(9);
         let root = std::env::temp_dir().join(format!("countersign-demo-{}", URL_SAFE_NO_PAD.encode(name)));
         let place = Self { root, secret: URL_SAFE_NO_PAD.encode(secret) };
         DirBuilder::new().mode(0o700).create(&place.root)?;
@@ -39,6 +38,10 @@ impl Place {
         self.root.join("countersign.toml")
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.root
+    }
+
     pub(super) fn audit(&self) -> PathBuf {
         self.root.join("data/audit")
     }
@@ -48,10 +51,7 @@ impl Place {
     }
 
     fn configuration(&self, issuer: &str) -> String {
-        let digest = sha256(&[self.secret.as_bytes()]).iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
+        let digest = hex::encode(sha256(&[self.secret.as_bytes()]));
         format!(
             r#"[server]
 issuer = "{BROKER}"

@@ -12,10 +12,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Look after tasks, or run a command in one.
+/// List and end tasks, or run a command in one.
 #[derive(Debug, Subcommand)]
 pub(super) enum Task {
-    /// Show every task whose deadline lies ahead.
+    /// List every task whose deadline has not passed.
     List,
     /// Show one task.
     Show {
@@ -23,16 +23,16 @@ pub(super) enum Task {
         #[arg(allow_hyphen_values = true)]
         id: String,
     },
-    /// End a task: its token, and every token under it, is dead everywhere.
+    /// End a task: revoke its token and every token under it, on every replica.
     End {
         /// The task's id.
         #[arg(allow_hyphen_values = true)]
         id: String,
-        /// Why, for people: it is kept with the revocation and in the audit log.
+        /// A reason for people. It is stored with the revocation and in the audit log.
         #[arg(long)]
         reason: Option<String>,
     },
-    /// Open a task, run a command with fresh tokens, and end the task with it.
+    /// Open a task, run a command with fresh tokens, and end the task when the command ends.
     Run(Box<run::Run>),
 }
 

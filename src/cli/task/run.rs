@@ -8,15 +8,17 @@ use super::super::wire::{Answer, Client};
 use super::Failure;
 use crate::domain::{Clock as _, Entropy as _, Lifetime, SystemClock, SystemEntropy, TokenType};
 use crate::exchange::GRANT_TYPE;
+use crate::files;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
+use countersign_verify::backoff::Backoff;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{IsTerminal as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, DirBuilder};
+use std::io::IsTerminal as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
@@ -30,13 +32,13 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// How often it is tried to end the task.
 const TRIES: u32 = 4;
 
-/// Run a command with tokens that are kept fresh.
+/// Run a command, and renew its tokens before they expire.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The command finds its token in the file that COUNTERSIGN_TOKEN_FILE names, read again before each use: it is
-replaced whole before it expires. With several targets, COUNTERSIGN_TOKEN_FILE_1, _2 and so on are theirs, in the order in
-which they are named. The tokens are bound to the key in COUNTERSIGN_KEY_FILE (PKCS#8 PEM), by which the command proves that
-they are its own (DPoP); with --unbound there is no key, and policy has to give leave for that.
+    after_help = "COUNTERSIGN_TOKEN_FILE names the file with the command's token. The command must read the file before each use: it is
+replaced before the token expires. With several targets, COUNTERSIGN_TOKEN_FILE_1, _2 and so on name their files, in the order
+of the options. The tokens are bound to the key in COUNTERSIGN_KEY_FILE (PKCS#8 PEM), and the command has to send a proof by that
+key with each token (DPoP). With --unbound there is no key; a policy has to allow that.
 
 Example:
   countersign task run --broker https://sts.acme.example --target https://orders.acme.example \\
@@ -46,36 +48,36 @@ pub(in crate::cli) struct Run {
     /// The broker's issuer identifier.
     #[arg(long, value_name = "URL")]
     broker: String,
-    /// Where the broker is reached, where that is not by its own name.
+    /// The URL at which the broker is reached, if it is not its issuer identifier.
     #[arg(long, value_name = "URL")]
     at: Option<String>,
-    /// A target that the command needs a token for, by its audience. May be repeated.
+    /// The audience of a target that the command needs a token for. Can be repeated.
     #[arg(long = "target", value_name = "NAME", required = true)]
     targets: Vec<String>,
-    /// Scopes, separated by spaces; all that are permitted where there is none.
+    /// Scopes, separated by spaces. Default: every scope that policy permits.
     #[arg(long)]
     scope: Option<String>,
-    /// What the task is for.
+    /// The purpose of the task.
     #[arg(long, value_name = "TEXT")]
     purpose: Option<String>,
-    /// How long it may last, e.g. 90m; as long as the broker allows where it is left out.
+    /// The longest duration of the task, e.g. 90m. Default: as long as the broker allows.
     #[arg(long, value_name = "TIME")]
     deadline: Option<Lifetime>,
-    /// How many tokens it may ask for.
+    /// The number of tokens that the task may get.
     #[arg(long, value_name = "COUNT")]
     budget: Option<u32>,
-    /// Ask for tokens that are bound to no key: whoever has them can use them.
+    /// Ask for tokens that are not bound to a key. Anyone who gets hold of such a token can use it.
     #[arg(long)]
     unbound: bool,
     #[command(flatten)]
     token: TokenSource,
-    /// What kind of token is presented: jwt or id_token.
+    /// The type of the presented token: jwt or id_token.
     #[arg(long, default_value = "jwt", value_name = "TYPE")]
     token_type: String,
-    /// What a CI system is asked to put into the assertion's `aud`; the broker, where there is none.
+    /// The `aud` that a CI system is asked to put into the assertion. Default: the broker.
     #[arg(long, value_name = "NAME")]
     assertion_audience: Option<String>,
-    /// Trust the certificates in this PEM file instead of the machine's.
+    /// A PEM file with the certificates to trust, instead of the machine's.
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
     /// The command and its arguments.
@@ -171,14 +173,13 @@ impl Broker {
 
     /// Revokes the task's token, and with it everything under it.
     async fn end(&self, task: &str) -> Result<(), Failure> {
-        let mut wait = RETRY.0;
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         for _ in 1..TRIES {
             match self.post("/revoke", &[("token", task)]).await {
                 Ok(answer) if answer.status == 200 => return Ok(()),
                 Ok(answer) if answer.status < 500 && answer.status != 429 => return Err(refused(&answer)),
-                _ => tokio::time::sleep(wait).await,
+                _ => tokio::time::sleep(backoff.delay()).await,
             }
-            wait *= 2;
         }
         let last = self.post("/revoke", &[("token", task)]).await?;
         if last.status == 200 { Ok(()) } else { Err(refused(&last)) }
@@ -232,15 +233,17 @@ impl Broker {
 
     /// Renews the token of one target, for as long as the command runs.
     async fn renew(&self, arguments: &Run, task: &str, due: Due<'_>, places: &Places, output: Output) {
-        let (mut after, mut wait) = (due.after, RETRY.0);
+        let (mut after, mut backoff) = (due.after, Backoff::new(RETRY.0, RETRY.1));
         loop {
             tokio::time::sleep(after).await;
             match self.hand_over(arguments, task, due.target, due.index, places).await {
-                Ok(next) => (after, wait) = (next, RETRY.0),
+                Ok(next) => {
+                    after = next;
+                    backoff.reset();
+                }
                 Err(Failure(why)) => {
                     output.warning(&format!("the token for {} is not renewed: {why}", due.target));
-                    after = wait;
-                    wait = (wait * 2).min(RETRY.1);
+                    after = backoff.delay();
                 }
             }
         }
@@ -375,11 +378,7 @@ impl Places {
     /// Replaces the file whole: who reads it has the one before, or this one.
     fn write(&self, path: &Path, text: &str) -> Result<(), Failure> {
         let fault = |fault| Failure(format!("`{}` cannot be written: {fault}", path.display()));
-        let unfinished = path.with_extension("unfinished");
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished).map_err(fault)?;
-        file.write_all(text.as_bytes()).map_err(fault)?;
-        fs::rename(&unfinished, path).map_err(fault)
+        files::replace(path, text.as_bytes()).map_err(fault)
     }
 }
 

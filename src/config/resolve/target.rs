@@ -136,10 +136,7 @@ impl Reader<'_> {
 }
 
 fn secret_digest(text: &str) -> Option<[u8; 32]> {
-    let digits = text.strip_prefix("sha256:").filter(|digits| digits.len() == 64 && digits.is_ascii())?;
     let mut digest = [0; 32];
-    for (index, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(digits.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
+    hex::decode_to_slice(text.strip_prefix("sha256:")?, &mut digest).ok()?;
     (digest != crate::domain::sha256(&[])).then_some(digest)
 }

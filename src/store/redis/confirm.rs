@@ -8,9 +8,6 @@ use redis::{Cmd, ErrorKind, FromRedisValue as _, RedisError, RedisResult, Value}
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// The slots of a cluster.
-const SLOTS: u16 = 16_384;
-
 /// How many replicas have to confirm what is written, and how.
 pub(super) struct Wait {
     replicas: u32,
@@ -62,7 +59,7 @@ pub(super) async fn confirm(to: &mut To, wait: Option<&Wait>, key: &str) -> Redi
         To::One(one) => one.req_packed_command(&command).await?,
         To::Cluster(cluster) => {
             // By the server that has the key: nobody else was written to.
-            let route = SingleNodeRoutingInfo::SpecificNode(Route::new(slot(key), SlotAddr::Master));
+            let route = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
             cluster.route_command(command, RoutingInfo::SingleNode(route)).await?
         }
     };
@@ -77,10 +74,4 @@ pub(super) async fn confirm(to: &mut To, wait: Option<&Wait>, key: &str) -> Redi
         return Err(RedisError::from((ErrorKind::Io, "not confirmed", said)));
     }
     Ok(())
-}
-
-/// The slot of a cluster that `key` is in: of what it has in braces, where it has that.
-fn slot(key: &str) -> u16 {
-    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
-    crc16::State::<crc16::XMODEM>::calculate(tag.filter(|tag| !tag.is_empty()).unwrap_or(key).as_bytes()) % SLOTS
 }

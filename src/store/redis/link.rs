@@ -2,7 +2,6 @@
 //! than is allowed.
 
 use super::confirm::{Wait, confirm};
-use super::script::Call;
 use super::{Durability, Mode, Settings};
 use crate::store::StoreError;
 use deadpool::managed::{self, Metrics, Pool, QueueMode, RecycleError, RecycleResult};
@@ -13,7 +12,7 @@ use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo as _, Pipeline,
-    RedisError, RedisFuture, RedisResult, TlsCertificates, Value,
+    RedisError, RedisFuture, RedisResult, Script, ScriptInvocation, TlsCertificates, ToRedisArgs, Value,
 };
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +27,31 @@ const PING_AFTER: Duration = Duration::from_secs(5);
 const RETRIES: u32 = 2;
 /// The code by which a server says that it writes nothing: it was made a replica.
 const READ_ONLY: &str = "READONLY";
+
+/// A script and the keys and arguments that it is called with. A cluster finds its server by the first key.
+pub(super) struct Call {
+    invocation: ScriptInvocation<'static>,
+    key: String,
+}
+
+impl Call {
+    pub(super) fn new(script: &'static Script) -> Self {
+        Self { invocation: script.prepare_invoke(), key: String::new() }
+    }
+
+    pub(super) fn key(mut self, key: String) -> Self {
+        self.invocation.key(&key);
+        if self.key.is_empty() {
+            self.key = key;
+        }
+        self
+    }
+
+    pub(super) fn arg(mut self, argument: impl ToRedisArgs) -> Self {
+        self.invocation.arg(argument);
+        self
+    }
+}
 
 /// A connection, shared.
 #[derive(Clone)]
@@ -286,16 +310,16 @@ impl Link {
     }
 
     /// Runs a script that reads.
-    pub(super) async fn ask<T: FromRedisValue>(&self, call: Call<'_>) -> Result<T, StoreError> {
-        self.with(async |mut handle| call.run(&mut handle).await).await
+    pub(super) async fn ask<T: FromRedisValue>(&self, call: Call) -> Result<T, StoreError> {
+        self.with(async |mut handle| call.invocation.invoke_async(&mut handle).await).await
     }
 
     /// Runs a script that writes: what comes back is as durable as is asked for.
-    pub(super) async fn write<T: FromRedisValue>(&self, call: Call<'_>) -> Result<T, StoreError> {
+    pub(super) async fn write<T: FromRedisValue>(&self, call: Call) -> Result<T, StoreError> {
         let wait = self.wait.as_deref();
         self.with(async |mut handle| {
-            let done = call.run(&mut handle).await?;
-            confirm(&mut handle.to, wait, call.first_key()).await?;
+            let done = call.invocation.invoke_async(&mut handle).await?;
+            confirm(&mut handle.to, wait, &call.key).await?;
             Ok(done)
         })
         .await

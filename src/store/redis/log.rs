@@ -2,19 +2,18 @@
 //! acknowledged; so the log says whose history it is, and positions never come again.
 
 use super::confirm::Wait;
-use super::link::Link;
-use super::script::{Call, Lua};
+use super::link::{Call, Link};
 use super::{Settings, probe};
 use crate::domain::{StatusRow, Timestamp};
 use crate::store::{Begun, Entry, GRACE, Page, Place, ROW_GRACE, Revoked, StoreError, revocation_record, status_row};
-use redis::{FromRedisValue as _, Value, cmd};
+use redis::{FromRedisValue as _, Script, Value, cmd};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-static BEGIN: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/begin.lua")));
-static APPEND: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/append.lua")));
-static SWEEP: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/sweep.lua")));
-static CHECK: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/check.lua")));
+static BEGIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/begin.lua")));
+static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/append.lua")));
+static SWEEP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/sweep.lua")));
+static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/check.lua")));
 
 /// How long the log is listened to before the history is looked at again.
 const LISTEN: Duration = Duration::from_millis(200);

@@ -5,7 +5,6 @@ mod confirm;
 mod link;
 mod log;
 mod probe;
-mod script;
 mod settings;
 
 pub use settings::{Durability, Mode, Settings};
@@ -18,23 +17,22 @@ use crate::domain::{ChainHead, FirstUse, KeyRecord, StatusRow, TaskRecord, TaskS
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
-use link::Link;
+use link::{Call, Link};
 use log::Log;
-use redis::cmd;
-use script::{Call, Lua};
+use redis::{Script, cmd};
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-static RESERVE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/reserve.lua")));
-static RELEASE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/release.lua")));
-static ADMIT: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/admit.lua")));
-static FORGET: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/forget.lua")));
-static KEYS: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/keys.lua")));
-static LET_GO: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/let_go.lua")));
-static PUBLISH: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("lua/publish.lua")));
+static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/reserve.lua")));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/release.lua")));
+static ADMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/admit.lua")));
+static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/forget.lua")));
+static KEYS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/keys.lua")));
+static LET_GO: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/let_go.lua")));
+static PUBLISH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/publish.lua")));
 
 /// How long a lease is held at most, in milliseconds: longer than making a key takes.
 const LEASE: u64 = 10_000;

@@ -31,6 +31,12 @@ impl Reply {
         self.headers.get("countersign-decision").cloned().unwrap_or_default()
     }
 
+    /// Returns true if `Retry-After` asks for a delay within the spread that the broker uses.
+    pub fn asks_to_retry(&self) -> bool {
+        let seconds = self.headers.get("retry-after").and_then(|seconds| seconds.parse().ok());
+        seconds.is_some_and(|seconds| (1..=countersign_verify::backoff::LONGEST_RETRY).contains(&seconds))
+    }
+
     /// Status, `error` and `reason`.
     pub fn refusal(&self) -> (u16, &str, &str) {
         (self.status, self.text("error"), self.text("reason"))

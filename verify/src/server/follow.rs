@@ -4,6 +4,7 @@ use super::{
     ANSWER, Credentials, Denied, FollowError, MAX_STALENESS, RETRY, Shared, body, fetch_keys, instant, now, succeeded,
 };
 use crate::AccessToken;
+use crate::backoff::Backoff;
 use crate::feed::{Events, Feed, FeedError, Here, MAX_SNAPSHOT, STREAM};
 use reqwest::Response;
 use reqwest::header::ACCEPT;
@@ -47,16 +48,15 @@ impl Following {
 
     /// For ever.
     pub(super) async fn follow(&self, of: &Shared) {
-        let mut wait = RETRY.0;
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             let began = instant();
             // Whatever it was, the next snapshot says all.
             let (Ok(()) | Err(_)) = self.listen(of).await;
             if began.elapsed() > RETRY.1 {
-                wait = RETRY.0;
+                backoff.reset();
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RETRY.1);
+            tokio::time::sleep(backoff.delay()).await;
         }
     }
 

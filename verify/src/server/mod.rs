@@ -102,15 +102,13 @@ pub enum Denied {
     #[error("the token, or something that it belongs to, was revoked")]
     Revoked,
     /// Its proof came before: answer 401.
-    #[error("the proof was shown before")]
+    #[error("the proof was used before")]
     Replayed,
     /// It names no entry of a status list of this broker: answer 401, and set `status_list = true` for its target.
-    #[error("the token names no entry of a status list of this broker")]
+    #[error("the token does not name an entry of a status list of this broker")]
     Unlisted,
     /// What is revoked is not known: answer 503.
-    #[error(
-        "the broker, or what it says of the token, was not heard of for too long, so it is not known whether the token was revoked"
-    )]
+    #[error("the broker could not be reached for too long, so it is not known whether the token was revoked")]
     Stale,
 }
 
@@ -118,7 +116,7 @@ pub enum Denied {
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
     /// It does not answer.
-    #[error("the broker cannot be asked: {0}")]
+    #[error("the broker cannot be reached: {0}")]
     Http(#[from] reqwest::Error),
     /// It refuses.
     #[error("the broker answers {0} to `{1}`; look at the client's id, its secret and what it `introspects`")]
@@ -136,7 +134,7 @@ pub enum FollowError {
     #[error(transparent)]
     List(#[from] StatusError),
     /// It says nothing for too long.
-    #[error("the broker said nothing for {} s", ANSWER.as_secs())]
+    #[error("the broker sent nothing for {} s", ANSWER.as_secs())]
     Silent,
 }
 
