@@ -1,6 +1,6 @@
-//! A file that is added to on the request path. It grows ahead of what is written, by zeros: a write then goes over what is
-//! there already, which takes no block, no size and no journal of the file system, and does not fail for want of space.
-//! Whoever reads the file takes zeros at its end for nothing.
+//! A file that is added to on the request path. It grows ahead of what is written, by zeros: a write then goes over
+//! what is there already, which takes no block, no size and no journal of the file system, and does not fail for want
+//! of space. A reader of the file ignores zeros at its end.
 
 use std::fs::File;
 use std::io;
@@ -8,15 +8,15 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// By how much the file grows at a time, in bytes.
+/// The zeros by which the file grows at a time.
 static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// A file with what was written to it, and zeros behind that.
 pub struct Appender {
     room: Arc<Room>,
-    /// Where the next write goes.
+    /// The offset of the next write.
     length: u64,
-    /// Whether something may lie behind `length` that should not be there.
+    /// True if bytes may lie behind `length` that do not belong to the file.
     dirty: bool,
 }
 
@@ -46,8 +46,8 @@ impl Appender {
         Ok(Self { room: Arc::new(room), length, dirty: false })
     }
 
-    /// Adds `bytes` whole, or leaves the file as it was. Where that cannot be done either, nothing is added before it was
-    /// mended.
+    /// Adds `bytes` whole, or leaves the file as it was. Where that cannot be done either, nothing is added before it
+    /// was mended.
     ///
     /// # Errors
     /// When they are not written.
@@ -66,7 +66,7 @@ impl Appender {
         Ok(())
     }
 
-    /// How much of the file counts, in bytes.
+    /// Length of the file's content, in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
@@ -78,7 +78,7 @@ impl Appender {
         &self.room.file
     }
 
-    /// What makes room for `bytes` more.
+    /// Returns a task that makes room for `bytes` more.
     #[must_use]
     pub fn ahead(&self, bytes: u64) -> Ahead {
         Ahead { room: Arc::clone(&self.room), wanted: self.length + bytes }

@@ -1,5 +1,5 @@
-//! The control socket: how the command line reaches a broker that runs. A Unix socket of mode 0600; only the broker's own
-//! user, and root, are heard. One line of JSON is a request, one line its answer.
+//! The control socket: how the command line reaches a broker that runs. A Unix socket of mode 0600; only the broker's
+//! own user, and root, are heard. One line of JSON is a request, one line its answer.
 
 use crate::files;
 use serde::{Deserialize, Serialize};
@@ -19,10 +19,10 @@ use tokio::net::{UnixListener, UnixStream};
 const MAX_LINE: u64 = 64 * 1024;
 /// The longest answer, in bytes: every task that can be open.
 const MAX_ANSWER: u64 = 128 * 1024 * 1024;
-/// How long a peer may take.
+/// Time limit of a peer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What can be asked of a running broker.
+/// A command to a running broker.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
@@ -34,7 +34,7 @@ pub enum Command {
         id: String,
         /// `revoke`, `suspend` or `resume`.
         act: String,
-        /// Of a revocation: only what was issued before this moment, in seconds since 1970.
+        /// For a revocation: only tokens issued before this time are revoked, in seconds since 1970.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         before: Option<i64>,
         /// Why, for people.
@@ -49,7 +49,7 @@ pub enum Command {
     Keys {},
     /// Make a successor for the key of a purpose and an algorithm.
     RotateKey {
-        /// What it signs.
+        /// The purpose of the key.
         purpose: String,
         /// With what.
         algorithm: String,
@@ -66,7 +66,7 @@ pub enum Command {
     Reload {},
 }
 
-/// What it answers.
+/// A reply.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
@@ -84,7 +84,7 @@ pub enum Reply {
     },
 }
 
-/// Who does what is asked.
+/// The receiver of commands.
 pub trait Commands: Send + Sync {
     /// Does it, for `by`.
     fn obey(&self, command: Command, by: String) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>>;

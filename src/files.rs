@@ -13,8 +13,8 @@ pub fn private_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-/// Replaces the file at `path` by one of mode 0600 with `content`. A reader, and a start after a crash, finds the old content or
-/// the new one, never a part. The new content is on disk when this returns.
+/// Replaces the file at `path` by one of mode 0600 with `content`. A reader, and a start after a crash, finds the old
+/// content or the new one, never a part. The new content is on disk when this returns.
 ///
 /// # Errors
 /// The error of the system; then the old content stays.

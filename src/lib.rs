@@ -2,17 +2,18 @@
 //!
 //! One exchange, told by the types that it passes through:
 //!
-//! 1. [`exchange::Presented`]: a form, perhaps credentials, an address. Nothing is believed.
-//! 2. [`exchange::ExchangeRequest`]: well formed, within size.
-//! 3. [`client::Client`]: who is calling, if anyone says, by the one method that it is registered with.
-//! 4. [`assertion::Verified`]: an issuer that is trusted vouches for a workload that is accepted; signature, `aud`, times
-//!    and type hold.
-//! 5. [`exchange::BoundExchange`]: subject, client and target belong together.
+//! 1. [`exchange::Presented`]: a form, perhaps credentials, an address. Nothing of it is believed.
+//! 2. [`exchange::ExchangeRequest`]: the request is well formed and within size.
+//! 3. [`exchange::Caller`]: the client, if the caller authenticated, by the one method that it is registered with.
+//! 4. [`assertion::Verified`]: a trusted issuer vouches for an accepted workload; signature, `aud`, times and type are
+//!    right.
+//! 5. [`exchange::BoundExchange`]: subject, client, key and target belong together, and none of them is suspended.
 //! 6. [`exchange::AuthorizedExchange`]: policy permits, within bounds.
-//! 7. [`exchange::MintedToken`]: claims fixed and signed.
-//! 8. [`exchange::Issued`]: first use claimed, on the audit log. Only this leaves.
+//! 7. [`exchange::MintedToken`]: the claims are fixed and signed.
+//! 8. [`exchange::Issued`]: its first use is reserved, and the grant is on the audit log. Only this leaves.
 //!
 //! [`exchange::Broker::exchange`] is that list; [`app`] puts a broker together from a configuration.
+//! [`introspection`] is what happens to a token afterwards, and [`admin`] what an operator does.
 
 pub mod admin;
 pub mod app;

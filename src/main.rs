@@ -1,4 +1,4 @@
-//! The `countersign` program. All of it is in the library but for the allocator, which saves 5 % of an exchange.
+//! The `countersign` program. All of it is in the library, except the allocator, which saves 5 % of an exchange.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,6 +1,5 @@
-//! How often somebody may ask. Owns the buckets: by the network that a request comes from, before anything of it is
-//! believed; by workload and by issuer, once its assertion is verified. Must never slow anybody down for what a stranger
-//! says of him.
+//! Rate limits. A request is counted by its network before anything of it is believed, and by workload and issuer once
+//! its assertion is verified. A caller is never slowed down for what a stranger claims about it.
 
 use crate::domain::Network;
 use governor::Quota;
@@ -10,8 +9,8 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Buckets of one kind: 65 536 of them and never more, however many ask. A key finds its bucket by a hash with a random key
-/// of this process, so nobody can choose to share one.
+/// Buckets of one kind: 65 536 of them and never more, however many ask. A key finds its bucket by a hash with a random
+/// key of this process, so nobody can choose to share one.
 pub struct Buckets {
     hasher: RandomState,
     limiter: governor::RateLimiter<u16, DashMapStateStore<u16>, DefaultClock>,
@@ -37,18 +36,18 @@ impl Buckets {
     }
 }
 
-/// What may be asked in a second; twice as much at once. None is no bound.
+/// The rate limits: requests in a second, and twice as many in a burst. None is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimits {
-    /// By a network, whatever it sends.
+    /// Limit of a network, whatever it sends.
     pub network: Option<NonZeroU32>,
-    /// By a workload whose assertion was verified, in one network.
+    /// Limit of a workload whose assertion was verified, in one network.
     pub workload: Option<NonZeroU32>,
-    /// By all workloads of an issuer together.
+    /// Limit of all workloads of an issuer together.
     pub issuer: Option<NonZeroU32>,
 }
 
-/// Who asks more than may be.
+/// The limit that a caller exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Throttled {
     /// A network.
@@ -67,7 +66,7 @@ pub enum Throttled {
     Issuer,
 }
 
-/// How often each may ask.
+/// Counts requests and refuses those above the limits.
 pub struct RateLimiter {
     networks: Option<Buckets>,
     workloads: Option<Buckets>,
@@ -91,8 +90,8 @@ impl RateLimiter {
         take(self.networks.as_ref(), network, Throttled::Network)
     }
 
-    /// Counts a verified assertion about `workload` from `network`: a copy that leaked to another network has a bucket of its
-    /// own.
+    /// Counts a verified assertion about `workload` from `network`: a copy that leaked to another network has a bucket
+    /// of its own.
     ///
     /// # Errors
     /// [`Throttled::Workload`]

@@ -26,7 +26,7 @@ pub(crate) struct World<'a> {
 }
 
 impl World<'_> {
-    /// What a good assertion claims, whoever signs it.
+    /// The claims of a good assertion, whichever issuer signs it.
     pub(crate) fn base_claims(&self) -> Value {
         let audience = self.profile.exchange.assertion_audience.as_ref().unwrap_or(&self.profile.issuer);
         json!({"aud": audience, "iat": now(), "exp": now() + 300})

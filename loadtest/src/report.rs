@@ -46,7 +46,7 @@ impl Default for Report {
     }
 }
 
-/// One bar of DESIGN's table.
+/// A figure and the bar that it has to hold.
 struct Bar {
     what: &'static str,
     measured: f64,

@@ -1,4 +1,5 @@
-//! What an operator revokes, suspends and lets go on, where a broker runs or not: each is an event, done or not.
+//! The revocations, suspensions and resumptions of an operator, by a running broker or in the store alone. Each leaves
+//! an event, whether it is done or not.
 
 use crate::audit::{AuditLog, AuditTrail, Kind, Outcome};
 use crate::domain::{DecisionId, Lifetime, Timestamp};
@@ -9,26 +10,26 @@ use crate::store::{About, Act, Entry};
 use countersign_verify::revocation::Kind as Named;
 use std::sync::Arc;
 
-/// How long a record is kept whose tokens nobody showed, in seconds: longer than a lifetime can be configured.
+/// How many seconds a record is stored whose tokens are not known: longer than any lifetime that can be configured.
 pub(super) const UNSEEN: i64 = Lifetime::MAX_SECONDS + RECORD_MARGIN;
 
-/// What an operator wants in force.
+/// A change that an operator wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The kind of what is named.
     pub kind: Named,
     /// Its id, as tokens have it.
     pub id: String,
-    /// What is to be done.
+    /// The act.
     pub act: Act,
     /// Why, for people.
     pub reason: Option<String>,
-    /// Who wants it.
+    /// The operator.
     pub by: String,
 }
 
 impl Change {
-    /// What is done, in words.
+    /// Describes the change for people.
     fn text(&self) -> String {
         let Self { kind, id, .. } = self;
         let done = match self.act {

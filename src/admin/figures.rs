@@ -7,7 +7,7 @@ use crate::telemetry::Figures;
 use std::collections::BTreeMap;
 
 impl Operator {
-    /// What the parts of the broker say of themselves.
+    /// Collects the figures of the broker's parts.
     #[must_use]
     pub fn figures(&self) -> Figures {
         let Parts { revocations, reservations, audit, clock, .. } = self.parts();

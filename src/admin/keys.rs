@@ -32,10 +32,11 @@ pub async fn rotate_key(
     made
 }
 
-/// Drops the key `kid`, where a broker runs or not, and ends what it signed for good. `about` says who wants it, and why.
+/// Drops the key `kid`, where a broker runs or not, and revokes what it signed. `about` names the operator and the
+/// reason.
 ///
 /// # Errors
-/// [`KeyError::Unknown`], or [`KeyError`] when that is not on disk for good: then ask again.
+/// [`KeyError::Unknown`], or [`KeyError`] if that is not durable: then ask again.
 pub async fn revoke_key(
     (kid, about): (&str, About),
     decision: &DecisionId,

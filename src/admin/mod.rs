@@ -1,4 +1,5 @@
-//! The acts of an operator on a broker, running or not. Each act leaves an event on the audit log, whether it is done or not.
+//! The acts of an operator on a broker, running or not. Each act leaves an event on the audit log, whether it is done
+//! or not.
 
 mod change;
 mod figures;
@@ -49,7 +50,7 @@ impl Operator {
         change(wanted, self.broker.decision(), revocations, audit, clock.now()).await
     }
 
-    /// Whether what `change` names is suspended now.
+    /// Returns true if `change` names something that is suspended.
     #[must_use]
     pub fn suspends(&self, change: &Change) -> bool {
         self.parts().revocations.not_suspended(change.kind, &change.id).is_none()
@@ -75,7 +76,7 @@ impl Operator {
     /// Drops a compromised key everywhere, and ends what it signed.
     ///
     /// # Errors
-    /// [`KeyError`] when that is not on disk for good: then ask again.
+    /// [`KeyError`] if that is not durable: then ask again.
     pub async fn revoke_key(&self, kid: &str, by: &str, reason: Option<String>) -> Result<KeyRecord, KeyError> {
         let (Parts { revocations, audit, clock, .. }, decision) = (self.parts(), self.broker.decision());
         let about = About { by: by.to_owned(), reason, ..About::default() };
@@ -137,15 +138,15 @@ impl Operator {
         }
     }
 
-    /// Whether tokens can be signed for every target, what others revoked is known, and the last write of the audit log
-    /// succeeded.
+    /// Returns true if tokens can be signed for every target, the view of revocations is current, and the last write of
+    /// the audit log succeeded.
     #[must_use]
     pub fn can_mint(&self) -> bool {
         let Parts { revocations, audit, clock, .. } = self.parts();
         self.keys.ring().missing(clock.now()) == 0 && revocations.fresh().is_ok() && !audit.is_failing()
     }
 
-    /// Where the audit chain stands.
+    /// The head of the audit chain.
     #[must_use]
     pub fn audit_head(&self) -> ChainHead {
         self.parts().audit.head()
@@ -159,8 +160,8 @@ impl Operator {
         without.map(|issuer| issuer.name.to_string()).collect()
     }
 
-    /// The smallest difference between this replica's clock and an issuer's, in seconds. The clock of one issuer may be wrong;
-    /// if all of them differ, this replica's is.
+    /// The smallest difference between this replica's clock and an issuer's, in seconds. The clock of one issuer may be
+    /// wrong; if all of them differ, this replica's is.
     #[must_use]
     pub fn clock_skew(&self) -> i64 {
         let snapshot = self.broker.snapshot();

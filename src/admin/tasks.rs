@@ -5,7 +5,7 @@ use crate::revocation::Revocations;
 use crate::store::{StoreError, TaskRecords};
 use countersign_verify::revocation::{Kind, Named};
 
-/// Whether a task is over before its deadline.
+/// The way in which a task ended before its deadline, if it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskEnd {
     /// It is not.

@@ -29,14 +29,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stores::Stores;
 
-/// When this program was built, in seconds since 1970.
+/// The build time of this program, in seconds since 1970.
 const BUILT: &str = env!("COUNTERSIGN_BUILT");
 
-/// What an operator installed: a configuration, and with it everything that it names.
+/// An installation: a configuration, and everything that it names.
 #[derive(Debug, Clone)]
 pub struct Installation {
     config: Config,
-    /// Where it was read.
+    /// The path of the configuration file.
     path: PathBuf,
 }
 
@@ -85,7 +85,7 @@ pub enum StartError {
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
-    /// What is kept beside the store.
+    /// A file beside the store cannot be used.
     #[error("`{0}` cannot be used: {1}")]
     Kept(PathBuf, String),
     /// The clock stands before this program was built.
@@ -149,14 +149,14 @@ impl Installation {
         self.config.show()
     }
 
-    /// Where traces go, where they go anywhere.
+    /// The settings of traces, if traces are exported.
     #[must_use]
     pub fn traces(&self) -> Option<Traces> {
         let telemetry = self.config.telemetry.clone()?;
         Some(Traces { endpoint: telemetry.endpoint, sample: telemetry.sample })
     }
 
-    /// What differs in `next` and cannot change while a broker runs.
+    /// Names the settings that differ in `next` and cannot change while a broker runs.
     fn needs_restart(&self, next: &Self) -> Vec<&'static str> {
         let (own, other) = (&self.config, &next.config);
         let same = [
@@ -234,7 +234,7 @@ pub fn configuration_schema() -> Value {
     Config::schema()
 }
 
-/// What [`Installation::show`] gives, as the configuration is written.
+/// Writes the result of [`Installation::show`] as the configuration is written.
 #[must_use]
 pub fn as_toml(shown: &Value) -> String {
     config::as_toml(shown)

@@ -1,5 +1,5 @@
-//! What an operator does where no broker runs: in the store itself. Needs neither policies nor issuers, so that what is
-//! wrong with them never stands in the way.
+//! The acts of an operator where no broker runs, in the store itself. They need neither policies nor issuers, so that a
+//! fault in those never blocks them.
 
 use super::parts::{digest_key, replica};
 use super::running::{NOT_SUSPENDED, describe_key, describe_revocation, describe_task, done, is_reason, wanted};
@@ -176,7 +176,7 @@ impl Installation {
         Ok(describe_key(&revoked, revoked.state(now)))
     }
 
-    /// What the audit log's checkpoints are verified with.
+    /// The keys that verify the checkpoints of the audit log.
     ///
     /// # Errors
     /// [`StartError::Keys`] names the file.
@@ -184,7 +184,7 @@ impl Installation {
         Ok(Keys::checkpoint_keys(&self.config.signing.directory).map_err(KeyError::from)?)
     }
 
-    /// Where the audit chain stands according to the store, whether a broker runs or not.
+    /// The head of the audit chain in the store, whether a broker runs or not.
     ///
     /// # Errors
     /// [`StartError::Store`].
@@ -192,7 +192,7 @@ impl Installation {
         audit_head(&self.config.store.path).map_err(|fault| self.store_fault(fault))
     }
 
-    /// What stands for `token` in the audit log.
+    /// The digest by which the audit log names `token`.
     ///
     /// # Errors
     /// [`StartError::Kept`] when its key cannot be read.

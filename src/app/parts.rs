@@ -71,7 +71,7 @@ impl Installation {
         }
     }
 
-    /// The configured clients. Keys of those that sign are not read yet, but for those that `before` had already.
+    /// Returns the configured clients. Keys of clients that sign are not read yet, except those that `before` had.
     ///
     /// # Errors
     /// [`StartError::Client`] when they cannot be fetched at all.
@@ -104,7 +104,8 @@ impl Installation {
         Ok(clients)
     }
 
-    /// The configured issuers. Their keys are not read yet, but for those that `before` had already, under the same entry.
+    /// Returns the configured issuers. Their keys are not read yet, except those that `before` had under the same
+    /// entry.
     ///
     /// # Errors
     /// [`StartError::Issuer`] when the certificates to trust cannot be read.
@@ -128,12 +129,12 @@ impl Installation {
         Ok(issuers)
     }
 
-    /// How much of an assertion is read.
+    /// The size limits of an assertion.
     fn bounds(&self) -> Bounds {
         Bounds { token_bytes: self.config.limits.token, json_depth: self.config.limits.json_depth }
     }
 
-    /// How often each may ask.
+    /// The rate limits.
     pub(super) fn rates(&self) -> RateLimiter {
         let limits = self.config.limits;
         RateLimiter::new(RateLimits {
@@ -143,7 +144,7 @@ impl Installation {
         })
     }
 
-    /// What the edge reads, and how much of it at once.
+    /// The limits of the HTTP layer.
     pub(super) fn limits(&self) -> Limits {
         let limits = self.config.limits;
         Limits {
@@ -180,7 +181,7 @@ impl Installation {
         Rotation { every, algorithms, longest: longest.unwrap_or(Lifetime::SECOND) }
     }
 
-    /// How long a task may ask for no token.
+    /// The longest time for which a task may be idle.
     pub(super) fn task_idle(&self) -> Lifetime {
         self.config.tasks.map_or(Lifetime::SECOND, |tasks| tasks.idle)
     }

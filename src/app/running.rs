@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// How often the broker does what is due.
+/// Interval of the broker's periodic work.
 const TEND: Duration = Duration::from_secs(1);
 
 /// A broker that listens, and does not serve yet.
@@ -121,7 +121,7 @@ struct Running {
     operator: Arc<Operator>,
     clock: Arc<dyn Clock>,
     installation: tokio::sync::Mutex<Installation>,
-    /// What keeps the keys of issuers and clients fresh.
+    /// The tasks that keep the keys of issuers and clients fresh.
     refreshing: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -222,7 +222,7 @@ pub(super) const NOT_SUSPENDED: &str = "it is not suspended; `countersign revoca
 
 const NO_REASON: &str = "the reason is empty, longer than 1024 bytes or not printable";
 
-/// Whether this can be kept as a reason.
+/// Returns true if `reason` can be stored as a reason.
 pub(super) fn is_reason(reason: Option<&str>) -> bool {
     reason.is_none_or(|reason| is_plain(reason, 1_024))
 }
@@ -231,7 +231,7 @@ fn is_plain(text: &str, most: usize) -> bool {
     !text.is_empty() && text.len() <= most && !text.chars().any(char::is_control)
 }
 
-/// What a command wants in force.
+/// Reads the change that a command wants.
 pub(super) fn wanted(command: Command, by: String, now: Timestamp) -> Result<Change, String> {
     let Command::Change { kind, id, act, before, reason } = command else {
         return Err("the command changes nothing".to_owned());
@@ -267,7 +267,7 @@ pub(super) fn wanted(command: Command, by: String, now: Timestamp) -> Result<Cha
     Ok(Change { kind, id, act, reason, by })
 }
 
-/// How it went.
+/// Turns the result of a change into a reply.
 pub(super) fn done(answer: Answer<()>) -> Reply {
     match answer.result {
         Ok(()) => Reply::Done { decision: answer.decision.to_string() },

@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// One store, as each part sees it.
+/// The parts of one store, each behind its own trait.
 pub(super) struct Stores {
     pub(super) records: Arc<dyn KeyRecords>,
     pub(super) heads: Arc<dyn AuditHeads>,
     pub(super) log: Arc<dyn RevocationLog>,
     pub(super) tasks: Arc<dyn TaskRecords>,
     pub(super) reservations: Arc<dyn Reservations>,
-    /// How long the log may not be heard of, where others append to it.
+    /// The longest time for which the log may be unreadable, if other brokers append to it.
     pub(super) max_staleness: Option<Duration>,
 }
 

@@ -7,7 +7,8 @@ use crate::domain::{Lifetime, Timestamp};
 use countersign_verify::dpop;
 use serde_json::{Map, Value};
 
-/// How far an issuer's clock may be ahead of ours, in seconds. `exp` gets no leeway: nothing is minted past it.
+/// Leeway for the clock of an issuer that is ahead of ours, in seconds. `exp` has no leeway: no token outlives its
+/// assertion.
 pub const LEEWAY: i64 = 30;
 
 /// The longest `jti`, `iss` or audience that is read, in bytes.
@@ -22,7 +23,8 @@ pub(super) fn text<'a>(claims: &'a Map<String, Value>, name: &'static str) -> Re
     }
 }
 
-/// The thumbprint of the key that `cnf` binds a token to (RFC 7800 §3.1): one that is bound in another way cannot be proved here.
+/// The thumbprint of the key that `cnf` binds a token to (RFC 7800 §3.1): one that is bound in another way cannot be
+/// proved here.
 pub(super) fn bound_to(cnf: &Value) -> Result<String, AssertionError> {
     dpop::jkt(cnf).map(str::to_owned).ok_or(AssertionError::Bound)
 }
@@ -40,7 +42,7 @@ fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) && text.trim() == text
 }
 
-/// `aud` must be exactly one of `ours`: a string, or an array of that one string (standards R6).
+/// `aud` must be exactly one of `ours`: a string, or an array of that one string.
 pub(super) fn audience(
     claims: &Map<String, Value>,
     ours: &[String],
@@ -75,7 +77,7 @@ pub(super) fn times(
     let expected = || format!("at most {LEEWAY}s ahead");
     let ago = || format!("{}s ago", now.since(starts));
     trail.require("start", starts <= latest, expected, ago, AssertionError::NotYetValid)?;
-    // Where a kind's tokens have no `iat`, what is left is capped (standards R16).
+    // Where a kind's tokens have no `iat`, what is left is capped.
     let life = exp.since(iat.unwrap_or(now));
     let holds = life > 0 && life <= cap.seconds();
     let (expected, presented) = (|| format!("between 1s and {cap}"), || format!("{life}s of at most {cap}"));

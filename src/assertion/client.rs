@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 const MAX_LIFETIME: u32 = 3_600;
 
 impl Untrusted<ClientAssertion> {
-    /// Who it says that it is from, to know whose keys to try: nothing of it is believed.
+    /// Returns the client that the assertion claims to be from, to find the keys to try. The claim proves nothing.
     #[must_use]
     pub fn names_client(&self, bounds: Bounds) -> Option<String> {
         let compact = Compact::parse_within(&self.text, bounds).ok()?;
@@ -22,8 +22,8 @@ impl Untrusted<ClientAssertion> {
         routing.issuer.filter(|issuer| routing.subject == Some(*issuer)).map(str::to_owned)
     }
 
-    /// Verifies an assertion that the client `id` signed itself for the broker `issuer`. The first use that it returns has to
-    /// be reserved before the assertion counts.
+    /// Verifies an assertion that the client `id` signed itself for the broker `issuer`. The first use that it returns
+    /// has to be reserved before the assertion counts.
     ///
     /// # Errors
     /// [`AssertionError`] names the first check that failed.

@@ -1,6 +1,6 @@
-//! The one HTTP client of the broker: it fetches what issuers publish. Bounded in size and time, never redirected, never
-//! by a proxy of the environment, and never to a private address unless the issuer's entry says so; the addresses that
-//! are checked are the ones that are dialled, so a name cannot change its mind in between.
+//! The one HTTP client of the broker: it fetches what issuers publish. Bounded in size and time, never redirected,
+//! never by a proxy of the environment, and never to a private address unless the issuer's entry says so; the addresses
+//! that are checked are the ones that are dialled, so a name cannot change its mind in between.
 
 use crate::domain::Timestamp;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -15,7 +15,7 @@ use url::{Host, Url};
 
 /// The largest document that is read, in bytes. The largest known JWKS takes some 12 KiB.
 pub(super) const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
-/// How long a connection may take, and the whole fetch.
+/// Time limits of a connection and of the whole fetch.
 const CONNECT: Duration = Duration::from_secs(2);
 const TOTAL: Duration = Duration::from_secs(5);
 
@@ -61,7 +61,7 @@ impl Fetcher {
         Self::resolving(Arc::new(Machine), allow_private, ca)
     }
 
-    /// As [`Fetcher::new`], with `names` saying where a host is.
+    /// Returns a client as [`Fetcher::new`] does, with `names` to resolve hosts.
     ///
     /// # Errors
     /// As [`Fetcher::new`].
@@ -143,7 +143,7 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, FetchError> {
     if body.len() > MAX_DOCUMENT_BYTES { Err(FetchError::TooLarge) } else { Ok(body) }
 }
 
-/// Whether both URLs have the same scheme, host and port.
+/// Returns true if both URLs have the same scheme, host and port.
 pub(super) fn same_origin(a: &str, b: &str) -> bool {
     match (Url::parse(a), Url::parse(b)) {
         (Ok(a), Ok(b)) => a.origin().is_tuple() && a.origin() == b.origin(),
@@ -162,13 +162,13 @@ fn describe(fault: &reqwest::Error) -> String {
 
 const NOT_PUBLIC: &str = "resolves to an address that is not public";
 
-/// Where a host is.
+/// The resolution of host names.
 pub trait Names: Send + Sync {
     /// The addresses of `host`.
     fn addresses(&self, host: String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 }
 
-/// As the machine resolves names.
+/// The resolver of the machine.
 struct Machine;
 
 impl Names for Machine {

@@ -1,6 +1,6 @@
 //! Kind `github-actions`: the OIDC tokens of GitHub's runners. Its workloads are named by `sub`, in its old form
-//! (`repo:OWNER/REPO:…`) or its immutable one (`repo:OWNER@ID/REPO@ID:…`, the default for repositories made after
-//! 15 July 2026); a repository's admins can choose another form, so policy had better ask `principal.github`. A token is
+//! (`repo:OWNER/REPO:…`) or its immutable one (`repo:OWNER@ID/REPO@ID:…`, the default for repositories made after 15
+//! July 2026); a repository's admins can choose another form, so policy had better ask `principal.github`. A token is
 //! single use: GitHub gives every request a new `jti`.
 
 use super::AssertionError;
@@ -40,7 +40,7 @@ impl<'a> Repository<'a> {
         Some(Self { owner, owner_id, name, id })
     }
 
-    /// Whether the discrete claims, where they are present, say the same.
+    /// Returns true if the separate claims that are present agree with the name.
     fn agrees(&self, github: &GitHub) -> bool {
         let same = |claim: &Option<String>, named: Option<&str>| match (claim, named) {
             (Some(claim), Some(named)) => claim == named,

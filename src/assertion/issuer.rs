@@ -1,4 +1,4 @@
-//! One configured issuer: who it is, what it may sign with, and which workloads of it are accepted.
+//! A configured issuer: its name, its algorithms, and the workloads that are accepted.
 
 use super::keys::IssuerKeys;
 use crate::domain::{IssuerName, Lifetime, NameTemplate, TrustDomain};
@@ -14,7 +14,7 @@ pub struct Issuer {
     pub name: IssuerName,
     /// Its kind.
     pub kind: Kind,
-    /// What `aud` must be: one of these.
+    /// The accepted values of `aud`.
     pub audiences: Vec<String>,
     /// Which of its workloads are accepted.
     pub accept: Accept,
@@ -22,21 +22,21 @@ pub struct Issuer {
     pub algorithms: Vec<Algorithm>,
     /// The longest life of its assertions.
     pub max_lifetime: Lifetime,
-    /// Whether an assertion can be exchanged once only.
+    /// True if an assertion can be exchanged only once.
     pub single_use: bool,
-    /// Whether an assertion is taken from an authenticated client alone.
+    /// True if only an authenticated client may present an assertion.
     pub client_required: bool,
-    /// What its workloads are called, if it is not the kind's own.
+    /// The template of workload names, if it is not the kind's own.
     pub workload: Option<NameTemplate>,
-    /// Who owns it.
+    /// The owner of the issuer, for policy and people.
     pub owner: Option<String>,
-    /// Where it runs.
+    /// The environment of the issuer, for policy and people.
     pub environment: Option<String>,
     /// Its public keys.
     pub keys: Arc<IssuerKeys>,
 }
 
-/// What differs between kinds of issuer. A new kind is a file and an arm.
+/// The differences between kinds of issuer.
 #[derive(Debug)]
 pub enum Kind {
     /// Any OpenID Connect issuer; see `oidc.rs`.
@@ -69,7 +69,7 @@ impl Kind {
         }
     }
 
-    /// Who signs: the exact `iss`, or the trust domain's SPIFFE ID.
+    /// The signer: the exact `iss`, or the SPIFFE ID of the trust domain.
     #[must_use]
     pub fn signs_as(&self) -> String {
         match self {

@@ -1,6 +1,6 @@
 //! An issuer's public keys, kept fresh. Owns when they are fetched: in the background before they go stale, and for a
-//! token with an unknown `kid` once per cooldown, however many such tokens arrive. A set past its staleness bound is not
-//! used; a key that its issuer took away is gone with the next refresh.
+//! token with an unknown `kid` once per cooldown, however many such tokens arrive. A set past its staleness bound is
+//! not used; a key that its issuer took away is gone with the next refresh.
 
 use super::fetch::{FetchError, Fetcher};
 use crate::domain::{Clock, Lifetime, Timestamp};
@@ -13,12 +13,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Where an issuer's keys come from.
+/// The source of an issuer's keys.
 #[derive(Clone)]
 pub enum KeySource {
     /// A pinned JWK Set.
     File(PathBuf),
-    /// A SPIFFE trust bundle: an empty one revokes all, and its sequence never goes back (Trust Domain and Bundle §4.1).
+    /// A SPIFFE trust bundle: an empty one revokes all, and its sequence never goes back (Trust Domain and Bundle
+    /// §4.1).
     Bundle(PathBuf),
     /// A stated JWK Set URL.
     Url(Fetcher, String),
@@ -33,7 +34,7 @@ impl fmt::Debug for KeySource {
 }
 
 impl KeySource {
-    /// For people.
+    /// Describes the source for people.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
@@ -43,19 +44,19 @@ impl KeySource {
         }
     }
 
-    /// Whether getting them needs the network.
+    /// Returns true if the keys are fetched over the network.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         matches!(self, Self::Url(..) | Self::Discovery(..))
     }
 }
 
-/// How keys are kept.
+/// The times at which keys are refreshed.
 #[derive(Debug, Clone, Copy)]
 pub struct Refresh {
     /// The time between two background refreshes.
     pub every: Lifetime,
-    /// How old a set may be and still be trusted.
+    /// The greatest age of a key set that is still trusted.
     pub max_stale: Lifetime,
     /// The least time between two refreshes that tokens cause.
     pub cooldown: Lifetime,
@@ -67,13 +68,13 @@ pub enum KeyFault {
     /// None was ever read, or the last good set is past the staleness bound.
     #[error("no key set of this issuer is fresh enough to be trusted")]
     NoneFresh,
-    /// As many requests as may are waiting for them.
+    /// The limit of requests that wait for the keys is reached.
     #[error("too many requests are already waiting for this issuer's keys")]
     Busy,
     /// They could not be fetched.
     #[error("the issuer's keys cannot be fetched: {0}")]
     Fetch(#[from] FetchError),
-    /// What was fetched is no key set.
+    /// The fetched document is not a key set.
     #[error("the key set of the issuer cannot be used: {0}")]
     KeySet(#[from] KeySetError),
     /// The set holds no key that can be used.
@@ -94,16 +95,16 @@ pub struct IssuerKeys {
     refresh: Refresh,
     clock: Arc<dyn Clock>,
     held: ArcSwapOption<Held>,
-    /// When a token last caused a refresh. Whoever holds the lock is the one who fetches.
+    /// The time at which a token last caused a refresh. The holder of the lock is the one that fetches.
     flight: tokio::sync::Mutex<Option<Timestamp>>,
-    /// Who may wait for it.
+    /// The requests that may wait for a refresh.
     waiting: tokio::sync::Semaphore,
 }
 
 /// Shortest delay before keys that could not be fetched are fetched again.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// How many requests may wait for one issuer's refresh; more are answered 503 at once.
+/// Limit of requests that wait for one issuer's refresh; further requests are answered 503 at once.
 const WAITING: usize = 128;
 
 #[derive(Debug)]
@@ -111,7 +112,7 @@ struct Held {
     keys: Arc<KeySet>,
     at: Timestamp,
     sequence: Option<u64>,
-    /// By how much the clock where they came from is ahead of ours, in seconds.
+    /// How many seconds the clock of the keys' server is ahead of ours.
     skew: Option<i64>,
 }
 
@@ -163,25 +164,25 @@ impl IssuerKeys {
         self.fresh(now).map(|held| Arc::clone(&held.keys)).ok_or(KeyFault::NoneFresh)
     }
 
-    /// How many keys are held and fresh at `now`.
+    /// Returns the number of keys in the held set, if the set is fresh at `now`.
     #[must_use]
     pub fn ready(&self, now: Timestamp) -> Option<usize> {
         self.fresh(now).map(|held| held.keys.len())
     }
 
-    /// How old the set that is held is at `now`, in seconds.
+    /// Returns the age of the held set at `now`, in seconds.
     #[must_use]
     pub fn age(&self, now: Timestamp) -> Option<i64> {
         self.held.load().as_ref().map(|held| now.since(held.at))
     }
 
-    /// By how much the clock where the keys came from was ahead of ours, in seconds, where that was told.
+    /// Returns how many seconds the clock of the keys' server was ahead of ours, if the server sent its time.
     #[must_use]
     pub fn skew(&self) -> Option<i64> {
         self.held.load().as_ref().and_then(|held| held.skew)
     }
 
-    /// Where the keys come from.
+    /// The source of the keys.
     #[must_use]
     pub fn source(&self) -> &KeySource {
         &self.source
@@ -211,7 +212,7 @@ impl IssuerKeys {
             }
         }
         let sequence = if is_bundle { self.sequence(&document)? } else { None };
-        // An empty bundle revokes its trust domain; an empty JWK Set is a fault of its issuer (standards R9).
+        // An empty bundle revokes its trust domain; an empty JWK Set is a fault of its issuer.
         if keys.is_empty() && !is_bundle {
             return Err(KeyFault::Empty);
         }
@@ -222,7 +223,8 @@ impl IssuerKeys {
         Ok(count)
     }
 
-    /// Refreshes for ever: at once where nothing is held, then at each interval, and after a failure four times as often.
+    /// Refreshes for ever: at once where nothing is held, then at each interval, and after a failure four times as
+    /// often.
     pub async fn keep_fresh(self: Arc<Self>) {
         let every = self.refresh.every.duration();
         // A set that was taken over is as old as it is.

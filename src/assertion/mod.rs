@@ -37,9 +37,9 @@ pub enum SubjectToken {}
 #[derive(Debug)]
 pub enum ClientAssertion {}
 
-/// What tells the roles apart while a token is verified.
+/// The differences between the roles while a token is verified.
 pub trait Role {
-    /// Whether the token says on whose behalf something is asked for.
+    /// True if the token says on whose behalf a token is requested.
     const IS_SUBJECT: bool;
 }
 
@@ -72,8 +72,8 @@ impl<R> fmt::Debug for Untrusted<R> {
     }
 }
 
-/// A token whose issuer is trusted and accepts this workload, and whose signature, issuer, audience, times and type hold.
-/// Only this folder makes one.
+/// A token whose issuer is trusted and accepts this workload, and whose signature, issuer, audience, times and type
+/// hold. Only this folder makes one.
 #[derive(Debug)]
 pub struct Verified<R> {
     workload: Arc<Workload>,
@@ -83,43 +83,43 @@ pub struct Verified<R> {
     jti: Option<String>,
     parent: Option<Arc<AccessToken>>,
     client_required: bool,
-    /// The key that whoever presents it has to prove, by its thumbprint.
+    /// The thumbprint of the key that its presenter has to prove.
     bound_to: Option<String>,
     role: PhantomData<R>,
 }
 
 impl<R> Verified<R> {
-    /// Who it speaks for.
+    /// The workload that the token is about.
     #[must_use]
     pub fn workload(&self) -> &Arc<Workload> {
         &self.workload
     }
 
-    /// Who vouched for the workload at the root of the lineage.
+    /// The issuer that vouched for the workload at the root of the lineage.
     #[must_use]
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// When it ends.
+    /// The token's expiry.
     #[must_use]
     pub fn expires(&self) -> Timestamp {
         self.expires
     }
 
-    /// What has to be claimed before anything is issued for it; none where it may be presented again.
+    /// The first use to reserve before anything is issued for the token; none if the token may be presented again.
     #[must_use]
     pub fn first_use(&self) -> Option<FirstUse> {
         self.first_use
     }
 
-    /// Whether its issuer's entry asks for an authenticated client.
+    /// True if the issuer's entry requires an authenticated client.
     #[must_use]
     pub fn client_required(&self) -> bool {
         self.client_required
     }
 
-    /// The key that whoever presents it has to prove to hold, by its RFC 7638 thumbprint (`cnf.jkt`, RFC 9449 §6.1).
+    /// The RFC 7638 thumbprint of the key that its presenter has to prove (`cnf.jkt`, RFC 9449 §6.1).
     #[must_use]
     pub fn bound_to(&self) -> Option<&str> {
         self.bound_to.as_deref()

@@ -1,4 +1,5 @@
-//! Our own access tokens as subject tokens. Verified by our own keys alone, whoever else claims our name.
+//! Our own access tokens as subject tokens. They are verified by our own keys alone, even if another issuer claims our
+//! name.
 
 use super::claims::bound_to;
 use super::{AssertionError, Issuer, SubjectToken, Verified};
@@ -12,15 +13,16 @@ use quick_cache::sync::Cache;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// How many tokens are remembered as verified, some kilobyte each.
+/// Number of tokens that are remembered as verified, about a kilobyte each.
 const REMEMBERED: usize = 8_192;
 
-/// What knows our own tokens. A signature that was verified is not verified again: what can change is looked at each time.
+/// Verifies our own tokens. A signature that was verified is not verified again; whatever can change is checked each
+/// time.
 pub struct OwnTokens {
     issuer: String,
     keys: Arc<Keys>,
     revocations: Arc<Revocations>,
-    /// By the SHA-256 of the whole token, signature and all.
+    /// Verified tokens by the SHA-256 of the whole token, including its signature.
     verified: Cache<[u8; 32], Arc<AccessToken>>,
 }
 
@@ -31,12 +33,12 @@ impl OwnTokens {
         Self { issuer, keys, revocations, verified: Cache::new(REMEMBERED) }
     }
 
-    /// The token, if it is ours, alive and not revoked, and whether it had been verified before. The signature is verified
-    /// before anything is looked up.
+    /// The token, if it is ours, alive and not revoked, and whether it had been verified before. The signature is
+    /// verified before anything is looked up.
     ///
     /// # Errors
-    /// [`AssertionError::OwnToken`] when it does not verify, [`AssertionError::Revoked`] when it or one above it is dead,
-    /// [`AssertionError::Behind`] when that is not known here.
+    /// [`AssertionError::OwnToken`] if it does not verify, [`AssertionError::Revoked`] if it or a token above it is
+    /// revoked, [`AssertionError::Behind`] when that is not known here.
     pub async fn verify(&self, token: &str, now: Timestamp) -> Result<(Arc<AccessToken>, bool), AssertionError> {
         let digest = sha256(&[token.as_bytes()]);
         let (token, found) = match self.signed(token, &digest, now) {
@@ -55,8 +57,8 @@ impl OwnTokens {
         if token.claims().exp <= now.seconds() {
             return Err(AssertionError::OwnToken(Refusal::Expired));
         }
-        // Decided by a log that is longer than ours: another replica is a moment ahead, and its records are on their way; or an
-        // older store was put back, and what would hit it is not known.
+        // Decided by a log that is longer than ours: another replica is a moment ahead, and its records are on their
+        // way; or an older store was put back, and what would hit it is not known.
         if !self.revocations.reaches(token.claims().pos).await.map_err(|_| AssertionError::Behind)? {
             return Err(AssertionError::Revoked);
         }
@@ -74,7 +76,7 @@ impl OwnTokens {
         Ok((token, false))
     }
 
-    /// As [`OwnTokens::verify`], for a token that is to be exchanged.
+    /// Verifies a token that is to be exchanged, as [`OwnTokens::verify`] does.
     pub(super) async fn verify_subject(
         &self,
         token: &str,

@@ -5,13 +5,13 @@ use crate::audit::AuditTrail;
 use crate::domain::{Digest, FirstUse, Timestamp};
 use countersign_verify::dpop::{self, Proof, Request};
 
-/// The header fields by which a caller proves that it holds a key, as they came, and the URI that it asked, by our own name
-/// for it.
+/// The header fields by which a caller proves that it holds a key, as they came, and the URI that it asked, by our own
+/// name for it.
 #[derive(Debug)]
 pub struct Proofs {
     /// Each `DPoP` header field.
     pub fields: Vec<String>,
-    /// What `htu` has to be.
+    /// The expected `htu`.
     pub uri: String,
 }
 
@@ -31,10 +31,10 @@ pub enum ProofFault {
     /// It proves nothing.
     #[error(transparent)]
     Invalid(#[from] dpop::ProofError),
-    /// What was presented is bound to a key, and no proof came with it.
+    /// The presented token is bound to a key, and no proof came with it.
     #[error("the presented token is bound to a key, and no proof of that key was sent")]
     Required,
-    /// What was presented is bound to another key.
+    /// The presented token is bound to another key.
     #[error("the presented token is bound to another key than the key of the proof")]
     OtherKey,
     /// The proof came before.
@@ -67,13 +67,13 @@ impl Confirmation {
         &self.jkt
     }
 
-    /// What has to be claimed before the proof counts: it is made for one request.
+    /// The first use to reserve before the proof counts: a proof is made for one request.
     #[must_use]
     pub fn first_use(&self) -> FirstUse {
         self.first_use
     }
 
-    /// Whether what is bound to `needed` may be presented with what was `proved`.
+    /// Checks that a token that is bound to `needed` is presented with a proof by that key.
     ///
     /// # Errors
     /// [`ProofFault::Required`] and [`ProofFault::OtherKey`].

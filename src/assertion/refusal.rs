@@ -1,4 +1,5 @@
-//! Why a token is refused, in the operator's words. What of it the caller may learn is decided in `error.rs`.
+//! The reasons for which a token is refused, in the operator's words. The table in `src/error/table.rs` decides what the
+//! caller learns of it.
 
 use super::keys::KeyFault;
 use countersign_verify::Refusal;
@@ -50,19 +51,19 @@ pub enum AssertionError {
     /// `accept` does not match.
     #[error("the issuer's `accept` does not match this workload")]
     NotAccepted,
-    /// One of our own tokens that does not verify.
+    /// A token of ours does not verify.
     #[error("{0}")]
     OwnToken(Refusal),
-    /// One of our own tokens that was revoked, or one above it.
+    /// A token of ours, or a token above it, was revoked.
     #[error("the token, or a token above it, was revoked")]
     Revoked,
-    /// One of our own tokens that names a target or a client that is configured no more.
+    /// A token of ours names a target or a client that is no longer configured.
     #[error("the token, or a token above it, names a target or a client that is no longer configured")]
     Withdrawn,
     /// Its `cnf` binds it in another way than to a key by thumbprint.
     #[error("the token's `cnf` has another member than `jkt`, so no caller can prove here that it holds the token")]
     Bound,
-    /// One of our own tokens, decided by a replica that knew more of the revocation log than is known here.
+    /// A token of ours was decided by a replica that had read more of the revocation log than this one.
     #[error("this replica has not yet read the revocation log up to the position at which the token was decided")]
     Behind,
     /// The issuer's keys are not to be had.

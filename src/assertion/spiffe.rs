@@ -1,6 +1,6 @@
 //! Kind `spiffe`: JWT-SVIDs, judged by the bundle of the trust domain that `sub` names (JWT-SVID §3, §6). Its workloads
-//! are named by their SPIFFE IDs. A JWT-SVID may be presented again unless its entry says otherwise: SPIRE's agents hand
-//! out the same one until about half its life, without a `jti` (JWT-SVID §7.1).
+//! are named by their SPIFFE IDs. A JWT-SVID may be presented again unless its entry says otherwise: SPIRE's agents
+//! hand out the same one until about half its life, without a `jti` (JWT-SVID §7.1).
 
 use super::AssertionError;
 use crate::domain::{Attributes, SpiffeId, TrustDomain};

@@ -17,7 +17,8 @@ use std::sync::Arc;
 
 pub use super::claims::LEEWAY;
 
-/// How much longer than the assertion its first-use mark is kept, in seconds, so that no clock's step forgets it early.
+/// How many seconds longer than its assertion a replay guard is stored, so that a clock that jumps does not drop it
+/// early.
 pub(super) const MARK_MARGIN: i64 = 120;
 
 /// Every configured issuer, by what signs its assertions. There is no pattern: an `iss` is known byte for byte, or not.
@@ -35,7 +36,7 @@ impl Issuers {
         Self { bounds, ..Self::default() }
     }
 
-    /// How much of an assertion is read.
+    /// The size limits of an assertion.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
         self.bounds
@@ -96,7 +97,7 @@ impl Issuers {
         }
     }
 
-    /// Whether an issuer is configured that signs as `iss`.
+    /// Returns true if an issuer is configured that signs as `iss`.
     #[must_use]
     pub fn vouches_as(&self, iss: &str) -> bool {
         self.signing_as(iss).is_some()
@@ -154,7 +155,7 @@ impl Issuers {
 }
 
 impl Issuer {
-    /// What can be refused before a key is looked up: the declared type, the algorithm, the header's members.
+    /// Checks what needs no key: the declared type, the algorithm and the header's members.
     fn admits(&self, declared: TokenType, header: &Header, trail: &mut AuditTrail) -> Result<(), AssertionError> {
         let fits = match self.kind {
             Kind::Oidc { .. } | Kind::GitHubActions { .. } => matches!(declared, TokenType::Jwt | TokenType::IdToken),

@@ -1,5 +1,5 @@
-//! One event: what was asked, every check with what was compared, what was decided, what was given. The policy question
-//! is kept whole, so that the decision can be made again.
+//! The event of one decision: the request, every check with the compared values, the decision, and the grant. The
+//! policy question is stored whole, so that the decision can be repeated.
 
 use crate::domain::TaskRecord;
 use crate::policy::{Decision, Question};
@@ -12,17 +12,17 @@ pub const SCHEMA_VERSION: u32 = 3;
 /// The oldest version that is read: the one without notes, token digests and changes.
 pub(super) const OLDEST_VERSION: u32 = 1;
 
-/// One line of the log, less the chain's own members.
+/// A line of the log, without the members of the chain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
-    /// When, in seconds since 1970.
+    /// Time of the decision, in seconds since 1970.
     pub time: i64,
     /// The decision's id.
     pub decision: String,
-    /// What was asked for.
+    /// The kind of request.
     pub kind: Kind,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
     /// The address that asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,30 +39,30 @@ pub struct Event {
     /// Every check in order; the first that does not hold is the refusal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
-    /// What the caller asked for, where policy was not reached.
+    /// The requested target and scope, if policy was not reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
-    /// What policy was asked.
+    /// The question to policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<Question>,
-    /// What it answered.
+    /// The answer of policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Decision>,
-    /// What was refused and why.
+    /// The refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
-    /// What was given.
+    /// The grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granted: Option<Granted>,
     /// The token, or the signing key, that was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<String>,
-    /// What an operator changed, in words.
+    /// The change that an operator made, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<String>,
 }
 
-/// What a request asks for.
+/// The requested target and scope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
@@ -75,7 +75,7 @@ pub struct Asked {
     pub lifetime: Option<i64>,
 }
 
-/// What kind of request it was.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -91,7 +91,7 @@ pub enum Kind {
     Reload,
 }
 
-/// How it ended.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -107,21 +107,21 @@ pub enum Outcome {
     Abandoned,
 }
 
-/// One check: what was checked, what was presented (cut to a bound), and, where it does not hold, what was expected. In
-/// the log it is an array of two or three strings: a grant has some fifteen checks, and every byte of a line costs.
+/// A check: its name, the presented value (cut to a limit), and the expected value if the check failed. In the log it
+/// is an array of two or three strings: a grant has about fifteen checks, and every byte of a line costs.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<Cow<'static, str>>")]
 pub struct Check {
-    /// What was checked.
+    /// The name of the check.
     pub name: Cow<'static, str>,
-    /// What was presented.
+    /// The presented value.
     pub presented: Cow<'static, str>,
-    /// What was expected, where the check does not hold.
+    /// The expected value, if the check failed.
     pub expected: Option<Cow<'static, str>>,
 }
 
 impl Check {
-    /// Whether it holds.
+    /// Returns true if the check holds.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.expected.is_none()
@@ -150,10 +150,10 @@ impl TryFrom<Vec<Cow<'static, str>>> for Check {
     }
 }
 
-/// Who an assertion is from and about.
+/// The issuer and the subject of an assertion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// Who signed it.
+    /// The issuer.
     pub iss: String,
     /// Whom it is about.
     pub sub: String,
@@ -175,7 +175,7 @@ pub struct Refused {
     pub told: String,
 }
 
-/// What was given.
+/// A grant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Granted {
     /// The minted token's id.
@@ -188,7 +188,7 @@ pub struct Granted {
     pub aud: String,
     /// Its scopes.
     pub scope: String,
-    /// When it ends.
+    /// The token's expiry, in seconds since 1970.
     pub exp: i64,
     /// The key that it is bound to, by its thumbprint.
     #[serde(default, skip_serializing_if = "Option::is_none")]

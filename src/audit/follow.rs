@@ -7,14 +7,14 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// How much is read at a time, in bytes.
+/// Size of one read, in bytes.
 const CHUNK: u64 = 1024 * 1024;
 
 /// A reader that stands behind the last line that it gave.
 pub struct Follower {
     directory: PathBuf,
     segment: Option<Segment>,
-    /// How much of the segment has been given, in bytes.
+    /// Length of the part of the segment that was returned, in bytes.
     read: u64,
     number: u64,
 }

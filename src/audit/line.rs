@@ -1,4 +1,4 @@
-//! One line of the log: an event, or a note that the log makes about itself, ended by its place in the chain.
+//! A line of the log: an event, or a note of the log about itself, followed by its place in the chain.
 
 use super::event::{Event, OLDEST_VERSION, SCHEMA_VERSION};
 use crate::domain::{ChainHead, sha256};
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// The longest line that is read, in bytes.
 pub(super) const MAX_LINE: usize = 1024 * 1024;
 
-/// What the log notes about itself.
+/// A note of the log about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Note {
@@ -18,13 +18,13 @@ pub enum Note {
     Counted(BTreeMap<String, u64>),
     /// A signed [`Checkpoint`], as a compact JWS.
     Checkpoint(String),
-    /// Segments that were as old as may be are gone, up to this head.
+    /// Segments past their retention were deleted, up to this head.
     Pruned(String),
     /// The store knew another head than the log had when the broker started: lines in between are lost.
     Gap(String),
 }
 
-/// What a checkpoint says: everything before this line is as it was when it was signed.
+/// A checkpoint: it states that every line before it is unchanged since it was signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
@@ -32,11 +32,11 @@ pub struct Checkpoint {
     pub replica: String,
     /// The head before this line.
     pub head: String,
-    /// When it was signed, in seconds since 1970.
+    /// Time of the signature, in seconds since 1970.
     pub time: i64,
 }
 
-/// What a line holds.
+/// The content of a line.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
     /// An event.
@@ -55,7 +55,7 @@ pub(super) struct Line {
     pub(super) hash: String,
 }
 
-/// Where and how a log does not hold.
+/// The place and the reason of a break in a log.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
     /// It cannot be read.
@@ -89,7 +89,7 @@ pub enum Broken {
     Head(String),
 }
 
-/// Where a line stands, for people.
+/// The place of a line, for people.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) segment: &'a str,

@@ -26,16 +26,16 @@ pub(super) const DAY: i64 = 86_400;
 /// Signs a checkpoint, with the key that is active at the time; none where that cannot be done.
 pub type Seal = Arc<dyn Fn(&Checkpoint, Timestamp) -> Option<String> + Send + Sync>;
 
-/// How a log is kept.
+/// The limits of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keeping {
-    /// How large a segment may grow, in bytes.
+    /// Size limit of a segment, in bytes.
     pub segment: u64,
-    /// How long a segment is kept after its last line; for ever where there is no bound.
+    /// How long a segment is stored after its last line; for ever if there is no limit.
     pub retention: Option<Lifetime>,
-    /// How many refusals of what was not verified are written in a second; more are counted.
+    /// Limit of unverified refusals that are written in a second; further refusals are counted.
     pub refusals: u32,
-    /// How much of the disk such refusals leave free, in bytes.
+    /// Free space on the disk that such refusals leave, in bytes.
     pub reserve: u64,
 }
 
@@ -48,7 +48,7 @@ pub enum AuditError {
     /// The log that is there is broken, so nothing may be added to it.
     #[error("the audit log is broken: {0}; move it away as evidence and start with an empty directory")]
     Broken(#[from] Broken),
-    /// Where it stands cannot be kept.
+    /// The head of the log cannot be stored.
     #[error("the head of the audit log cannot be written to the store: {0}")]
     Head(#[from] StoreError),
     /// The clock stands before the last event.
@@ -58,7 +58,7 @@ pub enum AuditError {
     ClockBehind(Timestamp, Timestamp),
 }
 
-/// What the log says about itself, for figures.
+/// The figures of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogFigures {
     /// Lines that this process wrote.
@@ -84,11 +84,11 @@ pub struct AuditLog {
     seal: Seal,
     digests: DigestKey,
     writer: Mutex<Writer>,
-    /// Whether the disk is so full that only what was verified is written.
+    /// True if the disk is so full that only verified events are written.
     pub(super) tight: AtomicBool,
     pub(super) free: AtomicU64,
     pub(super) failed: AtomicU64,
-    /// Whether the last write failed.
+    /// True if the last write failed.
     failing: AtomicBool,
     _lock: File,
 }
@@ -99,7 +99,7 @@ pub(super) struct Writer {
     pub(super) head: ChainHead,
     /// The day of the segment's first line; none where it has none.
     pub(super) day: Option<i64>,
-    /// When the last checkpoint was written, and where the chain stood then.
+    /// Time and head of the last checkpoint.
     pub(super) sealed: (Timestamp, u64),
     /// The second that refusals are counted in, how many of it were written, and which were not.
     pub(super) second: i64,
@@ -111,17 +111,17 @@ pub(super) struct Writer {
     pub(super) bytes_before: u64,
 }
 
-/// What a log is opened with.
+/// The settings with which a log is opened.
 pub struct Opening {
     /// This replica's name.
     pub replica: String,
-    /// How it is kept.
+    /// The limits of the log.
     pub keeping: Keeping,
-    /// Who remembers where it stands.
+    /// The store of the log's head.
     pub heads: Arc<dyn AuditHeads>,
-    /// What signs checkpoints.
+    /// The signer of checkpoints.
     pub seal: Seal,
-    /// What tokens are digested with.
+    /// The key of token digests.
     pub digests: DigestKey,
 }
 
@@ -132,9 +132,9 @@ struct NoteLine<'a> {
 }
 
 impl AuditLog {
-    /// Opens the log in `directory`, which is created with mode 0700, and finds where its chain ends. A last line that a
-    /// crash cut short is taken away: its answer never left. Where the store knows of lines that are not there, that is
-    /// noted in the log for good, and told.
+    /// Opens the log in `directory`, which is created with mode 0700, and finds where its chain ends. A last line that
+    /// a crash cut short is taken away: its answer never left. Where the store knows of lines that are not there, that
+    /// is noted in the log permanently, and logged.
     ///
     /// # Errors
     /// [`AuditError`] when it cannot be opened, its last line is broken, or the clock stands before it.
@@ -232,8 +232,8 @@ impl AuditLog {
         self.write(&mut writer, &mut line)
     }
 
-    /// Writes a refusal of something that nobody vouched for, as long as there are few of them and the disk is not nearly
-    /// full; else it is counted.
+    /// Writes a refusal of something that nobody vouched for, as long as there are few of them and the disk is not
+    /// nearly full; else it is counted.
     ///
     /// # Errors
     /// As [`AuditLog::append`].
@@ -269,25 +269,25 @@ impl AuditLog {
         Ok(())
     }
 
-    /// Where the chain stands.
+    /// The head of the chain.
     #[must_use]
     pub fn head(&self) -> ChainHead {
         self.writer().head.clone()
     }
 
-    /// Whether the last write failed.
+    /// Returns true if the last write failed.
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
     }
 
-    /// What stands for `token` in the log: nobody without the key can tell of which token it is.
+    /// Returns the digest by which the log names `token`. Without the key, nobody can tell which token a digest is of.
     #[must_use]
     pub fn digest(&self, token: &str) -> String {
         self.digests.digest(token)
     }
 
-    /// What the log says about itself.
+    /// The figures of the log.
     #[must_use]
     pub fn figures(&self) -> LogFigures {
         let (free, failed) = (self.free.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed));
@@ -318,8 +318,8 @@ impl AuditLog {
         writer.head = next;
         writer.figures.lines += 1;
         writer.bytes += line.len() as u64;
-        // Behind the line: the log may be ahead of what the store knows, and never the other way round. The line is there
-        // whether or not this succeeds, and the next one tries again.
+        // Behind the line: the log may be ahead of what the store knows, and never the other way round. The line is
+        // there whether or not this succeeds, and the next one tries again.
         if let Err(fault) = self.heads.keep(&writer.head) {
             self.failed.fetch_add(1, Ordering::Relaxed);
             tracing::error!(%fault, "where the audit log stands is not kept in the store");

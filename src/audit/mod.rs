@@ -19,7 +19,7 @@ pub use trail::{AuditTrail, GrantWritten};
 pub use verify::{Report, Sealing, find, verify};
 
 impl Content {
-    /// When it was written, in seconds since 1970.
+    /// Time of the line, in seconds since 1970.
     #[must_use]
     pub fn time(&self) -> i64 {
         match self {

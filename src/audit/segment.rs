@@ -6,10 +6,10 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// What the log of version 0.1 was called: one file that never ended. It becomes the first segment.
+/// The name of the log of version 0.1: one file without an end. It becomes the first segment.
 const BEFORE_SEGMENTS: &str = "chain.jsonl";
 
-/// One file of the log.
+/// A file of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) number: u32,
@@ -45,8 +45,8 @@ pub(super) fn list(directory: &Path) -> Result<Vec<Segment>, Broken> {
     Ok(segments)
 }
 
-/// Gives each line of `segment` to `each`, with whether it is whole, until that says stop. Zeros at the end were reserved,
-/// and never written.
+/// Gives each line of `segment` to `each`, with whether it is whole, until that says stop. Zeros at the end were
+/// reserved, and never written.
 pub(super) fn walk(
     segment: &Segment,
     mut each: impl FnMut(Place<'_>, &[u8], bool) -> Result<bool, Broken>,
@@ -84,9 +84,9 @@ fn without_zeros(bytes: &[u8]) -> &[u8] {
     bytes.get(..end).unwrap_or_default()
 }
 
-/// Where a segment ends.
+/// The end of a segment.
 pub(super) struct Tail {
-    /// How long its whole lines are together, in bytes.
+    /// Length of the segment's whole lines together, in bytes.
     pub(super) length: u64,
     /// Bytes after the last whole line: a crash in the middle of a write.
     pub(super) torn: u64,
@@ -100,7 +100,7 @@ impl Tail {
     }
 }
 
-/// Where `segment` ends, read from its end alone: opening the log takes no longer as it grows.
+/// Reads the end of `segment` from its end alone, so that opening the log does not take longer as it grows.
 pub(super) fn tail(segment: &Segment) -> Result<Tail, Broken> {
     let io = |fault| Broken::Io(segment.path.clone(), fault);
     let mut file = File::open(&segment.path).map_err(io)?;

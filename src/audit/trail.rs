@@ -1,5 +1,5 @@
-//! The event of one exchange while it is made. It is written when it is closed, or when it is dropped: a caller that goes
-//! away, and a fault that unwinds, leave their event too.
+//! The event of one exchange while it is made. It is written when it is closed, or when it is dropped: a caller that
+//! goes away, and a fault that unwinds, leave their event too.
 
 use super::event::{Asked, Check, Event, Granted, Kind, Outcome, Refused, Subject};
 use super::log::{AuditError, AuditLog};
@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// How much of anything presented is kept, in bytes.
+/// Limit of a presented value, in bytes.
 const MAX_PRESENTED: usize = 256;
 
 /// Proof that a grant is on the audit log. Only [`AuditTrail::grant`] makes one.
@@ -24,9 +24,9 @@ pub struct AuditTrail {
     event: Event,
     log: Option<Arc<AuditLog>>,
     timer: Option<StageTimer>,
-    /// Whether somebody is vouched for: what a stranger sends is written only so often.
+    /// True if an issuer vouches for the workload. Events of unverified callers are rate-limited.
     vouched: bool,
-    /// Whether it is counted instead where there are too many, whoever it is about.
+    /// True if the event may be counted instead of written, even for a known caller.
     counted: bool,
 }
 
@@ -39,7 +39,7 @@ impl AuditTrail {
         trail
     }
 
-    /// As it is, with a stopwatch for the stages that it passes.
+    /// Returns the trail with a timer for the stages that it passes.
     #[must_use]
     pub fn timed(mut self, timer: StageTimer) -> Self {
         self.timer = Some(timer);
@@ -53,7 +53,7 @@ impl AuditTrail {
         }
     }
 
-    /// Lets go of the event: nothing happened that has to be kept.
+    /// Discards the event: nothing happened that has to be recorded.
     pub fn discard(mut self) {
         self.log = None;
     }
@@ -92,8 +92,8 @@ impl AuditTrail {
         Self { event, log: None, timer: None, vouched: false, counted: false }
     }
 
-    /// Records the check `name` and returns `refusal` if it does not hold, so that no check can be recorded without being
-    /// enforced, or enforced without being recorded. `expected` is called only for a check that does not hold.
+    /// Records the check `name` and returns `refusal` if it does not hold, so that no check can be recorded without
+    /// being enforced, or enforced without being recorded. `expected` is called only for a check that does not hold.
     ///
     /// # Errors
     /// `refusal`.
@@ -112,7 +112,8 @@ impl AuditTrail {
         Ok(())
     }
 
-    /// Records that the check `name` does not hold and returns `refusal`: for a check that is recorded only if it fails.
+    /// Records that the check `name` does not hold and returns `refusal`: for a check that is recorded only if it
+    /// fails.
     pub fn refusal<F, E: Into<Cow<'static, str>>, P: Into<Cow<'static, str>>>(
         &mut self,
         name: &'static str,
@@ -125,8 +126,8 @@ impl AuditTrail {
         refusal
     }
 
-    /// Records the check `name`, which holds if `found` is `Ok`, and returns `found`. As [`AuditTrail::require`], for a check whose
-    /// value is used afterwards.
+    /// Records the check `name`, which holds if `found` is `Ok`, and returns `found`. As [`AuditTrail::require`], for a
+    /// check whose value is used afterwards.
     ///
     /// # Errors
     /// The error of `found`.
@@ -156,12 +157,14 @@ impl AuditTrail {
         });
     }
 
-    /// Notes that a configured issuer vouches for somebody whom its entry accepts. Anyone can get a token of a public issuer.
+    /// Notes that a configured issuer vouches for somebody whom its entry accepts. Anyone can get a token of a public
+    /// issuer.
     pub fn vouched(&mut self) {
         self.vouched = true;
     }
 
-    /// Lets the event be counted instead of written where there are too many: whoever asks too often may not fill the log.
+    /// Lets the event be counted instead of written if there are too many, so that a caller that asks too often cannot
+    /// fill the log.
     pub fn count_only(&mut self) {
         self.counted = true;
     }
@@ -229,7 +232,8 @@ impl AuditTrail {
 
     /// Writes why nothing is given. A refusal that cannot be written is still a refusal.
     pub fn refuse(mut self, outcome: Outcome, refused: Refused, expected: &'static str) {
-        // A refusal that compared nothing in particular is told as a check as well, so that the list always ends with it.
+        // A refusal that compared nothing in particular is told as a check as well, so that the list always ends with
+        // it.
         if self.event.checks.iter().all(Check::holds) {
             let presented = cut(refused.message.clone().into());
             let name = refused.reason.clone().into();
@@ -240,12 +244,13 @@ impl AuditTrail {
         self.write();
     }
 
-    /// Whether it is about somebody whom we have to do with, or an operator.
+    /// Returns true if the event names an authenticated workload or client, or an operator.
     fn is_known(&self) -> bool {
         !self.counted && (self.vouched || self.event.client.is_some() || self.event.peer.is_none())
     }
 
-    /// What is about somebody who proved who he is, and what an operator did, is written whole; of the rest, so much.
+    /// Writes the event. Events of authenticated callers and of operators are written whole; the others share a rate
+    /// limit.
     fn write(&mut self) {
         let Some(log) = self.log.take() else { return };
         let reason = self.event.refused.as_ref().map_or("abandoned", |refused| refused.reason.as_str());

@@ -1,4 +1,4 @@
-//! What the log needs from time to time: sealed segments, room to grow, an eye on the disk, and an end for what is too old.
+//! The periodic work of the log: sealing segments, making room, watching the disk, and deleting old segments.
 
 use super::line::Note;
 use super::log::{AuditError, AuditLog, Writer, file_at};
@@ -11,9 +11,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::Ordering;
 
-/// How far the file grows ahead of what is written, in bytes: twice what the last second took, within these.
+/// Bounds of the room that is made ahead of the writes, in bytes: twice what the last second wrote.
 const AHEAD: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
-/// How long a log may go without a checkpoint while something is written, in seconds.
+/// Longest time without a checkpoint while lines are written, in seconds.
 const CHECKPOINT_EVERY: i64 = 60;
 
 impl AuditLog {

@@ -1,7 +1,7 @@
-//! Whether a log holds, where it does not, and the event of one decision.
+//! Verification of a log: whether its chain is intact, where it is broken, and the event of one decision.
 //!
-//! The chain finds an edit, a deletion and a reordering. A checkpoint, which is signed, finds a chain that somebody wrote
-//! anew. The head that the store keeps, or one that an operator kept, finds lines that were cut off the end.
+//! The chain finds an edit, a deletion and a reordering. A checkpoint, which is signed, finds a chain that somebody
+//! wrote anew. The head that the store keeps, or one that an operator kept, finds lines that were cut off the end.
 
 use super::event::{Event, SCHEMA_VERSION};
 use super::line::{self, Broken, Checkpoint, Content, Line, Note, Place};
@@ -11,7 +11,8 @@ use countersign_verify::jws::Compact;
 use countersign_verify::key::KeySet;
 use std::path::Path;
 
-/// How long lines may go without a checkpoint, in seconds: some minutes more than a broker that runs ever leaves them.
+/// Longest time that lines may go without a checkpoint, in seconds: some minutes more than a running broker ever
+/// leaves.
 const UNSIGNED: i64 = 300;
 
 /// The public keys that checkpoints are verified with.
@@ -26,13 +27,13 @@ pub struct Sealing<'a> {
 /// A log that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Where it stands.
+    /// The head of the log.
     pub head: ChainHead,
-    /// How many lines it has, notes too.
+    /// Number of lines, including notes.
     pub lines: u64,
-    /// How many of them are events.
+    /// Number of events.
     pub events: u64,
-    /// How many segments it has.
+    /// Number of segments.
     pub segments: usize,
     /// Checkpoints whose signature holds.
     pub checkpoints: u64,
@@ -46,8 +47,8 @@ pub struct Report {
     pub torn: u64,
 }
 
-/// Walks the chain in `directory` from its first line to its last. Where `keys` are given, checkpoints are verified with
-/// them and have to be there; a head that was kept elsewhere has to be in it.
+/// Walks the chain in `directory` from its first line to its last. Where `keys` are given, checkpoints are verified
+/// with them and have to be there; a head that was kept elsewhere has to be in it.
 ///
 /// # Errors
 /// [`Broken`] names the first line that does not hold, counted from 1 in its segment.
@@ -128,7 +129,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// A checkpoint has to follow soon: a forger who has no key would leave it out. Lines of the version before had none.
+    /// A checkpoint has to follow soon: a forger who has no key would leave it out. Lines of the version before had
+    /// none.
     fn due(&mut self, line: &Line, place: Place<'_>) -> Result<(), Broken> {
         if self.keys.is_none() || line.version < SCHEMA_VERSION {
             return Ok(());
@@ -220,7 +222,7 @@ pub fn find(directory: &Path, decision: &str) -> Result<Option<Event>, Broken> {
     Ok(found)
 }
 
-/// Whether the log has the line that `head` stands behind.
+/// Returns true if the log contains the line that ends at `head`.
 pub(super) fn has(segments: &[Segment], head: &ChainHead) -> Result<bool, Broken> {
     let needle = format!("\"hash\":\"{}\"}}", head.hash);
     for segment in segments.iter().rev() {

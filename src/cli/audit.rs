@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How often a followed log is looked at.
+/// Interval at which a followed log is read.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Verify and follow the audit log.

@@ -83,7 +83,7 @@ fn offline(token: &str, jwks: &Path, issuer: &str, audience: &str) -> Result<Res
     Ok(verified.map(drop).map_err(|fault| fault.to_string()))
 }
 
-/// As the broker of this configuration would judge it.
+/// Judges the token as the broker of this configuration would.
 fn judge(token: &str, header: &Value, config: &Path) -> Result<(Result<(), String>, Option<AuditTrail>), Failure> {
     let installation = installation(config)?;
     let now = SystemClock.now();

@@ -18,9 +18,10 @@ use std::sync::Arc;
 pub(super) enum Keys {
     /// List every key with its state and its dates.
     List,
-    /// Create a successor. It is published at once, and signs six minutes later, when every resource server can have it.
+    /// Create a successor. It is published at once, and signs six minutes later, when every resource server can have
+    /// it.
     Rotate {
-        /// What the key signs.
+        /// The purpose of the key.
         #[arg(long, value_enum, default_value = "tokens")]
         purpose: For,
         /// The algorithm: ES256, EdDSA or RS256.
@@ -41,7 +42,7 @@ pub(super) enum Keys {
     },
 }
 
-/// What a key signs.
+/// The purpose of a key.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum For {
     /// Access tokens.

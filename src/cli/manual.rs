@@ -13,7 +13,7 @@ pub(super) fn completions(shell: Shell) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// One page for the program and each of its commands.
+/// Prints the manual page of the program and its commands.
 pub(super) fn man() -> Result<ExitCode, Failure> {
     let mut page = Vec::new();
     let command = Arguments::command();

@@ -12,7 +12,7 @@ pub(super) const BAD: Style = AnsiColor::Red.on_default();
 pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
 
-/// Where and how a command prints.
+/// The form in which a command prints.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Output {
     pub(super) json: bool,

@@ -1,5 +1,5 @@
-//! `countersign revoke`, `suspend`, `resume` and `revocations`: by the control socket of the broker that runs, or in its store
-//! where none does.
+//! `countersign revoke`, `suspend`, `resume` and `revocations`: by the control socket of the broker that runs, or in
+//! its store where none does.
 
 use super::output::{GOOD, Output, printable, table};
 use super::token_source::TokenSource;
@@ -54,7 +54,7 @@ pub(super) struct Suspend {
     reason: Option<String>,
 }
 
-/// What to revoke: exactly one of these.
+/// The thing to revoke: exactly one of these.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(super) struct Named {
@@ -79,7 +79,7 @@ pub(super) struct Named {
 }
 
 impl Named {
-    /// What tokens call it. An issuer's entry stands for the `iss` that it signs as.
+    /// Returns kind and id as tokens carry them. The name of an issuer's entry stands for the `iss` that it signs as.
     ///
     /// # Errors
     /// Where an issuer's name is that of no entry, and no `iss` either: what hits nothing must not look done.
@@ -172,7 +172,7 @@ pub(super) fn list(config: &Path, output: Output) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is wanted of a broker.
+/// A change that the command asks a broker for.
 struct Wanted {
     kind: Kind,
     id: String,

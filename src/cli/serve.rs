@@ -49,7 +49,7 @@ pub(super) fn run(config: &Path, output: Output, logs: Logs) -> Result<ExitCode,
     served
 }
 
-/// As many open files as the system allows this process: each connection is one.
+/// Raises the limit of open files to what the system allows: each connection is a file.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(fault) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {

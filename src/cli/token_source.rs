@@ -1,5 +1,5 @@
-//! Where a command gets a token from: a file, standard input, or the environment of a CI job. Never an argument: others
-//! can read those.
+//! The source of a command's token: a file, standard input, or the environment of a CI job. Never an argument, because
+//! other users can read arguments.
 
 use super::Failure;
 use clap::{Args, ValueEnum};
@@ -34,7 +34,7 @@ enum Ci {
 }
 
 impl TokenSource {
-    /// Whether it says where the token is.
+    /// Returns true if a source is given.
     pub(super) fn is_given(&self) -> bool {
         self.token_file.is_some() || self.token_env.is_some() || self.from.is_some()
     }

@@ -1,4 +1,4 @@
-//! What the command line says to a broker, over HTTP.
+//! The HTTP client of the command line.
 
 use super::Failure;
 use super::output::printable;
@@ -23,8 +23,8 @@ pub(super) struct Answer {
 }
 
 impl Client {
-    /// Trusts the machine's certificates, or those of `ca` instead. Follows no redirect: a token goes where it was meant
-    /// to go.
+    /// Trusts the machine's certificates, or those of `ca` instead. Follows no redirect: a token goes where it was
+    /// meant to go.
     pub(super) fn new(ca: Option<&Path>) -> Result<Self, Failure> {
         crate::app::install_crypto();
         let mut builder = reqwest::Client::builder()

@@ -1,5 +1,6 @@
-//! Slows down whoever guesses secrets: by the address that they come from, and by the client that they are for. Clients
-//! that authenticate by a key are never slowed down, nor is an address from which the client proved itself lately.
+//! Slows down callers that guess secrets, by the address that they come from and by the client that they are for.
+//! Clients that authenticate by a key are never slowed down, nor is an address from which the client proved itself
+//! lately.
 
 use crate::domain::Network;
 use crate::rates::Buckets;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 const BY_ADDRESS: (NonZeroU32, NonZeroU32) = (nonzero(20), nonzero(1));
 /// Wrong secrets that may come for one client, from everywhere, at once and then in a second.
 const BY_CLIENT: (NonZeroU32, NonZeroU32) = (nonzero(100), nonzero(5));
-/// How long an address from which a client proved itself is not slowed down for others' guesses.
+/// How long the failures of other callers do not slow down an address from which the client authenticated.
 const TRUSTED_FOR: Duration = Duration::from_secs(3_600);
 
 const fn nonzero(number: u32) -> NonZeroU32 {
@@ -23,11 +24,11 @@ const fn nonzero(number: u32) -> NonZeroU32 {
     }
 }
 
-/// How many networks and clients are remembered as slowed down, and how many pairs of both as trusted. What was not asked for
-/// longest goes first.
+/// Limit of remembered networks, clients and trusted pairs of both. The least recently used goes first.
 const REMEMBERED: usize = 65_536;
 
-/// What was guessed lately. Keys are digests under a random key of this process, so that nobody can choose two that meet.
+/// Recent failed attempts. Their keys are digests under a random key of this process, so that nobody can choose two
+/// that collide.
 pub struct Attempts {
     hasher: RandomState,
     by_address: Buckets,
@@ -52,7 +53,7 @@ impl Default for Attempts {
 }
 
 impl Attempts {
-    /// Whether a secret for `client` from `peer` is looked at now.
+    /// Returns true if a secret for `client` from `peer` may be compared now.
     #[must_use]
     pub fn may_try(&self, client: &str, peer: IpAddr) -> bool {
         if self.slowed.is_empty() {

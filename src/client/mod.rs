@@ -1,5 +1,5 @@
-//! Who is calling: a registered client by its credentials (RFC 6749 §2.3), or nobody in particular. A client has one
-//! method, and no other proves it.
+//! Registered clients, and how each authenticates (RFC 6749 §2.3). A client has one method, and no other method proves
+//! it.
 
 mod attempts;
 
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-/// What a client may sign its own assertions with.
+/// The algorithms that a client may sign its own assertions with.
 pub const CLIENT_ALGORITHMS: [Algorithm; 4] = [Algorithm::Rs256, Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa];
 
 /// Why a caller is refused.
@@ -58,7 +58,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// How a client proves that it is the one.
+/// The method by which a client authenticates.
 #[derive(Debug)]
 pub enum Method {
     /// `client_secret_basic`, with the SHA-256 of the secret, which has 256 random bits: a slower digest would protect
@@ -94,14 +94,14 @@ impl Method {
 pub struct Client {
     /// Its id.
     pub id: ClientId,
-    /// How it authenticates.
+    /// The method by which the client authenticates.
     pub method: Method,
     /// Audiences that it serves: their tokens it may introspect, and exchange onward.
     pub introspects: Vec<Audience>,
 }
 
 impl Client {
-    /// Whether it serves `audience`.
+    /// Returns true if the client serves `audience`.
     #[must_use]
     pub fn serves(&self, audience: &str) -> bool {
         self.introspects.iter().any(|own| own.as_str() == audience)
@@ -124,8 +124,8 @@ impl Clients {
         self.0.get(id)
     }
 
-    /// The one client that authenticates by an assertion of `issuer` about `subject`, with the id `claimed` where it said
-    /// one.
+    /// The one client that authenticates by an assertion of `issuer` about `subject`, with the id `claimed` where it
+    /// said one.
     #[must_use]
     pub fn federated(&self, issuer: &str, subject: &str, claimed: Option<&str>) -> Option<&Arc<Client>> {
         let fits = |client: &&Arc<Client>| matches!(&client.method, Method::Federated { issuer: own, subject: about } if own.as_str() == issuer && about == subject);

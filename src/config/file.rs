@@ -1,5 +1,5 @@
-//! Every key of the file, with what it means: the one list from which keys are read, unknown ones are refused, and the JSON
-//! Schema is made.
+//! Every key of the file, with what it means: the one list from which keys are read, unknown ones are refused, and the
+//! JSON Schema is made.
 
 use super::raw::{Field, Section};
 use schemars::JsonSchema;
@@ -32,13 +32,13 @@ section!(
 /// The configuration of a Countersign broker.
 #[schemars(rename = "Countersign", extend("required" = ["server", "store", "signing", "audit", "policy"]))]
 File {
-    /// Where the broker listens, and who it is.
+    /// The listeners and the identity of the broker.
     #[schemars(with = "Server")]
     server: Section<Server>,
-    /// Where it keeps what has to outlive a request.
+    /// The store of what outlives a request.
     #[schemars(with = "Store")]
     store: Section<Store>,
-    /// How revocations of other brokers are followed.
+    /// The freshness of the shared revocation log.
     #[schemars(with = "Revocation")]
     revocation: Section<Revocation>,
     /// Its own keys.
@@ -47,13 +47,13 @@ File {
     /// The log of every decision.
     #[schemars(with = "Audit")]
     audit: Section<Audit>,
-    /// What is permitted.
+    /// The policies.
     #[schemars(with = "Policy")]
     policy: Section<Policy>,
     /// Tasks that outlive the assertion that opens them. Where there is no such section, none can be opened.
     #[schemars(with = "Tasks")]
     tasks: Section<Tasks>,
-    /// How issuers' keys are kept.
+    /// The refresh of issuers' keys.
     #[schemars(with = "Refresh")]
     keys: Section<Refresh>,
     /// Traces.
@@ -62,10 +62,10 @@ File {
     /// Whose assertions are accepted.
     #[schemars(with = "Vec<Issuer>")]
     issuers: Vec<Spanned<Issuer>>,
-    /// What tokens are minted for.
+    /// The targets that tokens are minted for.
     #[schemars(with = "Vec<Target>")]
     targets: Vec<Spanned<Target>>,
-    /// Who authenticates.
+    /// The clients that authenticate.
     #[schemars(with = "Vec<Client>")]
     clients: Vec<Spanned<Client>>,
 });
@@ -82,17 +82,17 @@ Server {
     control: Text,
     /// Threads that serve requests. By default one for each core.
     workers: Field<usize>,
-    /// How long requests that are being worked on may take to end when the broker stops. By default `10s`.
+    /// The longest time for which requests in progress may go on when the broker stops. Default: `10s`.
     drain: Text,
     /// A path segment below which SDKs that know tenants (Azure, MSAL) find the broker.
     tenant: Text,
-    /// Networks of the proxies in front of the broker, whose `X-Forwarded-For` is believed: of it, the rightmost hop that is
-    /// none of them. By default none, and the header is ignored.
+    /// Networks of the proxies in front of the broker, whose `X-Forwarded-For` is believed: of it, the rightmost hop
+    /// that is none of them. By default none, and the header is ignored.
     trusted_proxies: Field<Vec<String>>,
     /// TLS of the public listener, reloaded when its files change.
     #[schemars(with = "Tls")]
     tls: Section<Tls>,
-    /// How much of a request is read, and how many are worked on.
+    /// The limits of a request, and of requests in progress.
     #[schemars(with = "Limits")]
     limits: Section<Limits>,
 });
@@ -114,21 +114,22 @@ section!(Limits {
     uri_bytes: Field<usize>,
     /// The longest assertion, in bytes; more is 400. By default 16384.
     token_bytes: Field<usize>,
-    /// How deep JSON may nest in an assertion; more is 400. By default 16.
+    /// Limit of nesting in the JSON of an assertion; a deeper one is 400. Default: 16.
     json_depth: Field<u8>,
     /// Parameters of a form; more is 400. By default 64.
     parameters: Field<usize>,
     /// `audience` and `resource` values together; more is 400. By default 16.
     targets: Field<usize>,
-    /// How long the head may take; slower is 408. By default `5s`.
+    /// Time limit of the head; a slower one is 408. Default: `5s`.
     head_timeout: Text,
-    /// How long the body may take; slower is 408. By default `5s`.
+    /// Time limit of the body; a slower one is 408. Default: `5s`.
     body_timeout: Text,
-    /// How long a connection may be idle between two requests; longer, and it is closed. By default `65s`.
+    /// Idle time after which a connection is closed. Default: `65s`.
     idle_timeout: Text,
     /// Requests worked on at once; more is 503. By default 512.
     in_flight: Field<usize>,
-    /// Of these, of one network, which is an address or a /64 of IPv6; more is 429. By default 128.
+    /// Limit of requests in progress from one network, which is an address or a /64 of IPv6; one more is 429. Default:
+    /// 128.
     in_flight_per_network: Field<usize>,
     /// Requests of one network in a second, twice as many at once; more is 429, and 0 is no bound. By default 2000.
     requests_per_network: Field<u32>,
@@ -138,7 +139,7 @@ section!(Limits {
     requests_per_issuer: Field<u32>,
     /// Connections at once for each worker; more wait. By default 4096.
     connections: Field<usize>,
-    /// Connections at once of one network, but for trusted proxies; more are closed at once. By default 512.
+    /// Limit of connections from one network, except trusted proxies; further ones are closed at once. Default: 512.
     connections_per_network: Field<usize>,
 });
 section!(
@@ -157,7 +158,8 @@ section!(
 section!(
     #[schemars(extend("required" = ["urls"]))]
     Redis {
-        /// `standalone` is one server, `sentinel` one that Sentinels watch, `cluster` a cluster. By default `standalone`.
+        /// `standalone` is one server, `sentinel` one that Sentinels watch, `cluster` a cluster. By default
+        /// `standalone`.
         #[schemars(extend("enum" = ["standalone", "sentinel", "cluster"]))]
         mode: Text,
         /// `rediss://host:port` of the server, of the Sentinels, or of some of the cluster.
@@ -168,17 +170,17 @@ section!(
         username: Text,
         /// A file with its password.
         password_file: Text,
-        /// Whether `redis://` may leave this machine, where the network between is trusted.
+        /// Allows `redis://` to another machine. Only for a network that is trusted.
         allow_plaintext: Field<bool>,
-        /// What every key begins with; brokers that share a store share it. By default `countersign:`.
+        /// The prefix of every key. Brokers that share a store share the prefix. Default: `countersign:`.
         key_prefix: Text,
-        /// What is not lost: with `strict` nothing that was acknowledged, with `persisted` nothing but the last second and what
-        /// no replica had at a failover, with `memory` nothing while the server runs. By default `strict`.
+        /// What a crash may lose. `strict`: nothing that was acknowledged. `persisted`: the last second, and what no
+        /// replica had at a failover. `memory`: everything, when the server stops. Default: `strict`.
         #[schemars(extend("enum" = ["strict", "persisted", "memory"]))]
         durability: Text,
-        /// How many replicas confirm what is written under `strict`: as many as could be promoted.
+        /// Number of replicas that confirm a write under `strict`: as many as could be promoted.
         replicas: Field<u32>,
-        /// How long the store may take to answer; longer is 503. By default `1s`.
+        /// Time limit of an answer of the store; a slower one is 503. Default: `1s`.
         timeout: Text,
         /// Connections of each worker, each shared by many requests. By default 2.
         connections: Field<usize>,
@@ -191,7 +193,8 @@ section!(
     }
 );
 section!(Revocation {
-    /// How long the shared revocation log may not be heard of; longer, and exchange and introspection are 503. By default `5s`.
+    /// Longest time without reading the shared revocation log; after it, exchange and introspection answer 503.
+    /// Default: `5s`.
     max_staleness: Text,
 });
 section!(
@@ -199,10 +202,10 @@ section!(
     Signing {
         /// The directory of the keys, of mode 0700; made, with a first key, where it is empty.
         directory: Text,
-        /// What tokens are signed with where their target says nothing. By default `ES256`.
+        /// The algorithm of tokens whose target names none. Default: `ES256`.
         #[schemars(extend("enum" = ["ES256", "EdDSA", "Ed25519", "RS256"]))]
         algorithm: Text,
-        /// How long a key signs before another one takes over. By default `30d`.
+        /// How long a key signs before its successor takes over. Default: `30d`.
         rotate_every: Text,
     }
 );
@@ -211,13 +214,13 @@ section!(
 Audit {
     /// The log's directory.
     path: Text,
-    /// How large a segment grows before it is sealed, in bytes. By default 67108864.
+    /// Size at which a segment is sealed, in bytes. Default: 67108864.
     segment_bytes: Field<u64>,
-    /// How long a segment is kept after its last line. By default `400d`.
+    /// How long a segment is stored after its last line. Default: `400d`.
     retention: Text,
-    /// How many refusals of what nobody vouched for are written in a second; more are counted. By default 100.
+    /// Limit of unverified refusals that are written in a second; further refusals are counted. Default: 100.
     refusals_per_second: Field<u32>,
-    /// How much of the disk such refusals leave free, in bytes. By default 67108864.
+    /// Free space on the disk that such refusals leave, in bytes. Default: 67108864.
     reserve_bytes: Field<u64>,
 });
 section!(
@@ -228,21 +231,21 @@ section!(
     }
 );
 section!(Tasks {
-    /// How long a task may last at most. By default `6h`.
+    /// The longest duration of a task. Default: `6h`.
     max_deadline: Text,
-    /// How long a task may ask for no token before it is over. By default `1h`.
+    /// The longest time for which a task may be idle before it ends. Default: `1h`.
     idle: Text,
 });
 section!(Refresh {
     /// The time between two refreshes of an issuer's keys. By default `5m`.
     refresh_every: Text,
-    /// How old a key set may be and still be trusted. By default `1h`.
+    /// The greatest age of a key set that is still trusted. Default: `1h`.
     max_stale: Text,
     /// The least time between two refreshes that tokens with an unknown `kid` cause. By default `30s`.
     unknown_kid_cooldown: Text,
 });
 section!(Telemetry {
-    /// Where traces go, by OTLP over HTTP, e.g. `http://127.0.0.1:4318`; nowhere where it is left out.
+    /// The receiver of traces by OTLP over HTTP, e.g. `http://127.0.0.1:4318`. Default: none.
     otlp_endpoint: Text,
     /// The share of exchanges that are traced where the caller does not say, from 0 to 1. By default 1.
     sample: Field<f64>,
@@ -252,14 +255,14 @@ section!(
 Issuer {
     /// A short name; the names of its workloads begin with it.
     name: Text,
-    /// What kind of issuer it is.
+    /// The kind of issuer.
     #[schemars(extend("enum" = ["oidc", "github-actions", "spiffe"]))]
     kind: Text,
     /// The exact `iss` of its assertions.
     issuer: Text,
     /// The trust domain, for kind `spiffe`.
     trust_domain: Text,
-    /// What the assertion's `aud` has to be: one of these.
+    /// The accepted values of the assertion's `aud`.
     audiences: Texts,
     /// Claim values that an assertion must have: for each claim, one of the values.
     accept: Field<BTreeMap<String, Vec<String>>>,
@@ -269,26 +272,26 @@ Issuer {
     jwks_uri: Text,
     /// The trust domain's bundle, for kind `spiffe`.
     bundle_file: Text,
-    /// What it may sign with.
+    /// The algorithms that the issuer may sign with.
     algorithms: Texts,
     /// The longest life of an assertion. By default `1h`.
     max_lifetime: Text,
-    /// Whether an assertion can be exchanged once only. By default yes, for kind `spiffe` no.
+    /// Allows each assertion to be exchanged only once. Default: true; for kind `spiffe`, false.
     single_use: Field<bool>,
-    /// Whether its keys may come from private addresses.
+    /// Allows the keys to be fetched from private addresses.
     allow_private_addresses: Field<bool>,
     /// PEM certificates to trust, instead of the machine's, when its keys are fetched.
     ca_file: Text,
-    /// What its workloads are called, e.g. `{namespace}/{name}`.
+    /// The template of workload names, e.g. `{namespace}/{name}`.
     workload: Text,
     /// Claims that policy sees as tags, for kind `oidc`.
     tags: Field<BTreeMap<String, String>>,
     /// `required`: its assertions are taken from authenticated clients alone.
     #[schemars(extend("enum" = ["required"]))]
     client: Text,
-    /// Who owns it, for policy and people.
+    /// The owner of the issuer, for policy and people.
     owner: Text,
-    /// Where it runs, e.g. `production`.
+    /// The environment, e.g. `production`.
     environment: Text,
 });
 section!(
@@ -302,19 +305,19 @@ section!(
         scopes: Texts,
         /// The longest life of a token for it.
         max_lifetime: Text,
-        /// What its tokens are signed with, where that is not `signing.algorithm`.
+        /// The algorithm of the target's tokens. Default: `signing.algorithm`.
         #[schemars(extend("enum" = ["ES256", "EdDSA", "Ed25519", "RS256"]))]
         algorithm: Text,
         /// `required`: only authenticated clients get a token for it.
         #[schemars(extend("enum" = ["required"]))]
         client: Text,
-        /// Whether each of its tokens has an entry of a status list, which anyone may read.
+        /// Gives each token of the target an entry of a status list, which anyone may read.
         status_list: Field<bool>,
-        /// Who owns it, for policy and people.
+        /// The owner of the target, for policy and people.
         owner: Text,
-        /// Where it runs, e.g. `production`.
+        /// The environment, e.g. `production`.
         environment: Text,
-        /// How much its data matters, e.g. `internal`.
+        /// The sensitivity of the target's data, e.g. `internal`.
         sensitivity: Text,
     }
 );
@@ -323,7 +326,7 @@ section!(
     Client {
         /// The client's id.
         id: Text,
-        /// How it authenticates; left out where `issuer` and `subject` say.
+        /// The method by which the client authenticates; absent if `issuer` and `subject` are given.
         #[schemars(extend("enum" = ["client_secret_basic", "client_secret_post", "private_key_jwt"]))]
         method: Text,
         /// `sha256:` and the SHA-256 of its secret, in hexadecimal. `countersign client add` makes both.

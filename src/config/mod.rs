@@ -48,7 +48,7 @@ pub struct Config {
     pub clients: Vec<Client>,
 }
 
-/// Where the broker listens and who it is.
+/// The listeners and the identity of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// Our `iss`, exact.
@@ -63,7 +63,7 @@ pub struct Server {
     pub tls: Option<Tls>,
     /// Threads that serve requests.
     pub workers: usize,
-    /// How long requests may take to end when the broker stops.
+    /// The longest time for which requests may go on when the broker stops.
     pub drain: Lifetime,
     /// The path below which SDKs that know tenants find us.
     pub tenant: Option<String>,
@@ -74,22 +74,22 @@ pub struct Server {
 /// Our own keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signing {
-    /// Where they are.
+    /// The directory of the keys.
     pub directory: PathBuf,
-    /// What tokens are signed with where their target says nothing.
+    /// The algorithm of tokens whose target names none.
     pub algorithm: Algorithm,
     /// How long a key signs.
     pub rotate_every: Lifetime,
 }
 
-/// How the audit log is kept.
+/// The limits of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
-    /// Where it is.
+    /// The directory of the log.
     pub path: PathBuf,
-    /// How large a segment grows, in bytes.
+    /// Size at which a segment is sealed, in bytes.
     pub segment: u64,
-    /// How long a segment is kept.
+    /// How long a segment is stored.
     pub retention: Lifetime,
     /// Refusals of what nobody vouched for that are written in a second.
     pub refusals: u32,
@@ -97,7 +97,7 @@ pub struct Audit {
     pub reserve: u64,
 }
 
-/// Where traces go.
+/// The receiver of traces.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Telemetry {
     /// The receiver.
@@ -115,7 +115,7 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// What is read of a request at most.
+/// The limits of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The body, in bytes; more is 413.
@@ -126,7 +126,7 @@ pub struct Limits {
     pub uri: usize,
     /// An assertion, in bytes; more is 400.
     pub token: usize,
-    /// How deep JSON may nest in one; more is 400.
+    /// Limit of nesting in the JSON of an assertion; a deeper one is 400.
     pub json_depth: u8,
     /// Parameters; more is 400.
     pub parameters: usize,
@@ -136,17 +136,17 @@ pub struct Limits {
     pub head_timeout: Lifetime,
     /// Until the body is read; slower is 408.
     pub body_timeout: Lifetime,
-    /// How long a connection may be idle; longer, and it is closed.
+    /// Idle time after which a connection is closed.
     pub idle_timeout: Lifetime,
     /// Requests worked on at once; more is 503.
     pub in_flight: usize,
-    /// Of these, of one network; more is 429.
+    /// Limit of requests in progress from one network; one more is 429.
     pub in_flight_per_network: usize,
-    /// What a network, a workload and an issuer may ask in a second; more is 429.
+    /// Limit of requests from a network in a second; one more is 429.
     pub per_network: Option<NonZeroU32>,
-    /// As above.
+    /// Limit of exchanges of a workload in a second; one more is 429.
     pub per_workload: Option<NonZeroU32>,
-    /// As above.
+    /// Limit of exchanges of an issuer's workloads in a second; one more is 429.
     pub per_issuer: Option<NonZeroU32>,
     /// Connections at once, for each worker; more wait.
     pub connections: usize,
@@ -157,31 +157,31 @@ pub struct Limits {
 /// Tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tasks {
-    /// How long one may last.
+    /// The longest duration of a task.
     pub max_deadline: Lifetime,
-    /// How long one may ask for no token.
+    /// The longest time for which a task may be idle.
     pub idle: Lifetime,
 }
 
-/// How issuers' keys are kept.
+/// The refresh of issuers' keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refresh {
     /// The background refresh.
     pub every: Lifetime,
-    /// How old a set may be and still be trusted.
+    /// The greatest age of a key set that is still trusted.
     pub max_stale: Lifetime,
     /// The least time between two refreshes that tokens with an unknown `kid` cause.
     pub cooldown: Lifetime,
 }
 
-/// One issuer of assertions.
+/// An issuer of assertions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Issuer {
     /// The operator's name for it.
     pub name: IssuerName,
     /// Its kind, with what only that kind has.
     pub kind: IssuerKind,
-    /// What the assertion's `aud` must be: one of these.
+    /// The accepted values of the assertion's `aud`.
     pub audiences: Vec<String>,
     /// Claim values that it must have: for each name, one of the values.
     pub accept: BTreeMap<String, Vec<String>>,
@@ -189,30 +189,30 @@ pub struct Issuer {
     pub algorithms: Vec<Algorithm>,
     /// The longest life of an assertion.
     pub max_lifetime: Lifetime,
-    /// Whether an assertion can be exchanged once only.
+    /// True if an assertion can be exchanged only once.
     pub single_use: bool,
-    /// Whether its assertions are taken from authenticated clients alone.
+    /// True if only an authenticated client may present an assertion.
     pub client_required: bool,
     /// The name of its workloads, if it is not the kind's own.
     pub workload: Option<NameTemplate>,
-    /// Whether its keys may come from private addresses, and over plain HTTP from a loopback one.
+    /// True if the keys may be fetched from private addresses, and over plain HTTP from a loopback address.
     pub allow_private_addresses: bool,
     /// Certificates to trust instead of the machine's own when its keys are fetched.
     pub ca_file: Option<PathBuf>,
-    /// Who owns it.
+    /// The owner, for policy and people.
     pub owner: Option<String>,
-    /// Where it runs.
+    /// The environment, for policy and people.
     pub environment: Option<String>,
 }
 
-/// What differs between the kinds of issuer.
+/// The differences between the kinds of issuer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum IssuerKind {
     /// Any OpenID Connect issuer.
     Oidc {
         /// Its exact `iss`.
         issuer: String,
-        /// Where its keys come from.
+        /// The place of the keys.
         keys: KeyPlace,
         /// Tag name to claim name.
         tags: BTreeMap<String, String>,
@@ -221,7 +221,7 @@ pub enum IssuerKind {
     GitHubActions {
         /// Its exact `iss`.
         issuer: String,
-        /// Where its keys come from.
+        /// The place of the keys.
         keys: KeyPlace,
     },
     /// A SPIFFE trust domain.
@@ -233,7 +233,7 @@ pub enum IssuerKind {
     },
 }
 
-/// Where an issuer's keys come from.
+/// The place of an issuer's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyPlace {
     /// `<issuer>/.well-known/openid-configuration`
@@ -244,7 +244,7 @@ pub enum KeyPlace {
     File(PathBuf),
 }
 
-/// One target.
+/// A target.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// Its `aud`.
@@ -255,49 +255,49 @@ pub struct Target {
     pub scopes: Scopes,
     /// The longest life of a token for it.
     pub max_lifetime: Lifetime,
-    /// What its tokens are signed with.
+    /// The algorithm of the target's tokens.
     pub algorithm: Algorithm,
-    /// Whether only authenticated clients get one.
+    /// True if only an authenticated client gets a token for the target.
     pub client_required: bool,
-    /// Whether its tokens have an entry of a status list.
+    /// True if each token has an entry of a status list.
     pub status_list: bool,
-    /// Who owns it.
+    /// The owner, for policy and people.
     pub owner: Option<String>,
-    /// Where it runs.
+    /// The environment, for policy and people.
     pub environment: Option<String>,
-    /// How much its data matters.
+    /// The sensitivity of the target's data.
     pub sensitivity: Option<String>,
 }
 
-/// One client that authenticates.
+/// A client that authenticates.
 #[derive(Debug, Clone)]
 pub struct Client {
     /// Its id.
     pub id: ClientId,
-    /// How it authenticates.
+    /// The method by which the client authenticates.
     pub method: ClientMethod,
     /// Audiences whose tokens it may introspect, and exchange onward.
     pub introspects: Vec<Audience>,
 }
 
 impl Client {
-    /// Whether `other` is the same client with the same way to authenticate.
+    /// Returns true if `other` is the same client with the same method.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.id == other.id && self.method == other.method
     }
 }
 
-/// How a client authenticates.
+/// The method by which a client authenticates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientMethod {
-    /// By the secret that has this SHA-256, in the header.
+    /// A secret in the header, by its SHA-256.
     SecretBasic([u8; 32]),
-    /// By the secret that has this SHA-256, in the body.
+    /// A secret in the body, by its SHA-256.
     SecretPost([u8; 32]),
-    /// By an assertion that it signs with one of the keys there.
+    /// An assertion that the client signs with one of these keys.
     PrivateKeyJwt(KeyPlace),
-    /// By an assertion of an issuer about this subject.
+    /// An assertion of an issuer about this subject.
     Federated {
         /// The issuer's entry.
         issuer: IssuerName,

@@ -1,17 +1,17 @@
-//! What is wrong with a configuration: each problem with its place and what to do.
+//! The problems of a configuration, each with its place and what to do.
 
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// One problem.
+/// A problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Line in the file, from 1.
     pub line: usize,
     /// Column in the line, from 1.
     pub column: usize,
-    /// What is wrong and what to do, as one sentence without a full stop.
+    /// A sentence without a full stop: what is wrong, and what to do.
     pub message: String,
 }
 
@@ -44,7 +44,7 @@ impl Problems {
         }
     }
 
-    /// Whether there is none.
+    /// Returns true if there is no problem.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

@@ -1,5 +1,5 @@
-//! The file as it is written. A value of the wrong type, a missing key and an unknown key are each remembered with their
-//! place and never stop the reading, so that all of them can be told at once.
+//! The file as it is written. A value of the wrong type, a missing key and an unknown key are each remembered with
+//! their place and never stop the reading, so that all of them can be told at once.
 
 use super::Problems;
 use super::file::{File, Keys as _, keys_of_section};
@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use toml::Spanned;
 
-/// One key: absent, or what was written there, read as `T` if it could be.
+/// A key: absent, or the value that was written, read as `T` if possible.
 #[derive(Debug, Clone)]
 pub(super) struct Field<T>(Option<(Range<usize>, Result<T, String>)>);
 
@@ -45,7 +45,8 @@ impl<T> Field<T> {
         }
     }
 
-    /// As [`Field::optional`], and an absent one is a problem of the section that starts at `section`.
+    /// Returns the value as [`Field::optional`] does. An absent value is a problem of the section that starts at
+    /// `section`.
     pub(super) fn required(
         &self,
         key: &str,

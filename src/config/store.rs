@@ -3,7 +3,7 @@
 use crate::domain::Lifetime;
 use std::path::PathBuf;
 
-/// Where what outlives a request is kept.
+/// The store of what outlives a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
     /// The directory of what is this replica's own.
@@ -17,23 +17,23 @@ pub struct Store {
 /// A shared store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redis {
-    /// How the servers belong together.
+    /// The topology of the servers.
     pub mode: RedisMode,
-    /// Where they are.
+    /// The URLs of the servers.
     pub urls: Vec<String>,
     /// The ACL user.
     pub username: Option<String>,
     /// The file with its password.
     pub password_file: Option<PathBuf>,
-    /// What every key begins with.
+    /// The prefix of every key.
     pub prefix: String,
-    /// What is not lost.
+    /// What a crash may lose.
     pub durability: Durability,
-    /// How many replicas confirm.
+    /// Number of replicas that confirm a write.
     pub replicas: u32,
-    /// How long an answer may take.
+    /// Time limit of an answer.
     pub timeout: Lifetime,
-    /// How many connections there are.
+    /// Number of connections.
     pub connections: usize,
     /// PEM certificates to trust.
     pub ca_file: Option<PathBuf>,
@@ -41,12 +41,12 @@ pub struct Redis {
     pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
-/// How servers belong together.
+/// The topology of the servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RedisMode {
-    /// One server.
+    /// A single server.
     Standalone,
-    /// One that Sentinels watch.
+    /// A server that Sentinels watch.
     Sentinel {
         /// The name by which they know it.
         master: String,
@@ -65,14 +65,14 @@ impl RedisMode {
     }
 }
 
-/// What a shared store must not lose.
+/// What a crash of a shared store may lose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Nothing that was acknowledged.
+    /// Loses nothing that was acknowledged.
     Strict,
-    /// Nothing but the last second, and what no replica had.
+    /// Loses at most the last second, and what no replica had.
     Persisted,
-    /// Nothing while it runs.
+    /// Loses everything when the server stops.
     Memory,
 }
 

@@ -1,4 +1,4 @@
-//! Where the audit chain stands.
+//! The head of the audit chain.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ pub struct ChainHead {
 }
 
 impl ChainHead {
-    /// How long it is in writing, in bytes.
+    /// Length of the head as text, in bytes.
     pub const LENGTH: usize = 20 + 1 + 64;
 
     /// The head of a chain without a line.

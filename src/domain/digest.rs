@@ -35,12 +35,12 @@ impl Digest {
     }
 }
 
-/// What marks an assertion, or a proof, as used.
+/// The first use of an assertion or a proof: the key of its replay guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirstUse {
     /// Stands for `(iss, jti)`, or for the signed part where there is no `jti`.
     pub key: Digest,
-    /// How long the mark has to be kept.
+    /// The time until which the replay guard is stored.
     pub until: Timestamp,
 }
 

@@ -1,6 +1,6 @@
 //! Randomness as a value, so that nothing draws it from the surroundings.
 
-/// Where ids and keys get their random bytes.
+/// The source of random bytes for ids and keys.
 pub trait Entropy: Send + Sync {
     /// Fills `bytes`.
     ///

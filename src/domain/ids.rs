@@ -72,7 +72,7 @@ name!(
     "a token id is the 22 characters of a minted token's `jti`"
 );
 name!(
-    /// What one answer of the broker is known by; its first part names the replica that decided.
+    /// The id of a decision. Its first part names the replica that decided.
     DecisionId,
     |text| {
         let part = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
@@ -133,8 +133,8 @@ impl SpiffeId {
     }
 }
 
-/// A workload as policy and minted tokens name it. No two issuers can name the same one: a SPIFFE workload's name is its
-/// SPIFFE ID, any other's begins with its issuer's name and a colon, and no issuer is named `spiffe`.
+/// A workload as policy and minted tokens name it. No two issuers can name the same one: a SPIFFE workload's name is
+/// its SPIFFE ID, any other's begins with its issuer's name and a colon, and no issuer is named `spiffe`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WorkloadName(String);
 

@@ -1,11 +1,11 @@
-//! How an operator overrides what a workload is called: `workload = "{repository_id}:{ref}"`.
+//! Templates of workload names: `workload = "{repository_id}:{ref}"`.
 
 use super::Malformed;
 use std::fmt;
 use std::str::FromStr;
 
-/// Text with claims in braces. Every claim's value has its `:` and `%` percent-encoded and every two claims are kept apart
-/// by a `:`, so that two different sets of values never give the same name.
+/// Text with claims in braces. Every claim's value has its `:` and `%` percent-encoded and every two claims are kept
+/// apart by a `:`, so that two different sets of values never give the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameTemplate(Vec<Part>);
 
@@ -103,7 +103,7 @@ impl FromStr for NameTemplate {
         let reassigned = ["email", "preferred_username", "upn", "unique_name", "name", "nickname"];
         if template.claims().any(|claim| reassigned.contains(&claim)) {
             return Err(Malformed(
-                "uses a claim that can be given to somebody else; a workload's name has to be its own for good",
+                "uses a claim that can be reassigned to somebody else; name the workload by claims that are never reassigned",
             ));
         }
         Ok(template)

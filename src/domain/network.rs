@@ -1,8 +1,8 @@
-//! Where a request comes from, as far as one owner can be told from another.
+//! The network of a request: the smallest address range that tells one owner from another.
 
 use std::net::IpAddr;
 
-/// An IPv4 address, or for IPv6 its /64: whoever has one address of it has all of them.
+/// An IPv4 address, or for IPv6 its /64: a host that has one address of it has all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network(u128);
 

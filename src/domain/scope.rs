@@ -4,10 +4,10 @@ use super::Malformed;
 use std::fmt;
 use std::str::FromStr;
 
-/// How many scopes a target may register and a request may name.
+/// Limit of scopes that a target may register and a request may name.
 pub const MAX_SCOPES: usize = 32;
 
-/// One scope.
+/// A scope.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope(String);
 
@@ -49,19 +49,19 @@ impl Scopes {
         self.0.iter()
     }
 
-    /// Whether there is none.
+    /// Returns true if there is no scope.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether `scope` is one of them.
+    /// Returns true if `scope` is one of these.
     #[must_use]
     pub fn contains(&self, scope: &Scope) -> bool {
         self.0.contains(scope)
     }
 
-    /// Whether each of these is one of `others`.
+    /// Returns true if each of these is one of `others`.
     #[must_use]
     pub fn is_subset(&self, others: &Self) -> bool {
         self.0.iter().all(|scope| others.contains(scope))

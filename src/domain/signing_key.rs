@@ -1,29 +1,29 @@
-//! What is known of a signing key beside its bytes: what it is for, and when it may do what. Every state follows from
-//! times that are written once, so that replicas with one record say the same, and nothing has to happen at a moment.
+//! The record of a signing key: its purpose and its times. Every state follows from times that are written once, so
+//! that replicas with the same record agree, and nothing has to happen at a given moment.
 
 use super::{Lifetime, Timestamp};
 use countersign_verify::key::Algorithm;
 use std::fmt;
 
-/// How long the document at `/jwks` may be kept, in seconds: a key that is taken out is gone everywhere after that.
+/// Cache lifetime of the document at `/jwks`, in seconds: a key that is removed is gone everywhere after that.
 pub const JWKS_MAX_AGE: u32 = 300;
-/// How long a key is published before it signs, in seconds: longer than anyone keeps a set that lacks it.
+/// How many seconds a key is published before it signs: longer than anyone caches a set without it.
 pub const PUBLISHED_BEFORE_USE: i64 = JWKS_MAX_AGE as i64 + 60;
-/// How much longer than its last token a key is kept, in seconds: longer than any verifier's leeway.
+/// How many seconds a key is published after its last token has expired: longer than any verifier's leeway.
 const RETIRED_AFTER: i64 = 300;
-/// How long the record of a key outlives the key, in seconds: a year to look back on, and for a revoked one as long as any
-/// token can live.
+/// How many seconds the record of a key outlives the key: a year to look back on, and, for a revoked key, as long as
+/// any token can live.
 const REMEMBERED: i64 = 366 * 86_400;
 
-/// What a key signs. No key signs two kinds of thing.
+/// The purpose of a key. No key signs for two purposes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Purpose {
     /// Access tokens.
     Tokens,
     /// Checkpoints of the audit log.
     Checkpoints,
-    /// Signed answers to resource servers: introspection (RFC 9701), snapshots of the revocation feed, status lists. Their
-    /// `typ` keeps them apart.
+    /// Signed answers to resource servers: introspection (RFC 9701), snapshots of the revocation feed, status lists.
+    /// Their `typ` keeps them apart.
     Introspection,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Purpose {
     }
 }
 
-/// Where a key is in its life.
+/// The state of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {
     /// In `/jwks`, and not signing yet.
@@ -65,7 +65,7 @@ pub enum KeyState {
     Retiring,
     /// Everything that it signed has expired. It is nowhere any more.
     Retired,
-    /// Compromised: dropped at once, and everything that it signed is dead.
+    /// Compromised: dropped at once, and everything that it signed is revoked.
     Revoked,
 }
 
@@ -82,19 +82,19 @@ impl KeyState {
         }
     }
 
-    /// Whether the key may be used at all.
+    /// Returns true if the key may be used at all.
     #[must_use]
     pub fn is_alive(self) -> bool {
         matches!(self, Self::Published | Self::Active | Self::Retiring)
     }
 }
 
-/// What is known of one key. It holds no secret.
+/// The record of a key. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRecord {
     /// Its RFC 7638 thumbprint.
     pub kid: String,
-    /// What it signs.
+    /// The purpose of the key.
     pub purpose: Purpose,
     /// With what.
     pub algorithm: Algorithm,
@@ -102,16 +102,16 @@ pub struct KeyRecord {
     pub published: Timestamp,
     /// From when on it signs.
     pub signs_from: Timestamp,
-    /// When its successor takes over, where there is one.
+    /// The time at which its successor takes over, if there is one.
     pub signs_until: Option<Timestamp>,
     /// The longest life of anything that it signs, in seconds.
     pub longest: i64,
-    /// When it was revoked.
+    /// The time of its revocation.
     pub revoked: Option<Timestamp>,
 }
 
 impl KeyRecord {
-    /// Where it is in its life at `now`.
+    /// Returns the key's state at `now`.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> KeyState {
         match self.signs_until {
@@ -123,13 +123,13 @@ impl KeyRecord {
         }
     }
 
-    /// When everything that it signed has expired, where it has a successor.
+    /// Returns the time at which everything that the key signed has expired, if it has a successor.
     #[must_use]
     pub fn gone(&self) -> Option<Timestamp> {
         self.signs_until.map(|until| until.plus(self.longest + RETIRED_AFTER))
     }
 
-    /// Whether the record itself may be forgotten.
+    /// Returns true if the record itself may be deleted.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
         match self.revoked {

@@ -13,7 +13,7 @@ use std::str::FromStr;
 pub struct ListId([u8; 16]);
 
 impl ListId {
-    /// How many entries a list has.
+    /// Number of entries of a list.
     pub const ENTRIES: u32 = 1 << 20;
 
     /// The list of these random bits.
@@ -56,7 +56,7 @@ impl FromStr for ListId {
     }
 }
 
-/// One token's entry.
+/// The entry of one token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusRow {
     /// Its list.

@@ -5,26 +5,26 @@ use countersign_verify::key::Algorithm;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// One registered audience.
+/// A registered audience.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// What a minted token's `aud` says.
+    /// The `aud` of the target's tokens.
     pub audience: Audience,
     /// The scopes that it knows; a target without scopes knows none.
     pub scopes: Scopes,
     /// The longest life of a token for it.
     pub max_lifetime: Lifetime,
-    /// What tokens for it are signed with.
+    /// The algorithm of the target's tokens.
     pub algorithm: Algorithm,
-    /// Whether only an authenticated client gets one.
+    /// True if only an authenticated client gets a token.
     pub client_required: bool,
-    /// Whether each of its tokens has an entry of a status list.
+    /// True if each token has an entry of a status list.
     pub status_list: bool,
-    /// Who owns it, for policy and people.
+    /// The owner, for policy and people.
     pub owner: Option<String>,
-    /// Where it runs, e.g. `production`.
+    /// The environment, e.g. `production`.
     pub environment: Option<String>,
-    /// How much its data matters, e.g. `internal`.
+    /// The sensitivity of the target's data, e.g. `internal`.
     pub sensitivity: Option<String>,
 }
 
@@ -71,7 +71,7 @@ impl Targets {
     }
 }
 
-/// Whether `text` is an absolute URI without a fragment (RFC 3986 §4.3, RFC 8707 §2), in printable ASCII.
+/// Returns true if `text` is an absolute URI without a fragment (RFC 3986 §4.3, RFC 8707 §2), in printable ASCII.
 #[must_use]
 pub fn is_absolute_uri(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else { return false };

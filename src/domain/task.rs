@@ -1,4 +1,4 @@
-//! What is kept of a task that was opened.
+//! The record of a task that was opened.
 
 use super::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -22,18 +22,18 @@ pub struct TaskRecord {
     /// The key that it is bound to, by its thumbprint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jkt: Option<String>,
-    /// What the client said it is for.
+    /// The purpose that the client stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
-    /// How many tokens it may ask for.
+    /// Number of tokens that the task may get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<u32>,
     /// The targets that it was opened for; any that policy permits where it names none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<String>,
-    /// When it was opened, in seconds since 1970.
+    /// Time of opening, in seconds since 1970.
     pub opened: i64,
-    /// When it is over, in seconds since 1970.
+    /// The deadline, in seconds since 1970.
     pub deadline: i64,
     /// The decision that opened it.
     pub decision: String,
@@ -46,7 +46,7 @@ pub struct TaskRecord {
 }
 
 impl TaskRecord {
-    /// Whether its deadline has passed.
+    /// Returns true if the deadline has passed.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.deadline <= now.seconds()
@@ -56,11 +56,11 @@ impl TaskRecord {
 /// A task and how it was used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskState {
-    /// What was opened.
+    /// The record of the opened task.
     pub record: TaskRecord,
-    /// How many tokens it was given. Of a task without a budget this counts from when the broker started.
+    /// Number of tokens that the task got. For a task without a budget it counts from the start of the broker.
     pub used: u32,
-    /// When it was last used.
+    /// Time of the last use.
     pub last_used: Timestamp,
     /// Since when it is idle: when the last token that it got has ended.
     pub idle_since: Timestamp,

@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// How far a clock may stand from what can be seen of the time, in seconds, before the broker takes it for wrong.
+/// Largest difference between a clock and other evidence of the time, in seconds, before the broker takes the clock for
+/// wrong.
 pub const MAX_SKEW: i64 = 60;
 
 /// Whole seconds since 1970-01-01T00:00:00Z, the NumericDate of RFC 7519 §2.
@@ -64,7 +65,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Where `now` comes from.
+/// The source of the time.
 pub trait Clock: Send + Sync {
     /// The present second.
     fn now(&self) -> Timestamp;
@@ -105,7 +106,7 @@ impl Lifetime {
         i64::from(self.0)
     }
 
-    /// For timers.
+    /// Returns the duration, for timers.
     #[must_use]
     pub fn duration(self) -> Duration {
         Duration::from_secs(u64::from(self.0))

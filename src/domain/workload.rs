@@ -1,5 +1,5 @@
-//! The principal: a workload with what its issuer vouched for, typed by the issuer's kind. This is what policy sees, and
-//! what the audit log keeps so that a decision can be made again.
+//! The principal: a workload with what its issuer vouched for, typed by the issuer's kind. This is what policy sees,
+//! and what the audit log keeps so that a decision can be made again.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,11 +17,11 @@ pub struct Workload {
     /// The environment that the issuer's entry names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
-    /// What the issuer said of it.
+    /// The attributes that the issuer states.
     pub attributes: Attributes,
 }
 
-/// What an issuer said of a workload, typed by its kind.
+/// The attributes that an issuer states of a workload, typed by its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attributes {
@@ -36,7 +36,7 @@ pub enum Attributes {
         /// The path, with its leading `/`.
         path: String,
     },
-    /// One of our own tokens was presented: it carries who the workload is, and not what its issuer said of it.
+    /// None: a token of ours was presented, which names the workload but not what its issuer stated.
     OwnToken,
 }
 
@@ -78,7 +78,7 @@ macro_rules! github {
 }
 
 github! {
-    /// Who started the run.
+    /// The user who started the run.
     actor = "actor",
     /// Their id.
     actor_id = "actor_id",
@@ -90,7 +90,7 @@ github! {
     enterprise_id = "enterprise_id",
     /// The deployment environment of the job.
     environment = "environment",
-    /// What triggered the run, e.g. `push`.
+    /// The event that triggered the run, e.g. `push`.
     event_name = "event_name",
     /// The source branch of a pull request; an outsider can choose it.
     head_ref = "head_ref",

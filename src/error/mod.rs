@@ -1,5 +1,5 @@
-//! Why we refused, and the one table from there to what the caller is told. Before a signature is verified a caller learns
-//! a generic reason; after it, how its own token compares with public values; never what policy says.
+//! Why we refused, and the one table from there to what the caller is told. Before a signature is verified a caller
+//! learns a generic reason; after it, how its own token compares with public values; never what policy says.
 
 mod reasons;
 mod table;
@@ -76,7 +76,7 @@ pub enum Error {
     /// The store does not know the task.
     #[error("the store does not know this task, so the tokens that it used are not known")]
     TaskUnknown,
-    /// What is named is suspended: nothing new is given.
+    /// Something that the request names is suspended, so that nothing new is issued.
     #[error("the {0} is suspended; `countersign revocations` shows since when and why")]
     Suspended(Kind),
     /// The assertion was exchanged before.
@@ -96,7 +96,7 @@ impl From<HttpError> for Error {
     }
 }
 
-/// What is down.
+/// The dependency that is not available.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
     /// The store.
@@ -116,7 +116,7 @@ pub enum Unavailable {
     Busy,
 }
 
-/// What the caller is told.
+/// The answer that the caller gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wire {
     /// HTTP status.
@@ -133,15 +133,16 @@ const fn wire(status: u16, error: &'static str, reason: &'static str, descriptio
     Wire { status, error, reason, description }
 }
 
-/// What a caller learns of a token before its signature is verified, and of one that its issuer's entry does not accept.
+/// The answer about a token before its signature is verified, and about a token that its issuer's entry does not
+/// accept.
 const REFUSED: Wire = wire(
     400,
     "invalid_request",
     "subject_token_refused",
     "the subject token is not accepted; the operator can explain this decision",
 );
-/// What a caller learns of a target that is unknown, denied, or denied to it, and of names that are not all of one target:
-/// whether two of them are is nothing to tell a stranger.
+/// The answer about a target that is unknown or denied, and about names that are not all of one target: a stranger does
+/// not learn which.
 const NO_TARGET: Wire = wire(
     400,
     "invalid_target",
@@ -261,7 +262,7 @@ impl Error {
         }
     }
 
-    /// Whether it is not the caller's fault.
+    /// Returns true if the error is not the caller's fault.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Assertion(AssertionError::Keys(_) | AssertionError::Behind))

@@ -1,4 +1,4 @@
-//! What a stable reason means: a page each, in the program and at `/reasons/<code>`.
+//! The pages about the stable reasons: one a reason, in the program and at `/reasons/<code>`.
 
 macro_rules! pages {
     ($($code:literal,)*) => {

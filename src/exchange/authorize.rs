@@ -12,8 +12,8 @@ use crate::rates::{RateLimiter, WithinIssuerRate};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// A bound exchange that policy permits, with the scopes and the expiry that it permits. Only this file makes one, and no
-/// other file can change it.
+/// A bound exchange that policy permits, with the scopes and the expiry that it permits. Only this file makes one, and
+/// no other file can change it.
 pub struct AuthorizedExchange {
     bound: BoundExchange,
     scopes: Scopes,
@@ -23,12 +23,13 @@ pub struct AuthorizedExchange {
 }
 
 impl AuthorizedExchange {
-    /// Asks `policy` about each scope of `bound`. The grant never exceeds what the request asks for, what the target knows
-    /// and what a presented token of ours holds. It expires with the shortest of the target's, the permits' and the
-    /// requested lifetime and the subject token; a task expires at its deadline instead of with the subject token.
+    /// Asks `policy` about each scope of `bound`. The grant never exceeds what the request asks for, what the target
+    /// knows and what a presented token of ours holds. It expires with the shortest of the target's, the permits' and
+    /// the requested lifetime and the subject token; a task expires at its deadline instead of with the subject token.
     ///
     /// # Errors
-    /// - [`Error::TargetDenied`] if policy permits nothing, [`Error::ScopeDenied`] if it permits less than was asked for.
+    /// - [`Error::TargetDenied`] if policy permits nothing, [`Error::ScopeDenied`] if it permits less than was asked
+    ///   for.
     /// - [`Error::ConfirmationRequired`] for a task without a confirmation key, unless policy allows that.
     /// - [`Error::Throttled`] if the issuer's workloads together ask too often.
     pub(super) fn ask(
@@ -80,7 +81,7 @@ impl AuthorizedExchange {
     }
 }
 
-/// What policy was asked and what it answered.
+/// The question to policy and its answer.
 struct Answered {
     question: Question,
     decision: Decision,
@@ -106,8 +107,8 @@ impl Answered {
         if !denied {
             return Self { question, decision, denied };
         }
-        // Asked again about every scope of the target: the caller learns that a scope or the whole target is denied, and
-        // nothing else.
+        // Asked again about every scope of the target: the caller learns that a scope or the whole target is denied,
+        // and nothing else.
         question.scopes = offered;
         let decision = policy.decide(&question);
         Self { question, decision, denied }

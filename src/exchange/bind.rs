@@ -17,8 +17,8 @@ use countersign_verify::claims::MAX_LINEAGE;
 use countersign_verify::revocation::Kind;
 use std::sync::Arc;
 
-/// A verified subject with a client that may present it, for one target. Only this file makes one, and no other file can
-/// change it.
+/// A verified subject with a client that may present it, for one target. Only this file makes one, and no other file
+/// can change it.
 pub struct BoundExchange {
     subject: Verified<SubjectToken>,
     client: Option<Arc<Client>>,
@@ -39,7 +39,7 @@ struct BindProofs {
     _not_suspended: [NotSuspended; 3],
 }
 
-/// What the checks of this stage look things up in.
+/// The data that the checks of this stage use.
 #[derive(Clone, Copy)]
 pub(super) struct BindContext<'a> {
     pub(super) snapshot: &'a Snapshot,
@@ -92,8 +92,8 @@ impl BoundExchange {
         let task = TaskMembership::bind(requested.task(), &target, parent, snapshot, trail)?;
         let of_target = not_suspended(Kind::Target, target.audience.as_str(), revocations, trail)?;
         let ceiling = ceiling(&subject, &target, requested.scopes());
-        // The workload acts for itself with its own assertion or task token, and with a token of ours that it exchanges for
-        // the same target. An authenticated client that presents anything else impersonates the workload.
+        // The workload acts for itself with its own assertion or task token, and with a token of ours that it exchanges
+        // for the same target. An authenticated client that presents anything else impersonates the workload.
         let at_first_hand = parent.is_none_or(|parent| parent.aud == snapshot.issuer);
         let is_own = caller.client().is_none() || (caller.is(subject.workload()) && at_first_hand) || ceiling.is_some();
         let action = match task {
@@ -141,7 +141,7 @@ impl BoundExchange {
         self.action
     }
 
-    /// How the exchange belongs to a task.
+    /// The relation of the exchange to a task.
     pub(super) fn task(&self) -> &TaskMembership {
         &self.task
     }
@@ -151,7 +151,7 @@ impl BoundExchange {
         self.ceiling.as_ref()
     }
 
-    /// What the request asks for.
+    /// The contents of the request.
     pub(super) fn requested(&self) -> &Requested {
         &self.requested
     }

@@ -184,8 +184,8 @@ impl ClientAuth {
                 return Ok(Caller { client: None, assertion: None, first_use: None, is_subject: false });
             }
             Presented::Basic(credentials) => {
-                // Wrong secrets count for the registered client, in whichever way its id is encoded; all unregistered ids
-                // count as one.
+                // Wrong secrets count for the registered client, in whichever way its id is encoded; all unregistered
+                // ids count as one.
                 let named = credentials.readings.iter().find(|(id, _)| clients.find(id).is_some());
                 let id = named.map(|(id, _)| id.clone()).unwrap_or_default();
                 self.by_secret(&id, peer, || clients.by_basic(&credentials))?.into()
@@ -212,10 +212,12 @@ impl ClientAuth {
         Ok(Caller { client: Some((Arc::clone(client), not_suspended)), assertion, first_use, is_subject: false })
     }
 
-    /// As [`ClientAuth::authenticate`], for an answer that grants nothing: an assertion that counts once is used here.
+    /// Authenticates the caller as [`ClientAuth::authenticate`] does, for an answer that grants nothing: an assertion
+    /// that counts once is used here.
     ///
     /// # Errors
-    /// Also [`ClientError::Replayed`] if the assertion was used before, and [`Unavailable`] if the store does not answer.
+    /// Also [`ClientError::Replayed`] if the assertion was used before, and [`Unavailable`] if the store does not
+    /// answer.
     pub async fn authenticate_and_use(
         &self,
         request: Request<'_>,

@@ -30,14 +30,14 @@ pub struct MintedToken {
     status_row: Option<StatusRow>,
 }
 
-/// What is recorded of the task, once the token has an id.
+/// The record of the task that goes with a token.
 #[derive(Debug)]
 pub(super) enum TaskUse {
-    /// Nothing: the task is implicit.
+    /// No record: the task is implicit.
     Implicit,
     /// A new task.
     Opens(Box<TaskRecord>),
-    /// One more token of the task with this id.
+    /// A token of the task with this id.
     Token(String),
 }
 
@@ -48,7 +48,7 @@ pub struct Mint {
     signer: TokenSigner,
 }
 
-/// What minting one token needs, beside the exchange.
+/// The data that minting needs, beside the exchange.
 #[derive(Clone, Copy)]
 pub(super) struct MintContext<'a> {
     pub(super) entropy: &'a dyn Entropy,
@@ -206,12 +206,12 @@ impl MintedToken {
         self.first_uses
     }
 
-    /// What is recorded of the task.
+    /// The record of the task.
     pub(super) fn task_use(&self) -> &TaskUse {
         &self.task_use
     }
 
-    /// What the token's status list entry can be revoked by, if its target asks for an entry.
+    /// The names by which the token's status list entry can be revoked, if its target asks for an entry.
     pub(super) fn status_row(&self) -> Option<&StatusRow> {
         self.status_row.as_ref()
     }

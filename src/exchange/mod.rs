@@ -1,9 +1,10 @@
-//! One exchange, from what was presented to what is issued. Each stage is a type that only its own file can make and that
-//! the next stage consumes, so that an exchange that skips a check does not compile, in this folder as little as elsewhere.
+//! The exchange, from what was presented to what is issued. Each stage is a type that only its own file can make and
+//! that the next stage consumes, so that an exchange that skips a check does not compile, in this folder as little as
+//! elsewhere.
 //!
-//! The order has reasons. Whatever is refused from memory alone comes first. The signature is verified before any claim is
-//! believed, and before policy is asked, so that a stranger learns nothing of it. The reservation comes last, so that a
-//! refusal consumes nothing.
+//! The order has reasons. Whatever is refused from memory alone comes first. The signature is verified before any claim
+//! is believed, and before policy is asked, so that a stranger learns nothing of it. The reservation comes last, so
+//! that a refusal consumes nothing.
 
 mod authorize;
 mod bind;
@@ -50,7 +51,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::{Instrument as _, field};
 
-/// What a caller presented. Nothing of it is believed yet.
+/// The data that a caller presented. Nothing of it is believed yet.
 #[derive(Debug)]
 pub struct Presented {
     /// The form, or why it cannot be read.
@@ -79,15 +80,15 @@ pub struct Snapshot {
     pub clients: Clients,
     /// The policies.
     pub policy: Policy,
-    /// How long a task may be idle before it ends.
+    /// The longest time for which a task may be idle.
     pub task_idle: Lifetime,
-    /// When the configuration was loaded.
+    /// The time at which the configuration was loaded.
     pub loaded: Timestamp,
 }
 
 impl Snapshot {
-    /// Returns true if the issuer, and every target and client, that one of our tokens names is still configured: what is
-    /// removed from the configuration takes its tokens with it.
+    /// Returns true if the issuer, and every target and client, that one of our tokens names is still configured: what
+    /// is removed from the configuration takes its tokens with it.
     pub(crate) fn knows(&self, token: &AccessClaims) -> bool {
         if !self.issuers.vouches_as(&token.origin.iss) {
             return false;

@@ -29,9 +29,9 @@ impl fmt::Debug for Issued {
 }
 
 impl Issued {
-    /// Reserves first use and a place in the task's budget at once, stores what the token can be revoked by, and writes the
-    /// grant. A refusal consumes nothing. If the grant cannot be written, the reservation is released; if that fails too,
-    /// the assertion counts as used.
+    /// Reserves first use and a place in the task's budget at once, stores what the token can be revoked by, and writes
+    /// the grant. A refusal consumes nothing. If the grant cannot be written, the reservation is released; if that
+    /// fails too, the assertion counts as used.
     ///
     /// # Errors
     /// [`Error::Replayed`] if the assertion was used before, [`Unavailable`] if reservation or grant cannot be written.
@@ -126,7 +126,7 @@ fn opening(fault: StoreError) -> Error {
 pub(super) struct RecordStores<'a> {
     pub(super) reservations: &'a dyn Reservations,
     pub(super) tasks: &'a dyn TaskRecords,
-    /// How long a task may be idle before it ends.
+    /// The longest time for which a task may be idle.
     pub(super) idle: Lifetime,
     pub(super) revocations: &'a Revocations,
 }
@@ -179,7 +179,7 @@ impl<'a> RecordStores<'a> {
     }
 }
 
-/// What was reserved for a token that has not left yet.
+/// The reservation for a token that has not left yet.
 struct Held<'a> {
     stores: RecordStores<'a>,
     reservation: Reservation,
@@ -189,8 +189,8 @@ struct Held<'a> {
 }
 
 impl Held<'_> {
-    /// Releases what was reserved, because no token is issued, and returns the reason. What cannot be released counts as
-    /// used.
+    /// Releases what was reserved, because no token is issued, and returns the reason. What cannot be released counts
+    /// as used.
     async fn release(self, reason: Error) -> Error {
         let RecordStores { reservations, tasks, .. } = self.stores;
         if self.reservation != Reservation::default()

@@ -10,7 +10,7 @@ use crate::form::{Form, Parameter, RequestError, Required};
 pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// The grant type of RFC 6749 §4.4, for clients that speak no RFC 8693: the client is the subject.
 pub const CLIENT_CREDENTIALS: &str = "client_credentials";
-/// What such clients put behind the name of a target to ask for every scope that they may have.
+/// The suffix of a scope by which such clients ask for every scope of a target.
 const DEFAULT_SCOPE: &str = "/.default";
 
 /// A well-formed request. Nothing in it is believed yet.
@@ -21,7 +21,7 @@ pub struct ExchangeRequest {
     requested: Requested,
 }
 
-/// What a request asks for. Its parts cannot be changed once they are read.
+/// The contents of a request. They cannot be changed once they are read.
 #[derive(Debug)]
 pub(super) struct Requested {
     targets: Vec<String>,
@@ -98,7 +98,7 @@ impl ExchangeRequest {
         Ok(Self { subject_token, requested })
     }
 
-    /// What was asked for, for the audit log.
+    /// Returns the requested target and scope, for the audit log.
     pub(super) fn summary(&self) -> audit::Asked {
         audit::Asked {
             targets: self.requested.targets.iter().map(|name| name.chars().take(256).collect()).collect(),
@@ -124,8 +124,8 @@ fn subject_token(form: &Form) -> Result<Untrusted<SubjectToken>, RequestError> {
     }
 }
 
-/// What is asked for: by RFC 8693 and RFC 8707; in the client_credentials grant, where neither `audience` nor `resource` is
-/// sent, also by a scope `<target>/.default`.
+/// Reads the targets and the scope (RFC 8693, RFC 8707). In the client_credentials grant, a scope `<target>/.default`
+/// names the target if neither `audience` nor `resource` does.
 fn targets_and_scope(form: &Form, exchange: bool) -> Result<(Vec<String>, &str, Option<String>), RequestError> {
     let scope = form.single(Parameter::Scope)?.unwrap_or_default();
     let named = form.all("audience").chain(form.all("resource")).next().is_some();
@@ -142,7 +142,7 @@ fn targets_and_scope(form: &Form, exchange: bool) -> Result<(Vec<String>, &str, 
     Ok((targets(form)?, scope, None))
 }
 
-/// What a later version may do is refused here; unknown parameters are ignored (RFC 6749 §3.2).
+/// Refuses parameters that this version does not support. Unknown parameters are ignored (RFC 6749 §3.2).
 fn refuse_unsupported(form: &Form) -> Result<(), RequestError> {
     match (form.single(Parameter::ActorToken)?, form.single(Parameter::ActorTokenType)?) {
         (None, None) => {}

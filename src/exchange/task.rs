@@ -69,7 +69,7 @@ fn number(text: &str) -> Option<i64> {
     text.parse().ok().filter(|_| text.len() <= 12 && text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// How an exchange belongs to a task.
+/// The relation of an exchange to a task.
 #[derive(Debug)]
 pub(super) enum TaskMembership {
     /// The new token makes an implicit task, or belongs to the implicit task of the token that was presented.
@@ -86,12 +86,12 @@ pub(super) enum TaskMembership {
 }
 
 impl TaskMembership {
-    /// Decides how an exchange for `target` belongs to a task. An exchange for the broker itself (`issuer`) opens one; an
-    /// exchange of a task's token belongs to that task.
+    /// Decides how an exchange for `target` belongs to a task. An exchange for the broker itself (`issuer`) opens one;
+    /// an exchange of a task's token belongs to that task.
     ///
     /// # Errors
-    /// [`RequestError::NoTaskOpened`] for task parameters of an exchange that opens no task, [`Error::TaskInTask`] if a token
-    /// of this broker would open a task, and [`Error::OutsideTask`] if the task was not opened for `target`.
+    /// [`RequestError::NoTaskOpened`] for task parameters of an exchange that opens no task, [`Error::TaskInTask`] if a
+    /// token of this broker would open a task, and [`Error::OutsideTask`] if the task was not opened for `target`.
     pub(super) fn bind(
         terms: &TaskTerms,
         target: &Target,
@@ -140,8 +140,8 @@ impl TaskMembership {
     }
 }
 
-/// Returns true if `client` may present the token of `task`: the client that opened it, or any caller if no client did. A
-/// token that is bound to a key also needs a proof by that key.
+/// Returns true if `client` may present the token of `task`: the client that opened it, or any caller if no client did.
+/// A token that is bound to a key also needs a proof by that key.
 pub(super) fn may_present(task: &AccessClaims, client: Option<&Client>) -> bool {
     task.client_id == task.sub || client.is_some_and(|client| client.id.as_str() == task.client_id)
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a request before anything in it is believed. A malformed request is always explained.
+//! The errors of a request before anything in it is believed. A malformed request is always explained.
 
 macro_rules! parameters {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {

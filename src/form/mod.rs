@@ -6,7 +6,7 @@ pub use error::{HttpError, Parameter, RequestError, Required, TaskParameter};
 
 use zeroize::Zeroize as _;
 
-/// How much of a form is read.
+/// The limits of a form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FormBounds {
     /// Parameters.
@@ -41,8 +41,8 @@ impl Drop for Form {
 }
 
 impl Form {
-    /// Decodes `application/x-www-form-urlencoded` strictly: a broken escape, a byte that is no UTF-8 and a NUL are errors
-    /// and never mended, so that nobody reads another value than we do.
+    /// Decodes `application/x-www-form-urlencoded` strictly: a broken escape, a byte that is no UTF-8 and a NUL are
+    /// errors and never mended, so that nobody reads another value than we do.
     ///
     /// # Errors
     /// [`RequestError::Form`] when it cannot be decoded, [`RequestError::TooMany`] past the bound.

@@ -4,14 +4,15 @@ use actix_web::HttpMessage as _;
 use actix_web::HttpRequest;
 use actix_web::http::header::{Accept, AcceptEncoding, Encoding, Header as _, Preference, Quality, QualityItem};
 
-/// Returns true if the caller names `media_type` in `Accept` and does not refuse it. A wildcard does not count: without the
-/// name, the caller gets the ordinary form.
+/// Returns true if the caller names `media_type` in `Accept` and does not refuse it. A wildcard does not count: without
+/// the name, the caller gets the ordinary form.
 pub(super) fn prefers(request: &HttpRequest, media_type: &str) -> bool {
     let named = accept(request).into_iter().flatten().find(|range| range.item.essence_str() == media_type);
     named.is_some_and(|range| range.quality > Quality::ZERO)
 }
 
-/// Returns true if the caller accepts `media_type`, by the most specific range that matches it, or names no range at all.
+/// Returns true if the caller accepts `media_type`, by the most specific range that matches it, or names no range at
+/// all.
 pub(super) fn takes(request: &HttpRequest, media_type: &str) -> bool {
     let Some(ranges) = accept(request) else { return true };
     let wildcard = media_type.split('/').next().map(|kind| format!("{kind}/*")).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! How long a connection may have nothing to answer. The server's own timers watch the first request and an idle
-//! connection; whoever has had an answer and then drips the next request is watched by neither.
+//! Limits of idle connections. The server's own timers watch the first request and an idle connection; they do not
+//! watch a caller that had an answer and then drips its next request.
 
 use super::peer::Proxies;
 use crate::domain::Network;
@@ -15,20 +15,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// How often connections are looked at.
+/// Interval at which connections are looked at.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long a connection that had its last answer may go on sending: long enough that the answer is read.
+/// How long a connection may go on sending after its last answer: long enough that the answer is read.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A connection, as far as it is watched.
 pub(super) struct Connection {
     socket: OwnedFd,
     answering: AtomicBool,
-    /// Whether it had its last answer. What is left of a body is read and thrown away, and may have no end.
+    /// True after the connection's last answer. The rest of a body is read and dropped, and may have no end.
     ending: AtomicBool,
-    /// Whether it was shut down already, and the server has still to let go of it.
+    /// True if the connection was shut down, and the server has not dropped it yet.
     shut: AtomicBool,
-    /// When it last had an answer, or was accepted.
+    /// The time of its last answer, or of its acceptance.
     since: Mutex<Instant>,
 }
 
@@ -57,7 +57,7 @@ impl Connection {
 /// Every connection that is open.
 pub(super) struct Connections {
     open: Mutex<HashMap<Network, Vec<Weak<Connection>>>>,
-    /// How many of one network, but for those of the proxies in front of us.
+    /// Limit of connections from one network, except the proxies in front of us.
     most_of_one: usize,
     proxies: Arc<Proxies>,
 }
@@ -67,7 +67,8 @@ impl Connections {
         Self { open: Mutex::default(), most_of_one, proxies }
     }
 
-    /// Watches the connection of `stream`, which is TCP or TLS, from now on; one too many of its network is closed at once.
+    /// Watches the connection of `stream`, which is TCP or TLS, from now on; one too many of its network is closed at
+    /// once.
     pub(super) fn accepted(&self, stream: &dyn Any, data: &mut Extensions) {
         let tls = || stream.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
         let Some(tcp) = stream.downcast_ref::<TcpStream>().or_else(tls) else { return };

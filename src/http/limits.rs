@@ -1,4 +1,4 @@
-//! How much of a request is read, and how many are worked on at once.
+//! The size limits of a request, and the limits of requests in progress.
 
 use crate::domain::Network;
 use crate::error::{Error, Unavailable};
@@ -21,17 +21,17 @@ pub struct Limits {
     pub head: usize,
     /// Request target, in bytes.
     pub uri: usize,
-    /// What is read of the form.
+    /// The limits of the form.
     pub form: FormBounds,
     /// Until the head is read.
     pub head_timeout: Duration,
     /// Until the body is read.
     pub body_timeout: Duration,
-    /// How long a connection may be idle.
+    /// Idle time after which a connection is closed.
     pub idle: Duration,
     /// Requests worked on at once.
     pub in_flight: usize,
-    /// Of these, of one network.
+    /// Limit of requests in progress from one network.
     pub in_flight_per_network: usize,
     /// Connections at once for each worker.
     pub connections: usize,
@@ -96,7 +96,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Whether the request target names no other host than `Host` does (RFC 9112 §3.2.2).
+/// Returns true if the request target names no other host than `Host` (RFC 9112 §3.2.2).
 fn is_asked(request: &HttpRequest) -> bool {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     request.uri().authority().is_none_or(|authority| Some(authority.as_str()) == host)

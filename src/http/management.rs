@@ -1,5 +1,5 @@
-//! The management listener: whether the process lives, whether it can serve, its figures, and where its audit log stands.
-//! It names nobody.
+//! The management listener: whether the process lives, whether it can serve, its figures, and where its audit log
+//! stands. It names nobody.
 
 use crate::admin::Operator;
 use crate::domain::MAX_SKEW;
@@ -40,7 +40,7 @@ async fn metrics(operator: Data<Operator>) -> HttpResponse {
     HttpResponse::Ok().content_type(OPEN_METRICS).body(operator.broker().metrics().render(&figures))
 }
 
-/// For whoever keeps it elsewhere, to compare with `countersign audit verify --head`.
+/// Answers with the head of the audit log, for `countersign audit verify --head`.
 async fn audit_head(operator: Data<Operator>) -> HttpResponse {
     let head = operator.audit_head();
     HttpResponse::Ok().json(json!({"head": head.to_string(), "next": head.next, "hash": head.hash}))

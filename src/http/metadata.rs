@@ -1,5 +1,5 @@
-//! What the broker publishes of itself: its metadata (RFC 8414; OpenID Connect Discovery) and its keys. Built once, from
-//! the configured issuer and never from what a request says.
+//! The documents that the broker publishes: its metadata (RFC 8414; OpenID Connect Discovery) and its keys. They are
+//! built once, from the configured issuer and never from a request.
 
 use super::{Edge, respond};
 use crate::client::CLIENT_ALGORITHMS;
@@ -12,10 +12,10 @@ use countersign_verify::{SIGNING_ALGORITHMS, dpop};
 use serde_json::json;
 use url::Url;
 
-/// How long the metadata may be kept, in seconds.
+/// Cache lifetime of the metadata, in seconds.
 const METADATA_AGE: u32 = 3_600;
 const JSON: &str = "application/json";
-/// How a client may authenticate, where it has to.
+/// The methods of client authentication.
 const METHODS: [&str; 3] = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
 
 pub(super) struct Metadata {
@@ -93,7 +93,7 @@ pub(super) async fn jwks(edge: Data<Edge>) -> HttpResponse {
     edge.watch("jwks").answered(respond::document(edge.use_cases.keys.jwks(), JSON, JWKS_MAX_AGE))
 }
 
-/// What a reason means, and how to mend it.
+/// Answers with the page about a reason.
 pub(super) async fn reason(edge: Data<Edge>, code: Path<String>) -> HttpResponse {
     edge.watch("reasons").answered(match crate::error::page(&code) {
         Some(page) => respond::document(page.to_owned(), "text/plain; charset=utf-8", METADATA_AGE),

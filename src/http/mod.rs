@@ -48,7 +48,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a TLS handshake may take.
+/// Time limit of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 
 /// The use cases behind the endpoints, all of one broker.
@@ -83,7 +83,7 @@ impl UseCases {
     }
 }
 
-/// What the handlers share.
+/// The data that the handlers share.
 struct Edge {
     use_cases: Arc<UseCases>,
     limits: Limits,
@@ -92,7 +92,7 @@ struct Edge {
     proxies: Arc<Proxies>,
     /// Scheme, host and port that callers know us by: what a proof of possession has to name.
     origin: String,
-    /// Where the pages about reasons are.
+    /// The URL of the pages about reasons.
     reasons: String,
 }
 
@@ -127,15 +127,15 @@ impl Watch<'_> {
     }
 }
 
-/// How the public listener serves.
+/// The settings of the public listener.
 pub struct Serving<'a> {
-    /// What is read, and how long that may take.
+    /// The limits of a request.
     pub limits: Limits,
     /// The proxies that say truly whom they were asked by.
     pub trusted_proxies: Vec<IpNet>,
     /// Threads.
     pub workers: usize,
-    /// How long requests that are being worked on may take to end when the broker stops, in seconds.
+    /// The longest time for which requests in progress may go on when the broker stops, in seconds.
     pub drain: u64,
     /// The path below which SDKs that know tenants find us.
     pub tenant: Option<String>,
@@ -188,7 +188,8 @@ pub fn public(use_cases: &Arc<UseCases>, listener: TcpListener, serving: Serving
     })
 }
 
-/// The management listener's server: whether the broker lives and can serve, its figures, and the head of its audit log.
+/// The management listener's server: whether the broker lives and can serve, its figures, and the head of its audit
+/// log.
 ///
 /// # Errors
 /// When the listener cannot be used.
@@ -267,7 +268,7 @@ where
                 Ok(Err(InternalError::from_response("refused", refused.unwrap_or_else(respond::fault)).into()))
             }
         };
-        // What is told as it happens is being answered until whoever hears it goes.
+        // A stream is being answered until its reader goes.
         let is_told = |answer: &ServiceResponse| answer.response().body().size() == BodySize::Stream;
         if let Some(connection) = connection.as_ref().filter(|_| !matches!(&answer, Ok(Ok(answer)) if is_told(answer)))
         {
@@ -279,7 +280,7 @@ where
     }
 }
 
-/// What is refused before anybody looks at it. What is posted is refused by its endpoint, which leaves an event of it.
+/// Refuses a request that no handler reads. A POST is refused by its endpoint, which leaves an event.
 fn refused_unread(request: &HttpRequest) -> Option<HttpResponse> {
     let edge = request.app_data::<Data<Edge>>()?;
     let throttled = edge.broker().rates().check_network(edge.proxies.caller(request).into()).map_err(Error::from);
@@ -287,7 +288,7 @@ fn refused_unread(request: &HttpRequest) -> Option<HttpResponse> {
     Some(edge.watch("other").answered(respond::unread(&fault.wire(), &edge.reasons)))
 }
 
-/// As [`refused_unread`], for what is posted where nothing is.
+/// Refuses a POST to a path without an endpoint, as [`refused_unread`] does.
 fn posted_nowhere(request: &HttpRequest) -> Option<HttpResponse> {
     if request.method() == Method::POST { refused_unread(request) } else { None }
 }

@@ -6,13 +6,14 @@ use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Each proxy appends to this header whom it was asked by. No other one is read: two that disagree would let the caller choose.
+/// Each proxy appends to this header whom it was asked by. No other one is read: two that disagree would let the caller
+/// choose.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The proxies in front of us.
 pub(super) struct Proxies {
     trusted: Vec<IpNet>,
-    /// Whether somebody was told already that a proxy is not trusted.
+    /// True if a warning about an untrusted proxy was logged.
     told: AtomicBool,
 }
 
@@ -43,7 +44,7 @@ impl Proxies {
         caller
     }
 
-    /// Whether `address` is one of them.
+    /// Returns true if `address` is one of the proxies.
     pub(super) fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(&address))
     }

@@ -32,7 +32,7 @@ pub(super) async fn read<'a>(
     let (form, place) = match edge.broker().rates().check_network(network) {
         Ok(()) => {
             let form = form(request, payload, edge.limits).await.map_err(Error::from);
-            // Only now: whoever sends slowly takes nobody's place.
+            // Only now: a caller that sends slowly takes nobody's place.
             match edge.in_flight.enter(network) {
                 Ok(place) => (form, Some(place)),
                 Err(fault) => (Err(fault), None),
@@ -84,8 +84,8 @@ fn is_form(content_type: Option<&str>) -> bool {
     media_type && parts.all(plain)
 }
 
-/// What `Authorization` proves, and whether its scheme is one that is known here. Credentials that cannot be read are
-/// credentials all the same: they prove nobody.
+/// Reads the credentials of `Authorization`, and whether its scheme is known. Credentials that cannot be read are
+/// credentials that prove nobody.
 fn credentials(request: &HttpRequest) -> (Option<Credentials>, bool) {
     let mut headers = request.headers().get_all(AUTHORIZATION);
     let Some(value) = headers.next() else { return (None, true) };

@@ -138,7 +138,7 @@ fn sealed(status: StatusCode, decision: Option<&DecisionId>) -> HttpResponseBuil
     answer
 }
 
-/// What is answered where no endpoint is.
+/// The answer at a path without an endpoint.
 pub(super) const NOT_FOUND: Wire =
     Wire { status: 404, error: "not_found", reason: "not_found", description: "there is nothing at this path" };
 
@@ -147,7 +147,7 @@ pub(super) fn unread(wire: &Wire, reasons: &str) -> HttpResponse {
     render(wire, None, reasons)
 }
 
-/// What is answered where our own code failed.
+/// The answer after a fault in our own code.
 pub(super) fn fault() -> HttpResponse {
     let description = "the broker failed; nothing was issued; tell its operator";
     let wire = Wire { status: 500, error: "server_error", reason: "broker_failed", description };

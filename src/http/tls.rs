@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// How often the files are looked at.
+/// Interval at which the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Why a certificate cannot be served.
@@ -31,7 +31,7 @@ pub struct Certificate {
     chain: PathBuf,
     key: PathBuf,
     served: ArcSwap<CertifiedKey>,
-    /// When the files that are served were last changed.
+    /// The time of the last change of the served files.
     stamp: ArcSwap<Stamp>,
 }
 

@@ -17,7 +17,7 @@ const SUBSCRIPTIONS: usize = 1_024;
 /// Limit of subscriptions of one client at a time; each of its instances has one.
 const SUBSCRIPTIONS_OF_CLIENT: usize = 128;
 
-/// What a resource server asks the feed for.
+/// The request of a resource server to the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeedRequest {
     /// Every revocation in force, signed.
@@ -26,7 +26,7 @@ pub enum FeedRequest {
     After(u64),
 }
 
-/// What the feed gives.
+/// The answer of the feed.
 pub enum FeedAnswer {
     /// A snapshot, as a JWT.
     Snapshot(String),

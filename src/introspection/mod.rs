@@ -1,5 +1,5 @@
-//! What becomes of a token after it was issued: introspection (RFC 7662, RFC 9701), revocation by its holder (RFC 7009), the
-//! revocation feed and status lists. A token is verified before anything is looked up by what it says.
+//! The life of a token after it was issued: introspection (RFC 7662, RFC 9701), revocation by its holder (RFC 7009),
+//! the revocation feed and status lists. A token is verified before its claims are used for a look-up.
 
 mod feed;
 mod status;
@@ -120,9 +120,9 @@ impl Introspector {
         Ok(Introspection::Signed(signed.map_err(|_| Unavailable::Signing)?))
     }
 
-    /// Ends a token, and everything below it. One that was minted without client authentication is ended by whoever
-    /// presents it; any other by the client that asked for it. For anybody else, and for what is no live token of ours,
-    /// the answer is the same and nothing happens (RFC 7009 §2.2).
+    /// Ends a token, and everything below it. A token that was minted without client authentication is ended by any
+    /// caller that presents it; any other by the client that asked for it. For anybody else, and for what is no live
+    /// token of ours, the answer is the same and nothing happens (RFC 7009 §2.2).
     ///
     /// # Errors
     /// [`ClientError`], [`RequestError`], or [`Unavailable`] when it is not on disk: then ask again.

@@ -1,5 +1,5 @@
-//! Status lists as they are served: compressed and signed when something has changed or time has passed, and then from memory
-//! (draft-ietf-oauth-status-list-20 §8).
+//! Status lists as they are served: compressed and signed when something has changed or time has passed, and then from
+//! memory (draft-ietf-oauth-status-list-20 §8).
 
 use crate::domain::{ListId, Timestamp};
 use crate::error::{Error, Unavailable};
@@ -13,11 +13,11 @@ use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// For how long a list may be kept before it is fetched again, in seconds.
+/// Cache lifetime of a list, in seconds (`ttl`).
 pub const STATUS_TTL: u32 = 15;
-/// For how long a list says something, in seconds: a broker that nobody reaches is not waited for any longer.
+/// Lifetime of a list, in seconds (`exp`): after it, a verifier does not wait for an unreachable broker any longer.
 const LIVES: i64 = 60;
-/// How often a list that changes all the time is signed anew.
+/// Shortest interval between two signatures of a list that changes all the time.
 const AT_MOST_EVERY: Duration = Duration::from_millis(100);
 
 /// A list as it is served.
@@ -26,7 +26,7 @@ pub struct StatusDocument {
     pub jwt: Vec<u8>,
     /// The same, as gzip.
     pub gzip: Vec<u8>,
-    /// Of which changes, when, and by which keys, which it does not keep alive.
+    /// The number of changes, the time and the keys of the list. The keys are not kept alive by it.
     changes: u64,
     made: Instant,
     signed: Timestamp,

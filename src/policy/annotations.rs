@@ -1,5 +1,5 @@
-//! The annotations of a policy: `@id` is required, `@max_lifetime` bounds a grant, `@owner`, `@reason` and `@ticket` are
-//! for people. Any other one is an error, so that a misspelt bound is never taken for a comment.
+//! The annotations of a policy: `@id` is required, `@max_lifetime` bounds a grant, `@owner`, `@reason` and `@ticket`
+//! are for people. Any other one is an error, so that a misspelt bound is never taken for a comment.
 
 use crate::domain::Lifetime;
 use cedar_policy::{Effect, Policy};

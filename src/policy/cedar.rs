@@ -24,8 +24,8 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    /// Building a date or an address costs more than deciding, so those two enter the question, and the schema that it is
-    /// held against, only if they are among what the policies read.
+    /// Building a date or an address costs more than deciding, so those two enter the question, and the schema that it
+    /// is held against, only if they are among what the policies read.
     pub(super) fn new(schema: &str, reads: Reads) -> Result<Self, String> {
         let (reads_now, reads_network) = (reads.context.contains("now"), reads.context.contains("network"));
         let needed = |line: &&str| {
@@ -46,7 +46,7 @@ impl Asker {
         })
     }
 
-    /// One verdict a scope. What cannot be asked is denied.
+    /// Returns one verdict for each scope. A question that cannot be asked is denied.
     pub(super) fn ask(
         &self,
         question: &Question,

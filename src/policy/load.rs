@@ -210,16 +210,16 @@ fn located(text: &str, fault: &impl Diagnostic) -> String {
     }
 }
 
-/// What the loaded policies read of a question. What none of them reads need not be built for each exchange.
+/// The parts of a question that the loaded policies read. The other parts need not be built for an exchange.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     /// Attributes of `context`.
     pub(super) context: HashSet<String>,
     /// Claims of `principal.github`.
     pub(super) github: HashSet<String>,
-    /// Whether `principal.github` is used as a whole, so that all its claims count.
+    /// True if a policy uses `principal.github` as a whole, so that it reads all claims.
     pub(super) whole_github: bool,
-    /// Whether `context.hints.task_purpose` is read: by this one policy.
+    /// True if this policy reads `context.hints.task_purpose`.
     pub(super) purpose: bool,
 }
 

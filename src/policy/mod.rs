@@ -35,7 +35,7 @@ impl Policy {
         &self.digest
     }
 
-    /// How many policies there are.
+    /// Returns the number of policies.
     #[must_use]
     pub fn count(&self) -> usize {
         self.slices.len()
@@ -57,8 +57,8 @@ impl Policy {
         self.asker.ask(question, &self.slices, |policy| self.max_lifetimes.get(policy).copied())
     }
 
-    /// A permit has compared a fact where it reads it, and would not have permitted with another one: it is asked again with
-    /// one that nobody has. To be mentioned is not enough: `x != "drill"` says nothing of what is given.
+    /// A permit has compared a fact where it reads it, and would not have permitted with another one: it is asked again
+    /// with one that nobody has. To be mentioned is not enough: `x != "drill"` says nothing of what is given.
     fn note_compared(&self, what: &str, question: &Question, verdicts: &mut [Verdict]) {
         let reads = |policy: &String| self.compares.get(policy).is_some_and(|compared| compared.contains(&what));
         if !verdicts.iter().any(|verdict| verdict.permitted && verdict.determining.iter().any(reads)) {

@@ -1,15 +1,15 @@
-//! Whether patterns stop where names do. `like "repo:acme*"` permits `acme-evil` too: a name that somebody else can register must
-//! never begin with one that is trusted.
+//! The check of patterns against name boundaries. `like "repo:acme*"` permits `acme-evil` too: a name that a stranger
+//! can register must never match a pattern for a trusted name.
 
 use serde_json::Value;
 
-/// Where one name ends and the next begins.
+/// The characters between two names.
 const DELIMITERS: [char; 3] = ['/', ':', '@'];
-/// What nobody outside chooses: names within a repository, events, and scopes of the configuration. Not `head_ref`: of a pull
-/// request from a fork it is the stranger's.
+/// Values that no outsider chooses: names within a repository, events, and scopes of the configuration. `head_ref` is
+/// not among them: in a pull request from a fork, an outsider chooses it.
 const OURS: [&str; 4] = ["ref", "base_ref", "event_name", "scope"];
 
-/// What a match of a pattern does.
+/// The effect of a match of a pattern.
 #[derive(Clone, Copy, PartialEq)]
 enum Match {
     /// It helps to permit, or may.
@@ -24,8 +24,8 @@ impl Match {
     }
 }
 
-/// The first `like` of a policy, in Cedar's JSON, whose match helps to permit, with a `*` that does not stand between delimiters
-/// or at an end of the text.
+/// The first `like` of a policy, in Cedar's JSON, whose match helps to permit, with a `*` that does not stand between
+/// delimiters or at an end of the text.
 pub(super) fn open(policy: &Value) -> Option<String> {
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let permits = if text(policy, "effect") == "permit" { Match::Opens } else { Match::Narrows };

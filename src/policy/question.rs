@@ -1,5 +1,5 @@
-//! What policy is asked and what it answers, as plain facts. Both are kept in the audit log, so that a decision can be
-//! made again from there.
+//! The question to policy and its answer, as plain facts. Both are stored in the audit log, so that the decision can be
+//! repeated from there.
 
 use crate::domain::{Target, Workload};
 use serde::{Deserialize, Serialize};
@@ -29,17 +29,17 @@ impl Action {
     }
 }
 
-/// One exchange, as policy sees it.
+/// An exchange, as policy sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
     /// The principal, always the subject.
     pub principal: Arc<Workload>,
-    /// What it wants to do.
+    /// The action.
     pub action: Action,
     /// The target.
     pub resource: Facts,
-    /// One question is asked for each; `""` alone for a target without scopes.
+    /// The scopes; each is a question of its own. `""` alone for a target without scopes.
     pub scopes: Vec<String>,
     /// The client that authenticated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,16 +53,16 @@ pub struct Question {
     /// The opened task that it is asked within.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Task>,
-    /// When, in seconds since 1970.
+    /// Time of the question, in seconds since 1970.
     pub now: i64,
     /// The address that asked.
     pub network: String,
-    /// What the caller says of itself.
+    /// The statements of the caller about itself, which prove nothing.
     #[serde(default)]
     pub hints: Hints,
 }
 
-/// What policy sees of a target.
+/// The attributes of a target that policy sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
@@ -90,14 +90,14 @@ impl From<&Target> for Facts {
     }
 }
 
-/// What a caller merely claims.
+/// The statements of a caller about itself, which prove nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hints {
     /// A `client_id` parameter without credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    /// What it says that the task is for which it opens.
+    /// The purpose that the client states for the task that it opens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_purpose: Option<String>,
 }
@@ -108,7 +108,7 @@ pub struct Hints {
 pub struct Task {
     /// Its id.
     pub id: String,
-    /// What it is for, as policy compared it when it was opened.
+    /// The purpose, as policy tested it when the task was opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
 }
@@ -119,7 +119,7 @@ pub struct Task {
 pub struct Decision {
     /// The digest of the policy set that answered.
     pub policies: String,
-    /// One verdict for each scope of the question.
+    /// The verdicts, one for each scope of the question.
     pub verdicts: Vec<Verdict>,
 }
 
@@ -129,7 +129,7 @@ pub struct Decision {
 pub struct Verdict {
     /// The scope.
     pub scope: String,
-    /// Whether it is permitted.
+    /// True if the scope is permitted.
     pub permitted: bool,
     /// The `@id`s of the policies that decided: the permits, or the forbids that overruled them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -137,10 +137,10 @@ pub struct Verdict {
     /// Policies that could not be evaluated, and why. One is enough to deny.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
-    /// What the permits allow at most, in seconds: the longest of them; none where one of them sets no bound.
+    /// The longest lifetime that the permits allow, in seconds; none if one of them sets no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_lifetime: Option<i64>,
-    /// What the permits said something of, of what has to be said: `confirmation`, and the `purpose` of a task.
+    /// The sensitive facts that at least one permit tested: `confirmation`, and the `purpose` of a task.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compared: Vec<String>,
 }

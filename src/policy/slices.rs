@@ -47,7 +47,8 @@ impl Slices {
     }
 }
 
-/// What is not surely about one workload or issuer is asked about every one.
+/// Returns the principals of a policy. A policy that may be about several workloads or issuers is asked about every
+/// one.
 fn principals(constraint: &PrincipalConstraint) -> Principals {
     match constraint {
         PrincipalConstraint::Eq(uid) | PrincipalConstraint::In(uid) | PrincipalConstraint::IsIn(_, uid) => {

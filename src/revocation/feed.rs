@@ -1,5 +1,5 @@
-//! What resource servers are told: everything that is in force, and then each record, in the order of the log. Who falls behind
-//! further than is remembered begins again.
+//! The records that resource servers receive: every revocation in force, and then each record in the order of the log.
+//! A follower that falls too far behind begins again.
 
 use super::Revocations;
 use crate::domain::Timestamp;
@@ -10,11 +10,11 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-/// How many of the latest records are remembered whole: for followers, and for a store that has lost them.
+/// Number of the latest records that are remembered whole: for followers, and for a store that lost them.
 const REMEMBERED: usize = 16_384;
-/// How often a follower hears that there is nothing else.
+/// Interval at which a follower receives a sign of life.
 const BEAT: Duration = Duration::from_secs(1);
-/// How many records are told at once.
+/// Limit of records in one event.
 const AT_ONCE: usize = 512;
 
 /// The latest records of the log.
@@ -22,7 +22,7 @@ pub(super) struct Latest {
     records: VecDeque<Held>,
     /// The position before the first of them.
     since: u64,
-    /// How often the log was read anew.
+    /// Number of times that the log was read anew.
     readings: u64,
 }
 
@@ -65,16 +65,16 @@ impl Latest {
     }
 }
 
-/// One who is told each record from a position on.
+/// A follower that receives each record from a position on.
 pub struct Follower {
     revocations: Arc<Revocations>,
-    /// Names of what is none of his business: targets of others.
+    /// Names that do not concern the follower: targets of others.
     leaves_out: HashSet<Name>,
     position: u64,
     readings: u64,
 }
 
-/// What a follower hears.
+/// The events that a follower receives.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard {
     /// These events, in order.
@@ -84,7 +84,7 @@ pub enum Heard {
 }
 
 impl Revocations {
-    /// Everything that is in force at `now`, but for what `leaves_out` names, for `aud`.
+    /// Returns every revocation in force at `now`, except those that `leaves_out` names.
     ///
     /// # Errors
     /// [`StoreError::Stale`] where that is not known.
@@ -101,7 +101,7 @@ impl Revocations {
         Ok(Snapshot::of(&view, position, parties, now.seconds(), |name| leaves_out.contains(&name)))
     }
 
-    /// Tells what comes after `position`, but for what `leaves_out` names.
+    /// Returns a follower of the records after `position`, except those that `leaves_out` names.
     #[must_use]
     pub fn tell(self: &Arc<Self>, position: u64, leaves_out: HashSet<Name>) -> Follower {
         let readings = self.latest().readings;
@@ -110,7 +110,7 @@ impl Revocations {
 }
 
 impl Follower {
-    /// What comes next, within a second.
+    /// Waits for the next events, at most a second.
     pub async fn next(&mut self) -> Heard {
         let mut applied = self.revocations.place.subscribe();
         let after = self.position;

@@ -1,6 +1,6 @@
-//! What is revoked, in memory, and the log behind it. Owns the order: a revocation is in the log for good before it is in
-//! the view, and in the view before anyone is told. Where other brokers append to the log too, it is followed, and what was
-//! not heard of for too long is not guessed.
+//! The revocations in force, in memory, and the log behind them. A revocation is in the log durably before it is in the
+//! view, and in the view before it is acknowledged. Where other brokers append to the log too, it is followed; a view
+//! that is too old answers nothing.
 
 mod feed;
 mod shared;
@@ -21,14 +21,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 
-/// How many may wait for a status list that is not known here: whoever makes names up holds nobody else up.
+/// Limit of requests that wait for a status list that is not known here, so that invented names block nobody.
 const WAITING_FOR_LISTS: usize = 64;
 
 /// How much longer than the token a record of its revocation is stored, in seconds: longer than any verifier's leeway.
 pub const RECORD_MARGIN: i64 = 300;
 
-/// Proof that the view of revocations was current, with the position in the log that this replica had applied then. Only
-/// [`Revocations::fresh`] makes one.
+/// Proof that the view of revocations was current, with the position in the log that this replica had applied then.
+/// Only [`Revocations::fresh`] makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fresh {
     position: u64,
@@ -54,11 +54,11 @@ pub struct Revocations {
     view: RwLock<View>,
     /// Judged by the view: locked before it.
     statuses: Mutex<Statuses>,
-    /// How far the log was read.
+    /// The place up to which the log was read.
     place: watch::Sender<Place>,
     /// Held from the log to the view, so that the view never skips a position.
     order: tokio::sync::Mutex<()>,
-    /// What is known of a log that others append to.
+    /// The freshness of a log that other brokers append to.
     shared: Option<Shared>,
     closed: AtomicBool,
     /// The latest records, whole.
@@ -67,12 +67,12 @@ pub struct Revocations {
     keys_changed: Notify,
     /// Told where a status list is new.
     lists_begun: Notify,
-    /// How many may wait for one.
+    /// The requests that may wait for a list.
     waiting_for_lists: Semaphore,
 }
 
 impl Revocations {
-    /// Reads the log. Where others append to it, what was not heard of for `max_staleness` is not answered for.
+    /// Reads the log. Where other brokers append to it, a view that is older than `max_staleness` answers nothing.
     ///
     /// # Errors
     /// [`StoreError`] when it cannot be read whole: a replica that does not know what is revoked does not start.
@@ -112,28 +112,28 @@ impl Revocations {
         })
     }
 
-    /// Whether what is known here is fresh enough to be answered for.
+    /// Returns a proof that the view is fresh enough to be used.
     ///
     /// # Errors
-    /// [`StoreError::Stale`] where the shared log was not heard of for too long.
+    /// [`StoreError::Stale`] if the shared log could not be read for too long.
     pub fn fresh(&self) -> Result<Fresh, StoreError> {
         self.shared.as_ref().map_or(Ok(()), Shared::fresh)?;
         Ok(Fresh { position: self.position() })
     }
 
-    /// Whether others append to the log.
+    /// Returns true if other brokers append to the log.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.shared.is_some()
     }
 
-    /// For how long the shared log was not heard of, in milliseconds; 0 where nobody else appends to it.
+    /// How long the shared log could not be read, in milliseconds; 0 if nobody else appends to it.
     #[must_use]
     pub fn staleness(&self) -> u64 {
         self.shared.as_ref().map_or(0, Shared::staleness)
     }
 
-    /// Whether `token` is dead: it, one above it, or something that one of them belongs to.
+    /// Returns true if `token` is revoked: itself, a token above it, or something that one of them belongs to.
     #[must_use]
     pub fn hit(&self, token: &AccessToken) -> bool {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
@@ -148,7 +148,7 @@ impl Revocations {
         (!is_suspended).then_some(NotSuspended { _looked_up: () })
     }
 
-    /// Whether something that was decided at `pos` is dead by one of `names`.
+    /// Returns true if one of `names` revokes what was decided at `pos`.
     #[must_use]
     pub fn hits(&self, names: &[Named], pos: u64) -> bool {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
@@ -161,11 +161,11 @@ impl Revocations {
         self.place().position
     }
 
-    /// Whether this replica has applied the log as far as `position`. One that another replica has just appended to is waited
-    /// for.
+    /// Returns true if this replica has applied the log up to `position`. Waits for a record that another replica has
+    /// just appended.
     ///
     /// # Errors
-    /// [`StoreError::Stale`] where the shared log is not heard of.
+    /// [`StoreError::Stale`] if the shared log cannot be read.
     pub async fn reaches(&self, position: u64) -> Result<bool, StoreError> {
         if self.position() >= position {
             return Ok(true);
@@ -176,12 +176,12 @@ impl Revocations {
         let reached = applied.wait_for(|applied| applied.position >= position);
         match tokio::time::timeout(shared::CATCH_UP, reached).await {
             Ok(reached) => Ok(reached.is_ok()),
-            // Nothing is left to be heard of, or it is not known whether there is.
+            // Nothing is left to be read, or it is not known whether there is.
             Err(_) => shared.heard_lately().then_some(false).ok_or(StoreError::Stale),
         }
     }
 
-    /// Ends when everything that is in force is kept for good.
+    /// Ends when every revocation in force is durable.
     ///
     /// # Errors
     /// [`StoreError`] when the log does not say so.
@@ -189,7 +189,7 @@ impl Revocations {
         self.log.confirm().await
     }
 
-    /// How many are live.
+    /// Returns the number of revocations in force.
     #[must_use]
     pub fn count(&self) -> usize {
         self.view.read().unwrap_or_else(PoisonError::into_inner).count()
@@ -200,7 +200,7 @@ impl Revocations {
         self.closed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the broker stops.
+    /// Returns true if the broker is stopping.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
@@ -225,7 +225,8 @@ impl Revocations {
     /// Puts `entry` in force, on everything below what it names too.
     ///
     /// # Errors
-    /// [`StoreError`] when the log does not have it for good; then it may or may not hold, and asking again is safe.
+    /// [`StoreError`] if the log does not have it durably; then it may or may not be in force, and asking again is
+    /// safe.
     pub async fn enter(self: &Arc<Self>, entry: Entry, now: Timestamp) -> Result<(), StoreError> {
         let this = Arc::clone(self);
         // A task of its own: a caller that goes away must not leave a record in the log that is not in the view.
@@ -282,8 +283,8 @@ impl Revocations {
         }
     }
 
-    /// Brings the status lists into step with the view, which has the records of `page` already: whatever comes first, a row or
-    /// what revokes it, one of them finds the other.
+    /// Brings the status lists into step with the view, which has the records of `page` already: whatever comes first,
+    /// a row or what revokes it, one of them finds the other.
     fn judge(&self, page: &Page, now: Timestamp) {
         let mut statuses = self.statuses();
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
@@ -317,8 +318,8 @@ impl Revocations {
         Ok(())
     }
 
-    /// How often a status list has changed; none where there is no such list. One that another replica has just begun is waited
-    /// for, by some of those who ask.
+    /// Returns the number of changes of a status list; none if there is no such list. Some callers wait for a list that
+    /// another replica has just begun.
     pub async fn status_changes(&self, list: &ListId, now: Timestamp) -> Option<u64> {
         let known = || {
             let mut statuses = self.statuses();
@@ -354,7 +355,7 @@ impl Revocations {
         self.statuses().tended(now)
     }
 
-    /// How many tokens have an entry.
+    /// Returns the number of tokens with an entry.
     #[must_use]
     pub fn status_rows(&self) -> usize {
         self.statuses().count()

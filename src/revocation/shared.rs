@@ -1,5 +1,5 @@
-//! A log that several brokers append to: it is followed all the time, and when another server has taken over, what it lacks
-//! and this replica knows is appended again.
+//! A log that several brokers append to: it is followed all the time, and when another server has taken over, what it
+//! lacks and this replica knows is appended again.
 
 use super::status::There;
 use super::{Revocations, apply, read};
@@ -14,17 +14,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long is waited for what was appended a moment ago.
+/// How long to wait for a record that was appended a moment ago.
 pub(super) const CATCH_UP: Duration = Duration::from_secs(1);
-/// How long is waited before a log that cannot be read is asked again, at first and at most.
+/// Delays before a log that cannot be read is read again: the first and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How many records are appended again at once.
+/// Limit of records that are appended again at once.
 const AT_ONCE: usize = 64;
 
-/// What is known of it.
+/// The freshness of the shared log.
 pub(super) struct Shared {
     max_staleness: Duration,
-    /// When it was asked, and then answered, that there is nothing that was not applied. None where that is not known.
+    /// The time of the last request that found every record applied. None if that is not known.
     heard: Mutex<Option<Instant>>,
 }
 
@@ -47,7 +47,7 @@ impl Shared {
         if is_fresh { Ok(()) } else { Err(StoreError::Stale) }
     }
 
-    /// Whether it was heard of since somebody began to wait for it.
+    /// Returns true if the log was read since a caller began to wait for it.
     pub(super) fn heard_lately(&self) -> bool {
         u128::from(self.staleness()) < CATCH_UP.as_millis()
     }
@@ -61,7 +61,7 @@ impl Shared {
 }
 
 impl Revocations {
-    /// Appends `entry`, and waits until it was heard of, with everything before it.
+    /// Appends `entry`, and waits until this replica has read it, with everything before it.
     pub(super) async fn record_shared(&self, entry: Entry, now: Timestamp) -> Result<(), StoreError> {
         if self.has(&entry) {
             return self.log.confirm().await;
@@ -79,7 +79,7 @@ impl Revocations {
         loop {
             let asked = instant();
             begun &= !self.statuses().begin_again();
-            // Until all that the new server lacks is put back, nothing else is heard of it.
+            // Until all that the new server lacks is put back, its log is not followed.
             let heard = if begun { self.log.follow(self.place(), clock.now()).await } else { Err(StoreError::History) };
             let followed = match heard {
                 Err(StoreError::History) => {
@@ -181,7 +181,8 @@ impl Revocations {
     }
 }
 
-/// Puts rows of status lists back, which nobody has to wait for: this broker knows them. Until another server takes over again.
+/// Puts rows of status lists back, which nobody has to wait for: this broker knows them. Until another server takes
+/// over again.
 async fn put_back(log: Arc<dyn RevocationLog>, mut rows: Vec<StatusRow>, since: Timestamp) {
     let began = instant();
     tracing::error!(

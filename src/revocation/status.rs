@@ -1,18 +1,19 @@
-//! The status lists: which entries are set, kept in step with the view. A replica holds the rows of all of them, by when they
-//! end; what revokes a thousand tokens finds them by one name.
+//! The status lists: which entries are set, kept in step with the view. A replica holds the rows of all of them, by
+//! when they end; what revokes a thousand tokens finds them by one name.
 
 use crate::domain::{Entropy, ListId, StatusRow, Timestamp};
 use crate::store::StoreError;
 use countersign_verify::revocation::{Name, Named, Reach};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// How many rows may be alive, some 400 bytes each.
+/// Limit of rows, about 400 bytes each.
 const MAX_ROWS: usize = 4_000_000;
-/// How many entries of a list are given at most: as long as half of them are free, one that nobody can guess is found at once.
+/// Limit of allotted entries in a list. At most half of a list is used, so that a random free index is found in about
+/// two tries.
 const MAX_GIVEN: u32 = ListId::ENTRIES / 2;
-/// How many seconds of ends share a bucket.
+/// Number of seconds of expiries that share a bucket.
 const BUCKET: i64 = 300;
-/// For how long a list that names nothing alive is still there, in seconds: clocks differ.
+/// How many seconds a list stays after its last token expired, because clocks differ.
 const GRACE: i64 = 300;
 /// The end of a chain.
 const NONE: u32 = u32::MAX;
@@ -30,7 +31,7 @@ pub(super) struct Statuses {
     missed: HashSet<ListId>,
     /// The latest time at which rows have gone.
     swept: i64,
-    /// Whether lists have gone that others go on with.
+    /// True if this replica dropped lists that other replicas still use.
     is_doubted: bool,
 }
 
@@ -45,7 +46,7 @@ struct Own {
     list: ListId,
     given: Bits,
     count: u32,
-    /// When its last token is over, where there is one.
+    /// The expiry of the last token, if there is one.
     until: Option<i64>,
 }
 
@@ -66,9 +67,9 @@ impl There {
 struct List {
     known: Bits,
     dead: Bits,
-    /// How often it has changed.
+    /// Number of changes.
     changes: u64,
-    /// When its last token is over, in seconds since 1970.
+    /// The expiry of the last token, in seconds since 1970.
     until: i64,
 }
 
@@ -81,7 +82,7 @@ impl Bits {
         Self(vec![0; ListId::ENTRIES as usize / 8])
     }
 
-    /// Whether it was not set before.
+    /// Sets the bit, and returns true if it was not set before.
     fn set(&mut self, index: u32) -> bool {
         let Some(byte) = self.0.get_mut(index as usize / 8) else { return false };
         let bit = 1 << (index % 8);
@@ -99,7 +100,7 @@ impl Bits {
 #[derive(Default)]
 struct Bucket {
     rows: Vec<Row>,
-    /// Where the chain of each name begins.
+    /// The beginning of the chain of each name.
     chains: HashMap<Name, u32>,
     links: Vec<Link>,
 }
@@ -111,7 +112,7 @@ struct Row {
     index: u32,
 }
 
-/// That a row has a name, and the next row that has it.
+/// A row that has a name, and the next row that has it.
 struct Link {
     row: u32,
     next: u32,
@@ -164,7 +165,8 @@ impl Statuses {
         }
     }
 
-    /// Takes in a row, which `reach` may say is dead already. One that is known changes nothing. Whether its list is new.
+    /// Takes in a row, which `reach` may say is revoked already. A known row changes nothing. Returns true if its list
+    /// is new.
     pub(super) fn add(&mut self, row: &StatusRow, reach: impl Fn(Name) -> Option<Reach>, now: Timestamp) -> bool {
         self.look_at_the_clock(now);
         let until = row.until.seconds();
@@ -212,7 +214,7 @@ impl Statuses {
         }
     }
 
-    /// As [`Statuses::judge`], for every name.
+    /// Judges every name, as [`Statuses::judge`] does.
     pub(super) fn judge_all(&mut self, reach: impl Fn(Name) -> Option<Reach>) {
         let names: HashSet<Name> = self.buckets.values().flat_map(|bucket| bucket.chains.keys().copied()).collect();
         for (name, reach) in names.into_iter().filter_map(|name| Some((name, reach(name)?))) {
@@ -250,7 +252,7 @@ impl Statuses {
         self.lists.get(list).map(|list| (list.dead.0.clone(), list.changes))
     }
 
-    /// How often a list has changed; none where there is no such list.
+    /// Returns the number of changes of a list; none if there is no such list.
     pub(super) fn changes(&self, list: &ListId) -> Option<u64> {
         self.lists.get(list).map(|list| list.changes)
     }
@@ -264,13 +266,13 @@ impl Statuses {
         lists
     }
 
-    /// How many rows are alive.
+    /// Returns the number of rows.
     pub(super) fn count(&self) -> usize {
         self.count
     }
 
-    /// A clock that was ahead, and is set right, has let go of rows that are not over: nothing is told of their lists, which are
-    /// all that there are, and entries are given of others.
+    /// After a forward clock jump is corrected, rows may have been swept too early. Stop publishing the lists they
+    /// belonged to, which are all that there are, and entries are given of others.
     pub(super) fn look_at_the_clock(&mut self, now: Timestamp) {
         if now.seconds() < self.swept.saturating_sub(GRACE) {
             tracing::error!(lists = self.lists.len(), "the clock was ahead, so status lists of before are not served");
@@ -282,13 +284,15 @@ impl Statuses {
         }
     }
 
-    /// As if rows had gone at `swept`, in seconds since 1970: the store has let go of them then.
+    /// Takes notice that the store dropped rows at `swept`, in seconds since 1970. After a forward clock jump is
+    /// corrected, rows may have been swept too early.
     pub(super) fn were_swept(&mut self, swept: i64, now: Timestamp) {
         self.swept = self.swept.max(swept);
         self.look_at_the_clock(now);
     }
 
-    /// Whether lists have gone that others go on with. Then nothing is held of any, until all rows are read again.
+    /// Returns true if another replica still uses a list that this one dropped. The caller must then clear its state
+    /// and read every row again.
     pub(super) fn begin_again(&mut self) -> bool {
         if self.is_doubted {
             self.gone.clear();
@@ -300,7 +304,7 @@ impl Statuses {
         false
     }
 
-    /// Lets go of what is over.
+    /// Drops expired rows.
     fn sweep(&mut self, now: Timestamp) {
         let over = now.seconds() - GRACE;
         self.buckets.retain(|bucket, _| (bucket + 1) * BUCKET >= over);
@@ -404,7 +408,7 @@ mod tests {
         assert_eq!(statuses.lacking(&there, at(60 + 4 * BUCKET + 1)), [], "none that is over");
     }
 
-    /// H19: what a clock that was ahead has let go of is not told of in part.
+    /// H19: lists of which a clock that was ahead dropped rows are not served in part.
     #[test]
     fn a_clock_that_was_ahead_makes_lists_go_and_never_come_back_empty() {
         let hit = Reach { position: 9, ..Reach::default() };
@@ -423,11 +427,11 @@ mod tests {
             assert_ne!(other, list);
             assert_eq!(statuses.changes(&list), None, "404, and not a list that says that all is well");
             statuses.add(&row(list, 7, 600), |_| None, at(10));
-            assert_eq!(statuses.changes(&list), None, "whoever else goes on with it");
+            assert_eq!(statuses.changes(&list), None, "even if another replica goes on with it");
             statuses.add(&row(other, next, 610), |_| None, at(10));
             assert_eq!(statuses.changes(&other), Some(0));
         }
-        // One that was never held, because all that was heard of it seemed to be over.
+        // A list that was never held, because all of its rows seemed to have expired.
         let (mut statuses, list) = (Statuses::default(), ListId::new([3; 16]));
         statuses.add(&row(list, 1, 600), |_| None, at(7_200));
         statuses.add(&row(list, 2, 600), |_| None, at(10));
@@ -436,7 +440,7 @@ mod tests {
         assert!(statuses.begin_again() && !statuses.begin_again());
         let _ = [1, 2].map(|index| statuses.add(&row(list, index, 600), |_| None, at(10)));
         assert_eq!(statuses.changes(&list), Some(0));
-        // What a store let go of while the clock was ahead, before this broker was started.
+        // Rows that a store dropped while the clock was ahead, before this broker was started.
         statuses.were_swept(at(7_200).seconds(), at(10));
         assert_eq!(statuses.changes(&list), None);
     }

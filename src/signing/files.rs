@@ -150,7 +150,7 @@ fn read_key(path: &Path) -> Result<Arc<dyn Signer>, KeyFileError> {
     read
 }
 
-/// What moved through the frames of a function that is over lies there until others write over it.
+/// Overwrites the stack, where frames of finished functions leave copies of secrets.
 #[inline(never)]
 fn scrub_stack() {
     let mut deep = [0_u8; 128 * 1024];
@@ -191,7 +191,7 @@ fn signer(der: &[u8]) -> Result<Arc<dyn Signer>, &'static str> {
     }
 }
 
-/// Whether the algorithm identifier is rsaEncryption (RFC 8017 appendix A.1).
+/// Returns true if the algorithm identifier is rsaEncryption (RFC 8017 appendix A.1).
 fn is_rsa(der: &[u8]) -> bool {
     const RSA_ENCRYPTION: [u8; 11] = [6, 9, 42, 134, 72, 134, 247, 13, 1, 1, 1];
     der.windows(RSA_ENCRYPTION.len()).take(32).any(|window| window == RSA_ENCRYPTION)

@@ -1,6 +1,6 @@
-//! The keys over time: made when they are missing, published before they sign, retired when what they signed has expired,
-//! and dropped at once where one is compromised. Owns the directory and the records; whoever signs or verifies takes the
-//! ring of the moment.
+//! The keys over time: made when they are missing, published before they sign, retired when what they signed has
+//! expired, and dropped at once where one is compromised. Owns the directory and the records; a caller that signs or
+//! verifies takes the ring of the moment.
 
 use super::files::{self, KeyFileError};
 use super::stock::Unrecorded;
@@ -19,15 +19,15 @@ use tokio::sync::Mutex;
 
 /// The member of a kept public half that says that its key is compromised: what it sealed proves nothing.
 const REVOKED: &str = "revoked";
-/// How long a signed answer of introspection is kept by anyone, in seconds.
+/// Cache lifetime of a signed answer of introspection, in seconds.
 pub(super) const ANSWERS_LIVE: i64 = 300;
 
 /// Which keys there have to be, and for how long each signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotation {
-    /// How long a key signs before another one takes over; none where an operator rotates by hand.
+    /// How long a key signs before its successor takes over; none if an operator rotates by hand.
     pub every: Option<Lifetime>,
-    /// What tokens are signed with: a key for each.
+    /// The algorithms of tokens: each has a key.
     pub algorithms: Vec<Algorithm>,
     /// The longest life of a token.
     pub longest: Lifetime,
@@ -45,7 +45,7 @@ pub enum KeyError {
     /// No key has this id.
     #[error("no key has the id `{0}`; `countersign keys list` shows every key")]
     Unknown(String),
-    /// What it signs is signed with another algorithm.
+    /// The purpose is signed with another algorithm.
     #[error("{0} cannot be signed with {1}; use ES256")]
     Algorithm(Purpose, Algorithm),
     /// A key's file is gone.
@@ -55,7 +55,7 @@ pub enum KeyError {
     Lost(String, Purpose, PathBuf),
 }
 
-/// What checkpoints of the audit log are verified with.
+/// The keys that verify the checkpoints of the audit log.
 #[derive(Debug)]
 pub struct SealingKeys {
     /// Keys whose checkpoints vouch for what is before them.
@@ -80,13 +80,14 @@ pub(super) struct Held {
     /// Retired and revoked ones too, as long as they are remembered.
     pub(super) records: Vec<KeyRecord>,
     pub(super) files: BTreeMap<String, (PathBuf, Arc<dyn Signer>)>,
-    /// Whether the records have changed since they were last written: a write that fails is made up for.
+    /// True if the records have changed since they were last written, so that a failed write is repeated.
     pub(super) unsaved: bool,
 }
 
 impl Keys {
-    /// Reads the keys in `directory` and makes those that are missing. A key that nobody has a record of was put there by
-    /// an operator: it is published now, and signs after that. Returns the keys with the one right to sign tokens by them.
+    /// Reads the keys in `directory` and makes those that are missing. A key that nobody has a record of was put there
+    /// by an operator: it is published now, and signs after that. Returns the keys with the one right to sign tokens by
+    /// them.
     ///
     /// # Errors
     /// [`KeyError`] names the file and what to do.
@@ -108,7 +109,8 @@ impl Keys {
         Ok((Arc::clone(&keys), TokenSigner::new(keys)))
     }
 
-    /// As [`Keys::open`], but makes none and misses none: for an operator who looks at them where no broker runs.
+    /// Reads the keys as [`Keys::open`] does, but makes none and misses none: for an operator who looks at them where
+    /// no broker runs.
     ///
     /// # Errors
     /// As [`Keys::open`].
@@ -151,7 +153,7 @@ impl Keys {
         self.ring.load()
     }
 
-    /// What is known of every key, in the order of purpose, algorithm and time.
+    /// The records of every key, in the order of purpose, algorithm and time.
     pub async fn list(&self) -> Vec<KeyRecord> {
         let mut records = self.held.lock().await.records.clone();
         records.sort_by_key(|record| (record.purpose, record.algorithm, record.signs_from, record.kid.clone()));
@@ -177,8 +179,8 @@ impl Keys {
         done
     }
 
-    /// Does what is due at `now`: makes a key that is missing, a successor for one whose time comes, and removes what has
-    /// retired. Cheap where nothing is due.
+    /// Does what is due at `now`: makes a key that is missing, a successor for one whose time comes, and removes what
+    /// has retired. Cheap where nothing is due.
     ///
     /// # Errors
     /// [`KeyError`]; what there is goes on as it was.
@@ -200,8 +202,8 @@ impl Keys {
         done
     }
 
-    /// Makes a successor for the key that signs `purpose` with `algorithm`: published now, signing when everyone can have
-    /// it. Where one is published already, that is the one.
+    /// Makes a successor for the key that signs `purpose` with `algorithm`: published now, signing when everyone can
+    /// have it. Where one is published already, that is the one.
     ///
     /// # Errors
     /// [`KeyError`] when it cannot be made or recorded.
@@ -236,11 +238,11 @@ impl Keys {
         Ok(made)
     }
 
-    /// Drops the key `kid`, which is compromised: it signs and verifies nothing from now on, and another one signs at once.
-    /// What it signed is ended by the revocation log, not here.
+    /// Drops the key `kid`, which is compromised: it signs and verifies nothing from now on, and another one signs at
+    /// once. What it signed is ended by the revocation log, not here.
     ///
     /// # Errors
-    /// [`KeyError::Unknown`], or [`KeyError`] when that cannot be recorded for good.
+    /// [`KeyError::Unknown`], or [`KeyError`] if that cannot be recorded durably.
     pub async fn revoke(&self, kid: &str, now: Timestamp) -> Result<KeyRecord, KeyError> {
         let mut held = self.held.lock().await;
         // Dropped here before anything that can fail.
@@ -370,8 +372,8 @@ impl Keys {
 }
 
 impl KeyRecord {
-    /// What is kept of a key that sealed the audit log when its file goes: its public half, which says whether the key is
-    /// compromised.
+    /// Returns the public half of a key that sealed the audit log, with a mark if the key is compromised. It stays when
+    /// the key's file is deleted.
     pub(super) fn public_half(&self, signer: &dyn Signer) -> Option<String> {
         let mut jwk = signer.public_jwk().clone();
         if self.revoked.is_some() {

@@ -26,7 +26,7 @@ pub trait Signer: Send + Sync {
     /// The key's id: its RFC 7638 thumbprint.
     fn key_id(&self) -> &str;
 
-    /// What it signs with.
+    /// The algorithm of the key.
     fn algorithm(&self) -> Algorithm;
 
     /// The public key as a JWK (RFC 7517), with `kid`, `use` and `alg`.
@@ -39,8 +39,8 @@ pub trait Signer: Send + Sync {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError>;
 }
 
-/// Returns a key's thumbprint (RFC 7638) and its public JWK: the members that its kind requires, with the thumbprint as `kid`,
-/// `use` and `alg`.
+/// Returns a key's thumbprint (RFC 7638) and its public JWK: the members that its kind requires, with the thumbprint as
+/// `kid`, `use` and `alg`.
 fn public_jwk(required: &[(&str, &str)], algorithm: Algorithm) -> (String, Map<String, Value>) {
     let named = |(name, value): (&str, &str)| (name.to_owned(), Value::from(value));
     let mut jwk: Map<String, Value> = required.iter().copied().map(named).collect();

@@ -1,5 +1,5 @@
-//! The key ring of one moment: several keys verify, one of each purpose and algorithm signs. It never changes; a rotation
-//! makes another one.
+//! The key ring of one moment: several keys verify, one of each purpose and algorithm signs. It never changes; a
+//! rotation makes another one.
 
 use super::{Keys, Signer};
 use crate::domain::{KeyRecord, KeyState, Purpose, Timestamp};
@@ -44,8 +44,8 @@ impl Document {
     }
 }
 
-/// The right to sign access tokens. [`Keys::open`] makes the only one, and the stage of an exchange that mints owns it, so
-/// that nothing else in the broker can sign a token.
+/// The right to sign access tokens. [`Keys::open`] makes the only one, and the stage of an exchange that mints owns it,
+/// so that nothing else in the broker can sign a token.
 pub struct TokenSigner(Arc<Keys>);
 
 impl TokenSigner {
@@ -89,9 +89,9 @@ pub struct KeyRing {
     keys: Vec<Key>,
     verifying: KeySet,
     jwks: String,
-    /// What there has to be a key for.
+    /// The purposes and algorithms that need a key.
     wanted: Vec<(Purpose, Algorithm)>,
-    /// How many keys are alive that this replica does not have.
+    /// Number of keys in force that this replica lacks.
     lacking: usize,
 }
 
@@ -103,8 +103,8 @@ struct Key {
 }
 
 impl KeyRing {
-    /// A ring of keys with what is known of each. The public half of each is tried: one that does not verify is left out,
-    /// so that nothing is ever signed by it.
+    /// A ring of keys with what is known of each. The public half of each is tried: one that does not verify is left
+    /// out, so that nothing is ever signed by it.
     #[must_use]
     pub fn new(keys: Vec<(KeyRecord, Arc<dyn Signer>)>, wanted: Vec<(Purpose, Algorithm)>) -> Self {
         let (mut verifying, mut published, mut ring) = (KeySet::default(), Vec::new(), Vec::new());
@@ -125,14 +125,14 @@ impl KeyRing {
         Self { keys: ring, verifying, jwks: json!({ "keys": published }).to_string(), wanted, lacking: 0 }
     }
 
-    /// As it is where `count` keys are alive that this replica does not have.
+    /// Returns the ring, with the number of keys in force that this replica lacks.
     #[must_use]
     pub fn lacking(self, count: usize) -> Self {
         Self { lacking: count, ..self }
     }
 
-    /// Signs `claims` as an access token with the key that is active for `algorithm` at `now`. Returns the token and the
-    /// key's id. Only [`TokenSigner`] calls it.
+    /// Signs `claims` as an access token with the key that is active for `algorithm` at `now`. Returns the token and
+    /// the key's id. Only [`TokenSigner`] calls it.
     fn sign_token(
         &self,
         claims: &AccessClaims,
@@ -186,8 +186,8 @@ impl KeyRing {
         &self.verifying
     }
 
-    /// How many purposes and algorithms there has to be a key for, and none can sign at `now`; and how many keys other
-    /// replicas have that this one lacks.
+    /// Returns the number of purposes and algorithms that need a key and have none that can sign at `now`, and of the
+    /// keys that this replica lacks.
     #[must_use]
     pub fn missing(&self, now: Timestamp) -> usize {
         let signs = |purpose, algorithm| {
@@ -198,7 +198,7 @@ impl KeyRing {
         self.wanted.iter().filter(|(purpose, algorithm)| !signs(*purpose, *algorithm)).count() + self.lacking
     }
 
-    /// Whether other replicas have keys that this one lacks.
+    /// Returns true if other replicas have keys that this one lacks.
     #[must_use]
     pub fn is_lacking(&self) -> bool {
         self.lacking > 0
@@ -210,13 +210,13 @@ impl KeyRing {
         &self.jwks
     }
 
-    /// What is known of each key.
+    /// The records of the keys.
     pub fn records(&self) -> impl Iterator<Item = &KeyRecord> {
         self.keys.iter().map(|key| &key.record)
     }
 }
 
-/// What it usually signs.
+/// The `typ` that a purpose usually has.
 fn typ(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Tokens => "at+jwt",

@@ -1,5 +1,5 @@
-//! What there is of the keys: records that other replicas change too, each under a lease, and files in a directory that all of
-//! them share.
+//! The stock of keys: records that other replicas change too, under a lease, and files in a directory that all of them
+//! share.
 
 use super::Signer;
 use super::files::{self, KeyFile, KeyFileError};
@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How often, and after how long each time, a lease is asked for that another replica holds.
+/// Number of attempts to get a lease that another replica holds.
 const LEASE_TRIES: u32 = 60;
 const LEASE_WAIT: Duration = Duration::from_millis(200);
 
-/// What becomes of a file that nobody has a record of.
+/// The treatment of a file without a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unrecorded {
     /// It was put there by an operator.
@@ -26,7 +26,8 @@ pub(super) enum Unrecorded {
 }
 
 impl Keys {
-    /// Reads what is known of the keys, which another replica may have changed, and the files of those that are new here.
+    /// Reads what is known of the keys, which another replica may have changed, and the files of those that are new
+    /// here.
     pub(super) async fn take_stock(
         &self,
         held: &mut Held,
@@ -144,8 +145,8 @@ impl Held {
     }
 }
 
-/// Records a key that an operator put there. The `first` of a purpose sign at once, the last by name of each algorithm; one
-/// that comes later is published before it signs.
+/// Records a key that an operator put there. The `first` of a purpose sign at once, the last by name of each algorithm;
+/// one that comes later is published before it signs.
 fn adopt(known: &mut Vec<KeyRecord>, purpose: Purpose, signer: &dyn Signer, first: bool, longest: i64, now: Timestamp) {
     let signs_from = if first { now } else { now.plus(PUBLISHED_BEFORE_USE) };
     let line = |record: &&mut KeyRecord| is_of(record, purpose, signer.algorithm()) && record.signs_until.is_none();

@@ -1,5 +1,5 @@
-//! What becomes due of the keys: which there have to be, who follows whom, what has retired, and that all of it is recorded
-//! before anyone sees it.
+//! Key rotation: creates missing keys, promotes successors, retires old keys, and records each step before it takes
+//! effect.
 
 use super::KeyRing;
 use super::files::{self, KeyFile};
@@ -96,7 +96,8 @@ impl Keys {
         Ok(record)
     }
 
-    /// As [`Keys::keep`]; where that fails, nothing was made: a key that nobody sees must not come to sign meanwhile.
+    /// Stores the keys as [`Keys::keep`] does. If that fails, no key was made: a key without a record must never come
+    /// to sign.
     pub(super) async fn keep_or_undo(
         &self,
         held: &mut Held,
@@ -129,7 +130,7 @@ impl Keys {
         kept
     }
 
-    /// Records for good what was changed, and lets everyone see it.
+    /// Records the changes durably, and publishes them.
     pub(super) async fn keep(&self, held: &mut Held, lease: &Lease, now: Timestamp) -> Result<(), KeyError> {
         self.records.write(&held.records, lease).await?;
         held.unsaved = false;

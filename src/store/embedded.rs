@@ -1,4 +1,5 @@
-//! The store of one machine: revocations in redb, synced before an answer; first-use first_uses in memory with a journal.
+//! The store of one machine: revocations in redb, synced before an answer; replay guards in memory with a
+//! journal.
 
 use super::first_use::Journal;
 use super::rows::{self, Rows};
@@ -28,10 +29,13 @@ const FORMAT: TableDefinition<'_, u8, u64> = TableDefinition::new("format");
 const CURRENT: u64 = 1;
 /// Key id → its record.
 const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
-/// How many revocations pass between two sweeps of those that are over.
+/// Number of revocations between two sweeps of expired ones.
 pub(super) const SWEEP: u64 = 1_024;
-/// How many records, or rows, are read at once.
+/// Limit of records, or rows, in one read.
 pub(super) const PAGE: usize = 5_000;
+/// Number of attempts to open a database that another process has open, and the delay between them.
+const OPEN_TRIES: u32 = 20;
+const OPEN_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
 /// Memory that redb may use as a cache, in bytes.
 const CACHE: usize = 4 * 1024 * 1024;
 
@@ -45,7 +49,8 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Opens the store in `directory`, which is created with mode 0700, and reads the first_uses that are alive at `now`.
+    /// Opens the store in `directory`, which is created with mode 0700, and reads the replay guards in force at
+    /// `now`.
     ///
     /// # Errors
     /// [`StoreError::InUse`] when another process has it open, [`StoreError::Newer`] when a newer version wrote it,
@@ -81,7 +86,19 @@ impl Opened {
         done
     }
 
+    /// Opens the database. Waits up to a second for another process to close it: the broker before this one that is still
+    /// ending, or a child of it that has the file for a moment between `fork` and `exec`.
     fn open(&self) -> Result<Database, StoreError> {
+        for _ in 1..OPEN_TRIES {
+            match self.try_open() {
+                Err(StoreError::InUse) => std::thread::sleep(OPEN_AGAIN),
+                opened => return opened,
+            }
+        }
+        self.try_open()
+    }
+
+    fn try_open(&self) -> Result<Database, StoreError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&self.path).map_err(io)?;

@@ -13,9 +13,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// How many seconds of ends share a bucket.
+/// Number of seconds of expiries that share a bucket.
 const BUCKET: i64 = 600;
-/// How many marks may be alive: some 400 MiB, an hour of 2 000 exchanges a second.
+/// Limit of replay guards: about 400 MiB, an hour of 2 000 exchanges a second.
 const MAX_MARKS: usize = 8_000_000;
 /// A record: one byte that says whether the mark is set or taken back, and its key.
 const RECORD: usize = 17;

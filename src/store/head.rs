@@ -1,4 +1,4 @@
-//! Where the audit chain of this replica stands: one line of fixed length, written over with each event, in a file of its own.
+//! The head of this replica's audit chain: one line of fixed length in a file of its own, overwritten with each event.
 
 use super::StoreError;
 use super::embedded::io;
@@ -31,7 +31,7 @@ impl HeadFile {
     }
 }
 
-/// What the file in `directory` says, which may be in use.
+/// Reads the head from the file in `directory`, which may be in use.
 ///
 /// # Errors
 /// [`StoreError`] when it cannot be read.

@@ -1,6 +1,6 @@
-//! What has to outlive a request, behind narrow traits. Nothing here decides; what a store cannot answer for is an error,
-//! and never a guess. `embedded` serves one machine, `redis` is shared by several brokers. Every implementation passes
-//! `tests/it/store.rs`.
+//! The stores of what outlives a request, behind narrow traits. Nothing here decides. A store that cannot answer
+//! returns an error, never a guess. `embedded` serves one machine, `redis` is shared by several brokers. Every
+//! implementation passes `tests/it/store.rs`.
 
 mod embedded;
 mod first_use;
@@ -43,13 +43,13 @@ pub enum StoreError {
         "the store has format {0}, and this version reads formats up to {1}; run the version that wrote it, or restore a backup from before that version"
     )]
     Newer(u64, u64),
-    /// As many first-use first_uses as it may hold are alive.
+    /// The limit of replay guards is reached.
     #[error("the limit of replay guards is reached: too many assertions that count once are in force")]
     Full,
-    /// As many tasks as may be are open.
+    /// The limit of open tasks is reached.
     #[error("the limit of open tasks is reached, for this workload or in total")]
     TooManyTasks,
-    /// As many tokens of targets with a status list as may be are alive.
+    /// The limit of tokens with a status list entry is reached.
     #[error("every status list entry is in use: too many tokens are in force")]
     TooManyRows,
     /// A server would lose what it is given, or is not what it is configured as.
@@ -58,7 +58,7 @@ pub enum StoreError {
     /// Another server has taken over, and may lack what the one before it had.
     #[error("another server has taken over the store, and this replica is reading its log; try again")]
     History,
-    /// What others have revoked is not known, because the shared log was not heard of for too long.
+    /// The shared log could not be read for too long, so that the revocations of other brokers are not known.
     #[error("the revocation log could not be read for longer than `revocation.max_staleness`")]
     Stale,
     /// Somebody else may have changed the keys meanwhile.
@@ -66,21 +66,21 @@ pub enum StoreError {
     LeaseLost,
 }
 
-/// What can be used a number of times: assertions and proofs once, a task as often as its budget says. Whoever asks at the
-/// same time, nothing is used once more than that.
+/// Things that can be used a number of times: assertions and proofs once, a task as often as its budget allows.
+/// Concurrent callers never exceed the limit.
 pub trait Reservations: Send + Sync {
     /// Claims all of `reservation`, or nothing of it. Where it fails, it may be used up.
     fn reserve(&self, reservation: Reservation, now: Timestamp) -> Answer<'_, Reserved>;
 
-    /// Takes back what [`Reserved::Whole`] said was reserved, in this place of the task's budget, and for which nothing was
-    /// issued.
+    /// Takes back what [`Reserved::Whole`] said was reserved, in this place of the task's budget, and for which nothing
+    /// was issued.
     fn release(&self, reservation: Reservation, slot: u32) -> Answer<'_, ()>;
 
-    /// How many first_uses this replica holds itself.
+    /// Returns the number of replay guards that this replica holds itself.
     fn count(&self) -> usize;
 }
 
-/// What is to be used.
+/// A reservation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reservation {
     /// Each at most once.
@@ -95,7 +95,7 @@ impl From<FirstUse> for Reservation {
     }
 }
 
-/// How it went.
+/// The result of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reserved {
     /// All of it is reserved. A token of a task is this one of its budget, from 1; 0 where it has none.
@@ -110,29 +110,29 @@ pub enum Reserved {
     UnknownTask,
 }
 
-/// The log of revocations: append-only, in one order. With it goes what tokens with an entry of a status list can be revoked by.
+/// The log of revocations: append-only, in one order. With it goes what tokens with an entry of a status list can be
+/// revoked by.
 pub trait RevocationLog: Send + Sync {
-    /// Appends a record; what comes back is its position. It is kept for good first. Fails with [`StoreError::History`] where
+    /// Appends a record durably and returns its position. Fails with [`StoreError::History`] if
     /// the log is not the one that was begun.
     fn append(&self, entry: Entry, now: Timestamp) -> Answer<'_, u64>;
 
     /// Keeps a row as an entry is kept, until a while after it is over.
     fn keep(&self, row: StatusRow, now: Timestamp) -> Answer<'_, ()>;
 
-    /// Begins to read the log, and lets go of what could hit nothing at `now` nor a little earlier: a clock that is ahead for a
-    /// moment must lose nothing. The last position that comes back is never one that was given for another record, as far as they
-    /// are `known`.
+    /// Begins to read the log, and drops records that expired before `now` minus a margin: a clock that is ahead for a
+    /// moment must lose nothing. The last position that comes back is never one that was given for another record, as
+    /// far as they are `known`.
     fn begin(&self, known: u64, now: Timestamp) -> Answer<'_, Begun>;
 
     /// The first of what comes after a place; nothing where there is no more.
     fn page(&self, after: Place) -> Answer<'_, Page>;
 
-    /// What was added after `place`, as soon as there is something, or nothing after a while; what is over at `now` is let go
-    /// of meanwhile. Fails with
-    /// [`StoreError::History`] where the log is not the one that was begun.
+    /// Waits for what was added after `place`, and returns nothing after a while. Drops what has expired at `now`.
+    /// Fails with [`StoreError::History`] if the log is not the one that was begun.
     fn follow(&self, place: Place, now: Timestamp) -> Answer<'_, Page>;
 
-    /// Ends when everything that was ever seen of the log is kept for good: what was followed may not have been, yet.
+    /// Ends when everything that was ever read of the log is durable: a record that was followed may not be, yet.
     fn confirm(&self) -> Answer<'_, ()>;
 }
 
@@ -141,13 +141,14 @@ pub trait RevocationLog: Send + Sync {
 pub struct Begun {
     /// The last position.
     pub position: u64,
-    /// How many records there are.
+    /// Number of records.
     pub records: usize,
-    /// The latest time at which rows were let go of by this broker's clock, in seconds since 1970; the least where none were.
+    /// The latest time at which rows were dropped by this broker's clock, in seconds since 1970; the least number if
+    /// none were.
     pub swept: i64,
 }
 
-/// How far the log was read.
+/// A place in the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The position of the last record.
@@ -163,18 +164,18 @@ pub struct Page {
     pub records: Vec<Revoked>,
     /// Its rows.
     pub rows: Vec<StatusRow>,
-    /// Where it ends; the place it was asked for where there is nothing.
+    /// The end of the page; the place it was asked for if the page is empty.
     pub last: Place,
 }
 
 impl Page {
-    /// How much there is.
+    /// Returns the number of records and rows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.len() + self.rows.len()
     }
 
-    /// Whether there is nothing.
+    /// Returns true if there is nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -211,21 +212,21 @@ pub trait TaskRecords: Send + Sync {
     /// Keeps `task`, synced to disk first.
     fn open(&self, task: TaskRecord, now: Timestamp) -> Answer<'_, ()>;
 
-    /// Lets go of a task whose token nobody got.
+    /// Deletes a task whose token nobody got.
     fn forget(&self, id: &str) -> Answer<'_, ()>;
 
     /// Every task whose deadline lies ahead.
     fn list(&self, now: Timestamp) -> Answer<'_, Vec<TaskState>>;
 }
 
-/// What one token of a task needs.
+/// The use of one token of a task's budget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BudgetUse {
     /// The task's id.
     pub task: String,
-    /// How long it may be idle before it is over.
+    /// The longest time for which the task may be idle before it ends.
     pub idle: Lifetime,
-    /// When the token ends: a task is not idle while it has one.
+    /// The token's expiry: a task is not idle while it has a token.
     pub until: Timestamp,
 }
 
@@ -244,47 +245,48 @@ pub trait AuditHeads: Send + Sync {
     fn kept(&self) -> Result<Option<ChainHead>, StoreError>;
 }
 
-/// What is known of the broker's own keys. Holds no secret.
+/// The records of the broker's own keys. They hold no secret.
 pub trait KeyRecords: Leases {
     /// Every record.
     fn read(&self) -> Answer<'_, Vec<KeyRecord>>;
 
-    /// Replaces every record, all at once or not at all, and for good; by who still holds the lease.
+    /// Replaces every record durably, all or none. Only the holder of the lease may.
     fn write(&self, records: &[KeyRecord], lease: &Lease) -> Answer<'_, ()>;
 
-    /// Says that this replica publishes the keys with these ids, and gives those of every replica that is ready, each a list.
+    /// Says that this replica publishes the keys with these ids, and gives those of every replica that is ready, each a
+    /// list.
     fn publish(&self, kids: &[String]) -> Answer<'_, Vec<Vec<String>>>;
 }
 
-/// How many tasks may be open, some kilobyte each.
+/// Limit of open tasks, about a kilobyte each.
 const MAX_TASKS: usize = 50_000;
-/// Of these, of one workload.
+/// Limit of open tasks of one workload.
 const MAX_OF_ONE: usize = 1_000;
-/// How much longer than it can hit something a record is kept, in seconds: a clock that jumps ahead for a moment must lose
-/// nothing.
+/// How many seconds longer than it can hit something a record is stored: a clock that jumps ahead for a moment must
+/// lose nothing.
 const GRACE: i64 = 86_400;
 /// The same of a row, which nobody looks at once its token is over.
 const ROW_GRACE: i64 = 300;
 
-/// One record of the revocation log.
+/// A record of the revocation log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
-    /// Where it stands in the log, from 1.
+    /// The position in the log, from 1.
     pub position: u64,
-    /// What it says.
+    /// The entry.
     pub entry: Entry,
 }
 
-/// What a record of the revocation log says.
+/// The content of a record of the revocation log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// What it names.
+    /// The name of what is revoked.
     pub name: Name,
     /// Until when it can hit something.
     pub until: Timestamp,
-    /// What it does.
+    /// The act.
     pub act: Act,
-    /// What people want to know of it.
+    /// Details for people.
     pub about: About,
 }
 
@@ -298,20 +300,20 @@ impl Entry {
 }
 
 impl Entry {
-    /// What has to be known of it at each check.
+    /// Returns the part of the entry that each check needs.
     #[must_use]
     pub fn record(&self) -> Record {
         Record { name: self.name, until: self.until.seconds(), act: self.act }
     }
 
-    /// Whether it names one thing that never comes again.
+    /// Returns true if the entry names a single thing that is never issued again.
     #[must_use]
     pub fn is_of_one(&self) -> bool {
         [Kind::Token, Kind::Key, Kind::Task].iter().any(|kind| kind.name() == self.about.kind)
     }
 }
 
-/// What people want to know of a record.
+/// Details of a record, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct About {
@@ -322,9 +324,9 @@ pub struct About {
     /// Why, in the words of who did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Who did it: a client, whoever presented the token, or an operator by his uid.
+    /// The actor: a client, the presenter of the token, or an operator by uid.
     pub by: String,
-    /// When, in seconds since 1970.
+    /// Time of the act, in seconds since 1970.
     pub at: i64,
     /// The decision.
     pub decision: String,

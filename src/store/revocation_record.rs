@@ -1,5 +1,5 @@
-//! A record of the revocation log in the bytes that are stored: a version, what has to be known of it at each check, and
-//! then, as JSON, what is for people.
+//! A record of the revocation log in the bytes that are stored: a version, what has to be known of it at each check,
+//! and then, as JSON, what is for people.
 
 use super::{About, Act, Entry};
 use crate::domain::Timestamp;
@@ -28,7 +28,7 @@ pub(super) fn encode(entry: &Entry) -> Vec<u8> {
     record
 }
 
-/// When a record is over.
+/// Returns the expiry of a record.
 pub(super) fn until(record: &[u8]) -> Option<Timestamp> {
     let (version, rest) = record.split_first()?;
     let (until, _) = rest.get(16..)?.split_first_chunk::<8>()?;

@@ -1,5 +1,5 @@
-//! Rows of status lists on one machine: in redb, in the order in which they end. A sync takes milliseconds, so whoever waits for
-//! one takes along what others want synced.
+//! Rows of status lists on one machine: in redb, in the order in which they end. A sync takes milliseconds, so a caller
+//! that waits for one takes along what others want synced.
 
 use super::embedded::{LAST, Opened, PAGE, SWEEP, io};
 use super::{ROW_GRACE, StoreError, status_row};
@@ -10,9 +10,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// The minute after its end and a number → a row.
 const ROWS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("status_rows");
-/// Where the last number is, in the table of last numbers.
+/// The key of the last number, in the table of last numbers.
 const NUMBER: u8 = 1;
-/// Where the latest time is at which rows went.
+/// The key of the latest time at which rows were dropped.
 const SWEPT: u8 = 2;
 
 /// Rows that wait for a sync, each with the ticket of who wants it.
@@ -73,15 +73,15 @@ fn write(database: &Database, batch: &[(u64, StatusRow)], now: Timestamp) -> Res
     write.commit().map_err(io)
 }
 
-/// Sees to it that there are rows to be read. None of them goes: whether the clock is right is not known yet. Gives the latest
-/// time at which some went.
+/// Sees to it that there are rows to be read. None of them goes: whether the clock is right is not known yet. Gives the
+/// latest time at which some went.
 pub(super) fn prepare(write: &redb::WriteTransaction) -> Result<i64, StoreError> {
     write.open_table(ROWS).map_err(io)?;
     let swept = write.open_table(LAST).map_err(io)?.get(SWEPT).map_err(io)?.map(|swept| swept.value());
     Ok(swept.and_then(|swept| i64::try_from(swept).ok()).unwrap_or(i64::MIN))
 }
 
-/// Lets go of what is over.
+/// Drops expired rows.
 fn sweep(table: &mut Table<'_, u64, &[u8]>, now: Timestamp) -> Result<(), StoreError> {
     table.retain_in(..minute(now.seconds() - ROW_GRACE) << 32, |_, _| false).map_err(io)
 }

@@ -22,8 +22,8 @@ pub(super) struct Tasks {
 impl Tasks {
     /// `records` as they are used so far, which the journal knows.
     pub(super) fn of(records: Vec<TaskRecord>, journal: &Journal, now: Timestamp) -> Self {
-        // As far as they were used one after the other; a place that was given back may be missed, and is found when it is
-        // asked for: what counts is the mark.
+        // As far as they were used one after the other; a place that was given back may be missed, and is found when it
+        // is asked for: what counts is the mark.
         let state = |record: TaskRecord| {
             let slots = 1..=record.budget.unwrap_or(0);
             let used = slots.take_while(|slot| journal.has(key(&record.id, *slot))).last().unwrap_or(0);
@@ -32,7 +32,7 @@ impl Tasks {
         Self { live: Mutex::new(records.into_iter().map(state).collect()) }
     }
 
-    /// Whether there is room for one more of `workload`.
+    /// Checks that there is room for one more task of `workload`.
     pub(super) fn admit(&self, workload: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut live = self.lock();
         let of_it = |live: &HashMap<String, TaskState>| {
@@ -103,7 +103,7 @@ impl Tasks {
     }
 }
 
-/// Until the end of the day of its deadline: first_uses that end together share a file.
+/// Until the end of the day of its deadline: marks that end together share a file.
 fn marked_until(task: &TaskRecord) -> Timestamp {
     Timestamp::new((task.deadline / DAY + 1) * DAY).unwrap_or(Timestamp::MAX)
 }

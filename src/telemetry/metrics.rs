@@ -12,7 +12,7 @@ use std::time::Duration;
 
 type Label = (&'static str, &'static str);
 
-/// What is read from the parts of the broker when figures are asked for.
+/// The figures that are read from the broker's parts when metrics are asked for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figures {
     /// Configured issuers.
@@ -21,7 +21,7 @@ pub struct Figures {
     pub issuers_without_keys: i64,
     /// The age of the oldest key set that is held, in seconds.
     pub oldest_issuer_keys: i64,
-    /// How far our clock differs from that of the issuer that agrees best with it, in seconds.
+    /// The smallest difference between our clock and that of an issuer, in seconds.
     pub clock_skew: i64,
     /// Live revocations in memory.
     pub revocations: i64,
@@ -29,7 +29,7 @@ pub struct Figures {
     pub status_rows: i64,
     /// The position in the revocation log that is applied.
     pub revocation_position: i64,
-    /// For how long the shared revocation log was not heard of, in milliseconds.
+    /// How long the shared revocation log could not be read, in milliseconds.
     pub revocation_staleness: i64,
     /// First-use marks in memory.
     pub first_uses: i64,
@@ -51,7 +51,7 @@ pub struct Figures {
 const ENDPOINTS: [&str; 9] =
     ["token", "introspect", "revoke", "revocations", "status", "jwks", "metadata", "reasons", "other"];
 
-/// What is counted of an endpoint, looked up once.
+/// The counters of an endpoint, looked up once.
 struct Endpoint {
     name: &'static str,
     ok: Counter,
@@ -222,7 +222,7 @@ impl Gauges {
             ("revocation_position", "The applied position in the revocation log", &self.revocation_position),
             (
                 "revocation_staleness_milliseconds",
-                "For how long the shared revocation log was not heard of",
+                "How long the shared revocation log could not be read",
                 &self.revocation_staleness,
             ),
             ("first_uses", "First-use marks in memory", &self.first_uses),

@@ -1,5 +1,5 @@
-//! What the broker tells of itself while it runs: logs, figures and traces. Never a token, at any level: no type of ours
-//! that holds one prints it, and labels come from closed sets.
+//! Logs, metrics and traces. They never contain a token, at any level: no type that holds one prints it, and labels
+//! come from closed sets.
 
 mod logs;
 mod metrics;

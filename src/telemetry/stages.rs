@@ -1,4 +1,4 @@
-//! How long each stage of an exchange takes.
+//! The duration of each stage of an exchange.
 
 use super::Metrics;
 use std::sync::Arc;

@@ -16,10 +16,10 @@ use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-/// How long one export may take.
+/// Time limit of an export.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Where traces go.
+/// The receiver of traces.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Traces {
     /// The receiver, e.g. `http://127.0.0.1:4318`.
@@ -33,7 +33,7 @@ pub struct Traces {
 #[error("traces cannot be exported to `{0}`: {1}")]
 pub struct TracingError(String, String);
 
-/// What exports traces. Spans wait in a bounded queue: a receiver that is down costs traces and nothing else.
+/// The exporter of traces. Spans wait in a bounded queue: a receiver that is down costs traces and nothing else.
 #[derive(Debug)]
 pub struct Tracing {
     provider: SdkTracerProvider,

@@ -7,7 +7,7 @@ use countersign_verify::claims::{AccessClaims, Ancestor, Origin, Task};
 use countersign_verify::status::Status;
 use serde_json::json;
 
-/// What an access token is minted from.
+/// The contents of an access token.
 #[derive(Debug)]
 pub struct Grant<'a> {
     /// Our issuer identifier.
@@ -20,32 +20,32 @@ pub struct Grant<'a> {
     pub client: Option<&'a str>,
     /// Granted scopes.
     pub scopes: &'a Scopes,
-    /// Who vouched for the workload.
+    /// The issuer that vouched for the workload.
     pub origin: &'a Origin,
     /// The token that was exchanged, if it was one of ours.
     pub parent: Option<&'a AccessToken>,
     /// The task that it opens.
     pub opens: Option<Opens<'a>>,
-    /// Where its status stands, where its target asks for that.
+    /// The `status` claim, if the target asks for a status list entry.
     pub status: Option<Status>,
     /// The key that its presenter must prove, by its RFC 7638 thumbprint.
     pub confirmation: Option<&'a str>,
-    /// When it is minted.
+    /// Time of minting.
     pub now: Timestamp,
-    /// When it ends.
+    /// The token's expiry.
     pub expires: Timestamp,
     /// The position in the revocation log that had been applied before anything was decided.
     pub position: u64,
 }
 
-/// What the token of a task says of it.
+/// The `task` claim of a task token.
 #[derive(Debug)]
 pub struct Opens<'a> {
-    /// What it is for, where policy compared that.
+    /// The purpose, if policy tested it.
     pub purpose: Option<&'a str>,
     /// The targets that it is for.
     pub targets: &'a [String],
-    /// What the issuer said of the workload.
+    /// The attributes that the issuer stated.
     pub facts: &'a Attributes,
 }
 

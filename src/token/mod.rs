@@ -1,4 +1,4 @@
-//! What is inside a token of ours. The shape itself is in `countersign-verify`, so that who writes and who reads agree.
+//! The contents of a token of ours. The shape itself is in `countersign-verify`, so that writer and reader agree.
 
 mod access;
 mod compact;

@@ -35,6 +35,7 @@ mod parameters;
 mod policy;
 mod proofs;
 mod properties;
+mod prose;
 mod replicas;
 mod revocations;
 mod secured;

@@ -278,7 +278,7 @@ fn o8_what_a_newer_version_wrote_stops_the_start() {
             let copy = tempfile::tempdir().unwrap();
             assert!(std::process::Command::new("cp").arg("-a").arg(root).arg(copy.path()).status().unwrap().success());
             let copy = copy.path().join(root.file_name().unwrap());
-            let database = redb::Database::open(copy.join("data/store.redb")).unwrap();
+            let database = database(&copy.join("data/store.redb"));
             let write = database.begin_write().unwrap();
             change(&write);
             write.commit().unwrap();
@@ -305,7 +305,7 @@ fn a_store_of_the_version_before_is_taken_over() {
     let broker = TestBroker::new();
     let token = broker.exchange(&Token::github().sign(), &[]).token();
     let broker = broker.restart_after(|root| {
-        let database = redb::Database::open(root.join("data/store.redb")).unwrap();
+        let database = database(&root.join("data/store.redb"));
         let write = database.begin_write().unwrap();
         let format: redb::TableDefinition<'_, u8, u64> = redb::TableDefinition::new("format");
         let keys: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("keys");

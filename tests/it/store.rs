@@ -1,5 +1,6 @@
 //! The contract of every store. An implementation is a line in [`every_store`].
 
+use crate::support::database;
 use crate::support::redis::*;
 use countersign::domain::{
     Clock as _, Digest, FirstUse, KeyRecord, Lifetime, ListId, Purpose, StatusRow, SystemClock, TaskRecord, Timestamp,
@@ -439,7 +440,7 @@ fn a_store_is_open_once() {
 fn a_record_of_another_version_stops_the_start() {
     let root = tempfile::tempdir().unwrap();
     drop(Embedded::open(root.path(), at(0)).unwrap());
-    let database = redb::Database::create(root.path().join("store.redb")).unwrap();
+    let database = database(&root.path().join("store.redb"));
     let write = database.begin_write().unwrap();
     let table: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("revocations");
     write.open_table(table).unwrap().insert(1, &[9_u8; 25][..]).unwrap();

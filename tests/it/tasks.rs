@@ -467,7 +467,7 @@ fn a_task_that_the_store_does_not_know_is_refused() {
     let broker = started();
     let task = open(&broker, &[]).token();
     let broker = broker.restart_after(|root| {
-        let database = redb::Database::create(root.join("data/store.redb")).unwrap();
+        let database = database(&root.join("data/store.redb"));
         let write = database.begin_write().unwrap();
         let table: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("tasks");
         write.open_table(table).unwrap().retain(|_, _| false).unwrap();

@@ -31,8 +31,8 @@ impl Backoff {
     }
 }
 
-/// Returns a random number from 0 to 1. It spreads load and decides nothing, so that the standard library's random hasher is
-/// random enough.
+/// Returns a random number from 0 to 1. It spreads load and decides nothing, so that the standard library's random
+/// hasher is random enough.
 #[must_use]
 pub fn fraction() -> f64 {
     // The keys of the hasher differ from one instance to the next.
@@ -43,8 +43,8 @@ pub fn fraction() -> f64 {
 /// Longest delay that `Retry-After` asks for, in seconds.
 pub const LONGEST_RETRY: u64 = 4;
 
-/// Returns a value for `Retry-After`, from one second to [`LONGEST_RETRY`]. Each answer asks for another delay, so that the callers
-/// that an outage turned away do not all return in the same second.
+/// Returns a value for `Retry-After`, from one second to [`LONGEST_RETRY`]. Each answer asks for another delay, so that
+/// the callers that an outage turned away do not all return in the same second.
 #[must_use]
 pub fn retry_after() -> u64 {
     (1..LONGEST_RETRY).find(|_| fraction() < 0.4).unwrap_or(LONGEST_RETRY)

@@ -1,11 +1,11 @@
-//! What is inside an access token that Countersign mints (RFC 9068 §2.2): the one shape that the broker writes and
-//! everybody reads.
+//! The claims of an access token that Countersign mints (RFC 9068 §2.2). The broker writes and every resource server
+//! reads this one shape.
 
 use crate::status::Status;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// How many tokens above one of ours are named in it, at most. An exchange that would need a ninth is refused.
+/// Limit of the tokens that a token names above itself. An exchange that would exceed it is refused.
 pub const MAX_LINEAGE: usize = 8;
 
 /// The claims of an access token. Times are whole seconds since 1970-01-01T00:00:00Z.
@@ -21,11 +21,11 @@ pub struct AccessClaims {
     pub client_id: String,
     /// Granted scopes, separated by one space; empty for a target without scopes.
     pub scope: String,
-    /// When it was minted.
+    /// Time of minting, in seconds since 1970.
     pub iat: i64,
     /// Not before.
     pub nbf: i64,
-    /// When it ends.
+    /// Expiry, in seconds since 1970.
     pub exp: i64,
     /// Its id: 128 random bits.
     pub jti: String,
@@ -35,12 +35,13 @@ pub struct AccessClaims {
     /// The key that its presenter must prove (RFC 7800), where it is bound to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Value>,
-    /// Where its status stands (draft-ietf-oauth-status-list-20 §6.1), for a target that asks for a status list.
+    /// The place of the token's status (draft-ietf-oauth-status-list-20 §6.1), for a target that asks for a status
+    /// list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
     /// The task that it belongs to.
     pub task: Task,
-    /// Who vouched for the workload: the issuer and subject of the assertion at the root of the lineage.
+    /// The issuer and subject of the assertion at the root of the lineage.
     pub origin: Origin,
     /// The position in the revocation log that had been applied when the grant was decided.
     pub pos: u64,
@@ -54,10 +55,10 @@ pub struct AccessClaims {
 pub struct Task {
     /// The task's id; for a task that was never opened, the `jti` of its first token.
     pub id: String,
-    /// What it is for, where policy compared that; else nobody has judged it, and it is left out.
+    /// The purpose of the task, if policy tested it; otherwise nobody has judged it, and it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
-    /// When an opened task is over, in seconds since 1970.
+    /// The deadline of an opened task, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<i64>,
     /// The targets that an opened task is for; any that policy permits where there is none.
@@ -88,7 +89,7 @@ pub struct Ancestor {
     pub aud: String,
     /// Its client.
     pub client_id: String,
-    /// When it was minted, in seconds since 1970.
+    /// Time of minting, in seconds since 1970.
     #[serde(default)]
     pub iat: i64,
 }

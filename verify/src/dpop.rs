@@ -1,5 +1,5 @@
-//! Proof that the presenter of a request holds a key (DPoP, RFC 9449). The broker asks it of who wants a bound token and of
-//! who presents one; a resource server asks it beside each bound token.
+//! Proof that the presenter of a request holds a key (DPoP, RFC 9449). The broker asks it of who wants a bound token
+//! and of who presents one; a resource server asks it beside each bound token.
 
 use crate::jws::{Bounds, Compact, EnvelopeError};
 use crate::key::{Algorithm, KeyError, KeyUse, VerifyingKey};
@@ -12,10 +12,10 @@ use url::Url;
 /// Algorithms of proofs.
 pub const ALGORITHMS: [Algorithm; 5] =
     [Algorithm::Es256, Algorithm::Es384, Algorithm::EdDsa, Algorithm::Rs256, Algorithm::Ps256];
-/// How long after it was made a proof is taken, in seconds (RFC 9449 §11.1). What remembers its `jti` has to remember it for
-/// as long, and for [`AHEAD`] more.
+/// Time for which a proof is accepted after it was made, in seconds (RFC 9449 §11.1). A memory of its `jti` must last
+/// as long, and [`AHEAD`] longer.
 pub const WINDOW: i64 = 60;
-/// How far the clock of who made the proof may be ahead of ours, in seconds.
+/// Leeway for the clock of the proof's maker that is ahead of ours, in seconds.
 pub const AHEAD: i64 = 30;
 /// The longest proof that is looked at, in bytes: the largest RSA key that is taken, and room.
 const MAX_BYTES: usize = 8 * 1024;
@@ -74,8 +74,8 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Verifies `proof` for `request` at `now`, in seconds since 1970 (RFC 9449 §4.3, but for the first check, that there
-    /// was one header field, and the nonce).
+    /// Verifies `proof` for `request` at `now`, in seconds since 1970 (RFC 9449 §4.3, except the first check, that
+    /// there was one header field, and the nonce).
     ///
     /// # Errors
     /// [`ProofError`] names the first check that fails.
@@ -138,8 +138,9 @@ impl Proof {
     }
 }
 
-/// The RFC 7638 thumbprint of a public JWK: over the members that its kind requires, in the order of their names. None for
-/// a kind that has no asymmetric signatures. The values have to be those of a key that was read, so that each has one form.
+/// The RFC 7638 thumbprint of a public JWK: over the members that its kind requires, in the order of their names. None
+/// for a kind that has no asymmetric signatures. The values have to be those of a key that was read, so that each has
+/// one form.
 #[must_use]
 pub fn thumbprint(jwk: &Map<String, Value>) -> Option<String> {
     let text = |name: &str| jwk.get(name).and_then(Value::as_str);
@@ -154,8 +155,8 @@ pub fn thumbprint(jwk: &Map<String, Value>) -> Option<String> {
     Some(URL_SAFE_NO_PAD.encode(Sha256::digest(format!("{{{}}}", members?.join(",")))))
 }
 
-/// A URI in its normal form, without query and fragment (RFC 3986 §6.2.2, §6.2.3): scheme and host in lower case, no default
-/// port, and nothing percent-encoded that needs not be. A path stays as it is: `/token/` is not `/token`.
+/// A URI in its normal form, without query and fragment (RFC 3986 §6.2.2, §6.2.3): scheme and host in lower case, no
+/// default port, and nothing percent-encoded that needs not be. A path stays as it is: `/token/` is not `/token`.
 fn normal(uri: &str) -> Option<String> {
     let mut url = Url::parse(uri).ok()?;
     let plain = url.username().is_empty() && url.password().is_none() && matches!(url.scheme(), "https" | "http");
@@ -185,8 +186,8 @@ fn decoded(text: &str) -> String {
     out
 }
 
-/// The `jkt` of a token's `cnf` (RFC 9449 §6.1): `None` where it is bound to something else than a key by thumbprint, or to
-/// something more.
+/// The `jkt` of a token's `cnf` (RFC 9449 §6.1): `None` where it is bound to something else than a key by thumbprint,
+/// or to something more.
 #[must_use]
 pub fn jkt(cnf: &Value) -> Option<&str> {
     let members = cnf.as_object().filter(|members| members.len() == 1)?;

@@ -1,5 +1,6 @@
-//! The revocation feed: everything that is in force, signed, and then each record as it is made. What is named is a digest,
-//! which tells nothing to one who does not hold such a token. Who follows it knows that a token is dead without asking.
+//! The revocation feed: everything that is in force, signed, and then each record as it is made. What is named is a
+//! digest, which tells nothing to a party that does not hold such a token. A follower knows that a token is revoked
+//! without asking.
 
 use crate::jws::Compact;
 use crate::key::KeySet;
@@ -14,7 +15,7 @@ use std::fmt;
 
 /// The `typ` of a snapshot.
 pub const SNAPSHOT_TYPE: &str = "revocations+jwt";
-/// What is asked for with `Accept` to be told each record.
+/// The media type by which `Accept` asks for a stream of records.
 pub const STREAM: &str = "text/event-stream";
 /// The name of an event that is a record.
 pub const RECORD: &str = "revocation";
@@ -22,27 +23,27 @@ pub const RECORD: &str = "revocation";
 pub const HERE: &str = "here";
 /// The name of the event of one who has to read a snapshot again, because what is asked for is not remembered.
 pub const LOST: &str = "lost";
-/// How large an event may be, in bytes.
+/// Size limit of an event, in bytes.
 const MAX_EVENT: usize = 16 * 1024;
-/// How old a snapshot may be, in seconds: as long as a large one takes, and clocks that differ.
+/// Age limit of a snapshot, in seconds: the time that a large one takes, and clocks that differ.
 const MAX_AGE: i64 = 120;
 /// A revocation in a snapshot: its name, its position, and its end in minutes since 1970.
 const PACKED: usize = 16 + 8 + 4;
 
-/// What a snapshot says.
+/// The content of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The broker.
     pub iss: String,
     /// The client that asked.
     pub aud: String,
-    /// When, in seconds since 1970.
+    /// Time of the snapshot, in seconds since 1970.
     pub iat: i64,
     /// The position in the revocation log up to which it is whole.
     pub pos: u64,
-    /// What was revoked: 28 bytes each, one after the other, in base64url.
+    /// The single revocations: 28 bytes each, one after the other, in base64url.
     revoked: String,
-    /// What is suspended, or was revoked as of a moment.
+    /// The suspensions, and the revocations of everything before a time.
     others: Vec<Standing>,
 }
 
@@ -57,7 +58,7 @@ struct Standing {
 }
 
 impl Snapshot {
-    /// What `view` has in force up to `pos`, but for what `leaves_out`.
+    /// Returns what `view` has in force up to `pos`, except what `leaves_out` names.
     #[must_use]
     pub fn of(view: &View, pos: u64, (iss, aud): (&str, &str), iat: i64, leaves_out: impl Fn(Name) -> bool) -> Self {
         let mut packed = Vec::with_capacity(view.count() * PACKED);
@@ -76,10 +77,10 @@ impl Snapshot {
     }
 }
 
-/// What an event that is a record says.
+/// The content of an event that is a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    /// What is named, in base64url.
+    /// The name of what is revoked, in base64url.
     pub name: String,
     /// `revoke`, `suspend` or `resume`.
     pub act: String,
@@ -115,10 +116,10 @@ impl Told {
     }
 }
 
-/// What an event says that says that there is nothing else.
+/// The content of an event that says that there is no further record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Here {
-    /// For how long the replica that says so has not heard of the others, in milliseconds.
+    /// How long the replica that sent the event has not read the shared log, in milliseconds.
     #[serde(default)]
     pub stale_ms: u64,
 }
@@ -133,15 +134,15 @@ pub enum FeedError {
     /// The snapshot is not one of the broker for this client.
     #[error("the snapshot is not from this broker for this client: {0}")]
     Snapshot(Refusal),
-    /// What was said cannot be understood.
+    /// The event cannot be understood.
     #[error("the feed sent an event that this version does not understand")]
     Malformed,
-    /// What was missed is not remembered by the broker.
+    /// The broker no longer has the events that were missed.
     #[error("the broker no longer has the events of the feed that were missed")]
     Lost,
 }
 
-/// What is in force, as far as the feed was followed.
+/// The revocations in force, as far as the feed was followed.
 #[derive(Debug, Default)]
 pub struct Feed {
     view: View,
@@ -209,7 +210,7 @@ impl Feed {
         }
     }
 
-    /// Whether `token` is dead, as far as is known.
+    /// Returns true if `token` is revoked, as far as is known.
     #[must_use]
     pub fn hits(&self, token: &AccessToken) -> bool {
         self.view.hits(token)
@@ -221,7 +222,7 @@ impl Feed {
         self.position
     }
 
-    /// How many names something is in force against.
+    /// Returns the number of names with a revocation in force.
     #[must_use]
     pub fn count(&self) -> usize {
         self.view.count()
@@ -239,7 +240,7 @@ fn verified(jwt: &str, keys: &KeySet) -> Result<Snapshot, Refusal> {
     serde_json::from_value(Value::Object(payload.into_members())).map_err(|_| Refusal::Claims)
 }
 
-/// How large a snapshot may be, in bytes: some three million revocations.
+/// Size limit of a snapshot, in bytes: about three million revocations.
 pub const MAX_SNAPSHOT: usize = 160 * 1024 * 1024;
 
 /// An event of the stream (WHATWG HTML §9.2).
@@ -249,11 +250,11 @@ pub struct Event {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// What it says.
+    /// The data of the event.
     pub data: String,
 }
 
-/// As it is sent.
+/// The event as it is sent.
 impl fmt::Display for Event {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "id: {}\nevent: {}\ndata: {}\n\n", self.id, self.name, self.data)

@@ -5,7 +5,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::{Map, Number, Value};
 use std::fmt;
 
-/// How deep arrays and objects may nest. The deepest real token known (Google's `compute_engine`) nests three levels.
+/// Limit of nesting. The deepest real token known (Google's `compute_engine`) nests three levels.
 pub const MAX_DEPTH: u8 = 16;
 
 /// Why bytes are not one strict JSON object.
@@ -43,7 +43,7 @@ pub fn object_within(bytes: &[u8], depth: u8) -> Result<Map<String, Value>, Json
 
 #[derive(Clone, Copy)]
 struct Strict {
-    /// How much deeper it may nest.
+    /// The levels that are left.
     left: u8,
 }
 

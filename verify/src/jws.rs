@@ -8,17 +8,18 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// The longest token that is looked at, in bytes. Real assertions take 0.5 to 4 KiB; AWS accepts up to 20 000 characters.
+/// The longest token that is looked at, in bytes. Real assertions take 0.5 to 4 KiB; AWS accepts up to 20 000
+/// characters.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// The longest `kid` that is looked up, in bytes. Real ones are at most a SHA-256 in hexadecimal.
 pub const MAX_KID_BYTES: usize = 256;
 
-/// How much of a token is read.
+/// The size limits of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// The whole token, in bytes.
     pub token_bytes: usize,
-    /// How deep arrays and objects may nest in header and payload.
+    /// Limit of nesting in header and payload.
     pub json_depth: u8,
 }
 
@@ -46,7 +47,8 @@ pub enum EnvelopeError {
     /// `alg`, `kid` or `typ` is not a string, or `alg` is missing, or `kid` is longer than [`MAX_KID_BYTES`].
     #[error("the header's `{0}` is missing or malformed")]
     Member(&'static str),
-    /// A member that would change how the token is read or whose key is used (RFC 7515 §4.1.2–4.1.6, §4.1.11; RFC 7797).
+    /// A member that would change how the token is read or whose key is used (RFC 7515 §4.1.2–4.1.6, §4.1.11; RFC
+    /// 7797).
     #[error("the header carries `{0}`, which is not accepted")]
     Forbidden(&'static str),
     /// `alg` names no algorithm that is supported; `none` and the symmetric ones never are (RFC 8725 §3.1).
@@ -119,11 +121,11 @@ pub struct Header {
     pub key_id: Option<String>,
     /// `typ` (RFC 7515 §4.1.9) in lower case, without a leading `application/`.
     pub media_type: Option<String>,
-    /// Whether the header has a member beside `alg`, `kid` and `typ` (a JWT-SVID may not, JWT-SVID §2).
+    /// True if the header has a member beside `alg`, `kid` and `typ`, which a JWT-SVID may not have (JWT-SVID §2).
     pub has_others: bool,
 }
 
-/// What chooses the key set: unverified, good for a look-up in a table of configured names and nothing else.
+/// The claims that choose the key set. They are unverified, and serve only to look up configured names.
 #[derive(Debug, Clone, Copy)]
 pub struct Routing<'a> {
     /// `iss`, if it is a string.
@@ -177,7 +179,7 @@ impl<'a> Compact<'a> {
         &self.header
     }
 
-    /// What chooses the key set, unverified.
+    /// Returns the claims that choose the key set, unverified.
     #[must_use]
     pub fn routing(&self) -> Routing<'_> {
         let text = |name| self.payload.get(name).and_then(Value::as_str);

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// How many keys of one set are read. GitHub publishes about ten; one more than this refuses the set.
+/// Limit of keys in a set. GitHub publishes about ten; a larger set is refused.
 pub const MAX_KEYS: usize = 64;
 
 /// The asymmetric signature algorithms that are supported (RFC 7518 §3.1, RFC 8037 §3.1, RFC 9864).
@@ -100,7 +100,7 @@ impl FromStr for Algorithm {
     }
 }
 
-/// What a key of a set is for: the member `use` decides it, and the two worlds never mix.
+/// The use of a set's keys. The member `use` decides it, and the two uses never mix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyUse {
     /// An issuer's JWKS: `use` is absent or `sig` (RFC 7517 §4.2).
@@ -115,7 +115,7 @@ pub enum KeyError {
     /// Another `kty`, `crv`, `use`, `key_ops` or `alg`: the key is for something else.
     #[error("is for another use, or its kind is not supported")]
     NotForUs,
-    /// A private or symmetric key was published. Whoever published it should replace it at once.
+    /// A private or symmetric key was published. Its owner should replace it at once.
     #[error("holds private or symmetric key material")]
     Secret,
     /// A member is missing, malformed, too small or too large, or the point is not on the curve.
@@ -137,7 +137,7 @@ pub enum KeySetError {
     TooMany,
 }
 
-/// One public key with what it may verify.
+/// A public key with the algorithms that it may verify.
 #[derive(Debug)]
 pub struct VerifyingKey {
     key_id: Option<String>,
@@ -241,7 +241,7 @@ impl VerifyingKey {
         self.key_id.as_deref()
     }
 
-    /// Whether this key may verify `algorithm`.
+    /// Returns true if this key may verify `algorithm`.
     #[must_use]
     pub fn verifies(&self, algorithm: Algorithm) -> bool {
         self.verifiers.iter().any(|(own, _)| *own == algorithm)
@@ -260,7 +260,7 @@ impl VerifyingKey {
     }
 }
 
-/// One owner's public keys, ready to be looked up by `kid`.
+/// The public keys of one owner, by `kid`.
 #[derive(Debug, Default)]
 pub struct KeySet {
     keys: Vec<VerifyingKey>,
@@ -355,19 +355,19 @@ impl KeySet {
         }
     }
 
-    /// Whether a key has this `kid`.
+    /// Returns true if a key has this `kid`.
     #[must_use]
     pub fn has(&self, key_id: &str) -> bool {
         self.by_id.contains_key(key_id)
     }
 
-    /// How many keys are ready.
+    /// Returns the number of usable keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether no key is ready.
+    /// Returns true if no key is usable.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()

@@ -13,9 +13,9 @@
 //! # }
 //! ```
 //!
-//! With the feature `client` there is `server::ResourceServer`, which fetches the keys and follows the revocation feed, so
-//! that a revoked token is refused within milliseconds and nobody is asked about any, or reads status lists; with `actix`, `protect` puts it in
-//! front of the routes of an actix-web application.
+//! With the feature `client` there is `server::ResourceServer`, which fetches the keys and follows the revocation feed,
+//! so that a revoked token is refused within milliseconds and nobody is asked about any, or reads status lists; with
+//! `actix`, `protect` puts it in front of the routes of an actix-web application.
 
 pub mod backoff;
 pub mod claims;
@@ -41,7 +41,7 @@ use jws::{Compact, EnvelopeError};
 use key::{Algorithm, KeySet, KeySetError, KeyUse, NoKey};
 use serde_json::Value;
 
-/// How far two clocks may differ, in seconds, when `exp` and `nbf` are compared by a resource server.
+/// Leeway between two clocks when a resource server compares `exp` and `nbf`, in seconds.
 pub const LEEWAY: i64 = 30;
 
 /// Algorithms that the broker signs with.
@@ -93,7 +93,7 @@ pub struct AccessToken {
 }
 
 impl AccessToken {
-    /// What it says.
+    /// The claims of the token.
     #[must_use]
     pub fn claims(&self) -> &AccessClaims {
         &self.claims
@@ -106,8 +106,8 @@ impl AccessToken {
     }
 }
 
-/// Verifies `token` as an access token of `issuer` at `now` (seconds since 1970), for whatever audience it names.
-/// The broker asks this of its own tokens; a resource server asks [`Verifier::verify`], which also checks who it is for.
+/// Verifies `token` as an access token of `issuer` at `now` (seconds since 1970), for whatever audience it names. The
+/// broker asks this of its own tokens; a resource server asks [`Verifier::verify`], which also checks who it is for.
 ///
 /// # Errors
 /// [`Refusal`] names the first check that fails.
@@ -176,8 +176,8 @@ impl Verifier {
         if token.claims.cnf.is_some() { Err(Refusal::Bound) } else { Ok(token) }
     }
 
-    /// Verifies a token that came with a proof, in `Authorization: DPoP` (RFC 9449 §7.1), for the request by this `method`
-    /// to this `uri`. The proof's id may come once: remember it until [`Proof::until`].
+    /// Verifies a token that came with a proof, in `Authorization: DPoP` (RFC 9449 §7.1), for the request by this
+    /// `method` to this `uri`. The proof's id may come once: remember it until [`Proof::until`].
     ///
     /// # Errors
     /// [`Refusal`] names the first check that fails; answer 401 `invalid_token`, or `invalid_dpop_proof` for

@@ -1,5 +1,5 @@
-//! A resource server in front of the routes of an actix-web application: what comes without a token that is good, alive and for
-//! this audience does not reach them (RFC 6750, RFC 9449 §7).
+//! A resource server in front of the routes of an actix-web application: what comes without a token that is good, alive
+//! and for this audience does not reach them (RFC 6750, RFC 9449 §7).
 
 use crate::backoff::retry_after;
 use crate::server::{Denied, ResourceServer};
@@ -14,11 +14,11 @@ use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest, HttpResponse,
 use std::future::{Ready, ready};
 use std::ops::Deref;
 
-/// What is asked for where there is none.
+/// The challenge to a request without a token.
 const CHALLENGE: &str = "Bearer, DPoP algs=\"ES256 ES384 EdDSA RS256 PS256\"";
 
-/// The server's own name for itself: scheme and host, as those who make proofs know it, e.g. `https://orders.acme.example`. Put
-/// it into the application's data beside the [`ResourceServer`].
+/// The server's own name for itself: scheme and host, as those who make proofs know it, e.g.
+/// `https://orders.acme.example`. Put it into the application's data beside the [`ResourceServer`].
 #[derive(Debug, Clone)]
 pub struct Origin(pub String);
 
@@ -35,7 +35,7 @@ impl Deref for Authorized {
 }
 
 impl Authorized {
-    /// Whether it was granted `scope`.
+    /// Returns true if the token has the scope `scope`.
     #[must_use]
     pub fn has_scope(&self, scope: &str) -> bool {
         self.claims().scope.split(' ').any(|own| own == scope)
@@ -53,12 +53,12 @@ impl FromRequest for Authorized {
     }
 }
 
-/// Lets a request through whose token is accepted: `App::new().wrap(from_fn(protect))`, with [`ResourceServer`] and [`Origin`]
-/// in the application's data.
+/// Lets a request through whose token is accepted: `App::new().wrap(from_fn(protect))`, with [`ResourceServer`] and
+/// [`Origin`] in the application's data.
 ///
 /// # Errors
-/// Those of the routes behind it. What it refuses itself is an answer: 401 with a challenge, or 503 where what is revoked is not
-/// known.
+/// Those of the routes behind it. What it refuses itself is an answer: 401 with a challenge, or 503 where what is
+/// revoked is not known.
 pub async fn protect<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -103,7 +103,7 @@ fn refused(denied: &Denied) -> HttpResponse {
     }
 }
 
-/// RFC 6750 §3: what was wrong is not told to a stranger, but for its kind.
+/// RFC 6750 §3: a stranger learns only the kind of the fault.
 fn challenge(fault: Option<(&str, &str)>) -> HttpResponse {
     let said = fault.map_or_else(|| CHALLENGE.to_owned(), |(scheme, code)| format!("{scheme} error=\"{code}\""));
     HttpResponse::build(StatusCode::UNAUTHORIZED).insert_header((WWW_AUTHENTICATE, said)).finish()

@@ -1,5 +1,5 @@
-//! Whether a revocation hits a token. Both sides name what is revoked by the same 128-bit digest, which tells nothing
-//! to one who does not hold such a token.
+//! The test of whether a revocation hits a token. Both sides name what is revoked by the same 128-bit digest, which
+//! tells nothing to a party that does not hold such a token.
 
 use crate::AccessToken;
 use crate::claims::AccessClaims;
@@ -8,10 +8,10 @@ use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::str::FromStr;
 
-/// What a revocation can name.
+/// The kinds of thing that a revocation can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// One token, by its `jti`.
+    /// A token, by its `jti`.
     Token,
     /// A signing key, by its `kid`: everything that it signed.
     Key,
@@ -21,7 +21,7 @@ pub enum Kind {
     Workload,
     /// An acting party, by its name, wherever it stands in a chain of delegation.
     Actor,
-    /// Who vouched, by the `iss` of its assertions.
+    /// An issuer, by the `iss` of its assertions.
     Issuer,
     /// An authenticated client, by its id.
     Client,
@@ -56,7 +56,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Nothing of this kind can be revoked.
+/// This kind of thing cannot be revoked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this kind of thing cannot be revoked")]
 pub struct UnknownKind;
@@ -96,7 +96,7 @@ impl Name {
     }
 }
 
-/// What a record of the revocation log does.
+/// The act of a record of the revocation log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     /// Kills what was decided before it.
@@ -109,30 +109,30 @@ pub enum Act {
     Resume,
 }
 
-/// What has to be known of a record of the revocation log at each check.
+/// The part of a record of the revocation log that each check needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
-    /// What it names.
+    /// The name of what is revoked.
     pub name: Name,
     /// Until when it can hit something, in seconds since 1970.
     pub until: i64,
-    /// What it does.
+    /// The act.
     pub act: Act,
 }
 
-/// What is in force against one name.
+/// The revocations in force against one name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reach {
     /// The position of the last revocation of everything before it: it hits what was decided with less of the log.
     pub position: u64,
-    /// What was issued before this moment is hit, in seconds since 1970.
+    /// Tokens issued before this time are revoked, in seconds since 1970.
     pub before: Option<i64>,
-    /// Whether it is suspended: then everything is hit, whenever it was issued.
+    /// True if the name is suspended: then every token is hit, whenever it was issued.
     pub suspended: bool,
 }
 
 impl Reach {
-    /// Whether a token that was decided at `pos` is hit by what is in force against `named`.
+    /// Returns true if a token that was decided at `pos` is hit by what is in force against `named`.
     #[must_use]
     pub fn hits(&self, named: &Named, pos: u64) -> bool {
         let revoked = if named.once { self.position > 0 } else { pos < self.position };
@@ -140,20 +140,20 @@ impl Reach {
     }
 }
 
-/// One name of a token.
+/// A name of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Named {
     /// The name.
     pub name: Name,
-    /// When what is named was issued, in seconds since 1970.
+    /// The time at which the named thing was issued, in seconds since 1970.
     pub iat: i64,
-    /// Whether it is the name of one thing that never comes again: a token, a key, a task. Then a revocation hits it
-    /// whatever position it claims; who holds a stolen key writes what he likes.
+    /// True if the name is of a single thing that is never issued again: a token, a key, a task. A revocation then hits
+    /// it whatever position it claims, because the thief of a key can write any position.
     pub once: bool,
 }
 
 impl Named {
-    /// What is named `id` of `kind`, and was issued at `iat`.
+    /// Returns the name of `id` of `kind`, issued at `iat`.
     #[must_use]
     pub fn new(kind: Kind, id: &str, iat: i64) -> Self {
         let once = matches!(kind, Kind::Token | Kind::Key | Kind::Task);
@@ -161,7 +161,7 @@ impl Named {
     }
 }
 
-/// Whether `token` is hit by what `of` says is in force against each of its names.
+/// Returns true if `token` is hit by what `of` says is in force against each of its names.
 pub fn is_hit(token: &AccessToken, of: impl Fn(Name) -> Option<Reach>) -> bool {
     let pos = token.claims().pos;
     names(token).any(|named| of(named.name).is_some_and(|reach| reach.hits(&named, pos)))
@@ -173,7 +173,7 @@ pub fn names(token: &AccessToken) -> impl Iterator<Item = Named> {
     names_of(token.claims(), token.key_id())
 }
 
-/// As [`names`], of a token with these claims that the key `key_id` signs.
+/// Returns the names of a token with these claims that the key `key_id` signs, as [`names`] does.
 pub fn names_of<'a>(claims: &'a AccessClaims, key_id: &'a str) -> impl Iterator<Item = Named> + 'a {
     let root = claims.lineage.iter().map(|above| above.iat).fold(claims.iat, i64::min);
     let whole = [

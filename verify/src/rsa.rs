@@ -1,4 +1,4 @@
-//! Whether the numbers of an RSA key are sound, looked at before anything is computed with them.
+//! The check that the numbers of an RSA key are sound, before anything is computed with them.
 
 use crate::key::KeyError;
 
@@ -6,13 +6,15 @@ use crate::key::KeyError;
 const MAX_MODULUS: usize = 1024;
 /// The smallest, in bytes (RFC 7518 §3.3: 2048 bits).
 const MIN_MODULUS: usize = 256;
-/// What tells the moduli of a broken key generator (ROCA, CVE-2017-15361): modulo each of these, they are powers of 65537.
+/// The primes that expose the moduli of a broken key generator (ROCA, CVE-2017-15361): modulo each of these, such a
+/// modulus is a power of 65537.
 const PRIMES: [u32; 38] = [
     3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109,
     113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
 ];
 
-/// Refuses a modulus or exponent that is not minimal, too small, too large, or from a generator that is known to be broken.
+/// Refuses a modulus or exponent that is not minimal, too small, too large, or from a generator that is known to be
+/// broken.
 pub(crate) fn is_sound(n: &[u8], e: &[u8]) -> Result<(), KeyError> {
     let minimal = |number: &[u8]| number.first().is_some_and(|first| *first != 0);
     let odd = e.last().is_some_and(|last| last & 1 == 1);

@@ -1,5 +1,5 @@
-//! Token Status Lists (draft-ietf-oauth-status-list-20): a bit for each token, in a list that the broker signs and anyone may
-//! fetch. Who reads them asks nobody about a token, and tells nobody which one he looks at.
+//! Token Status Lists (draft-ietf-oauth-status-list-20): a bit for each token, in a list that the broker signs and
+//! anyone may fetch. Who reads them asks nobody about a token, and tells nobody which one he looks at.
 
 use crate::Refusal;
 use crate::jws::{Bounds, Compact};
@@ -14,41 +14,41 @@ use std::io::Read as _;
 
 /// The `typ` of a list (§5.1).
 pub const LIST_TYPE: &str = "statuslist+jwt";
-/// What a list is served as (§8.1).
+/// The media type of a list (§8.1).
 pub const MEDIA_TYPE: &str = "application/statuslist+jwt";
 /// The token is good (§7.1).
 pub const VALID: u8 = 0;
-/// How large a list may be, in bytes, compressed and not (§11.5): a million entries of the most bits.
+/// Size limit of a list, in bytes, compressed and decompressed (§11.5): a million entries of eight bits.
 pub const MAX_LIST: usize = 1 << 20;
-/// How long a signed list may be, in characters.
+/// Length limit of a signed list, in characters.
 const MAX_SIGNED: usize = 2 * MAX_LIST;
-/// How far two clocks may differ, in seconds.
+/// Leeway between two clocks, in seconds.
 const LEEWAY: i64 = crate::LEEWAY;
 
 /// A token's `status` (§6.1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Where it stands.
+    /// The reference to the entry.
     pub status_list: Reference,
 }
 
-/// One entry of one list.
+/// The reference to an entry of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reference {
     /// Which entry, from 0.
     pub idx: u64,
-    /// Where the list is, and what its `sub` says.
+    /// The URI of the list, which is also its `sub`.
     pub uri: String,
 }
 
-/// What a list says (§5.1).
+/// The content of a list (§5.1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     /// Its own URI.
     pub sub: String,
-    /// When it was signed, in seconds since 1970.
+    /// Time of the signature, in seconds since 1970.
     pub iat: i64,
-    /// When it says nothing any more, in seconds since 1970.
+    /// Expiry, in seconds since 1970.
     pub exp: i64,
     /// After how many seconds it is to be fetched again.
     pub ttl: i64,
@@ -59,7 +59,7 @@ pub struct Content {
 /// Entries, compressed (§4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entries {
-    /// How many bits each has: 1, 2, 4 or 8.
+    /// Number of bits of an entry: 1, 2, 4 or 8.
     bits: u8,
     /// Them, the first in the lowest bits of the first byte, as zlib (RFC 1950) in base64url.
     lst: String,
@@ -142,8 +142,8 @@ impl StatusList {
         Ok(Self { bits, bytes, issued, expires, ttl })
     }
 
-    /// With every entry set that is set in `other` too: the broker never takes one back, and one of its replicas, or a cache, may
-    /// be behind.
+    /// With every entry set that is set in `other` too: the broker never takes one back, and one of its replicas, or a
+    /// cache, may be behind.
     #[must_use]
     pub fn with_all_of(mut self, other: &Self) -> Self {
         if self.bits == 1 && other.bits == 1 {
@@ -152,14 +152,14 @@ impl StatusList {
         self
     }
 
-    /// For how long it says something, in seconds.
+    /// Returns the remaining validity, in seconds.
     #[must_use]
     pub fn lives(&self) -> i64 {
         self.expires.saturating_sub(self.issued)
     }
 
-    /// What is said of the entry `index`: [`VALID`], or why not (§7.1). None where the list has no such entry; then the token is
-    /// refused.
+    /// Returns the status of the entry `index`: [`VALID`], or the reason (§7.1). None if the list has no such entry;
+    /// then the token is refused.
     #[must_use]
     pub fn status(&self, index: u64) -> Option<u8> {
         let first = index.checked_mul(self.bits.into())?;
@@ -168,7 +168,7 @@ impl StatusList {
         Some(byte >> (first % 8) & mask)
     }
 
-    /// When it says nothing any more, in seconds since 1970.
+    /// Returns the expiry, in seconds since 1970.
     #[must_use]
     pub fn expires(&self) -> i64 {
         self.expires

@@ -1,22 +1,22 @@
-//! What is in force, by name, in as little memory as it takes: nearly all of it is revoked once, and then looked up. Each
-//! replica of the broker holds one, and each resource server that follows the feed.
+//! The revocations in force, by name, in as little memory as possible: nearly all are single revocations that are only
+//! looked up. Each replica of the broker holds a view, and each resource server that follows the feed.
 
 use crate::AccessToken;
 use crate::revocation::{Act, Name, Reach, Record, is_hit};
 use std::collections::HashMap;
 
-/// How much longer than it can hit something a record stays in the view, in seconds: a clock that jumps ahead for a moment
-/// must not lose it.
+/// How many seconds longer than it can hit something a record stays in the view: a clock that jumps ahead for a moment
+/// must not drop it.
 const GRACE: i64 = 86_400;
 
-/// What is in force.
+/// The revocations in force.
 #[derive(Debug, Default)]
 pub struct View {
     revoked: HashMap<Name, Packed>,
-    /// What is suspended, or was revoked as of a moment in the past: few, by operators.
+    /// The suspensions, and the revocations of everything before a time: few, made by operators.
     others: HashMap<Name, Other>,
     suspended: usize,
-    /// How large the view may grow before what is over is dropped, so that a revocation costs no walk through all of them.
+    /// The size at which expired records are dropped, so that a revocation does not walk through all of them.
     swept: usize,
 }
 
@@ -53,31 +53,31 @@ struct Other {
 }
 
 impl View {
-    /// Nothing, with room for so many: one that grows to its size leaves half of it behind.
+    /// Returns an empty view with room for `names`: a table that grows to its size wastes half of it.
     #[must_use]
     pub fn with_room(names: usize) -> Self {
         Self { revoked: HashMap::with_capacity(names), swept: names, ..Self::default() }
     }
 
-    /// Whether nothing is.
+    /// Returns true if nothing is in force.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.revoked.is_empty() && self.others.is_empty()
     }
 
-    /// Whether anything is suspended.
+    /// Returns true if anything is suspended.
     #[must_use]
     pub fn suspends_any(&self) -> bool {
         self.suspended > 0
     }
 
-    /// How many names something is in force against.
+    /// Returns the number of names with a revocation in force.
     #[must_use]
     pub fn count(&self) -> usize {
         self.revoked.len() + self.others.len()
     }
 
-    /// What is in force against `name`.
+    /// Returns what is in force against `name`.
     #[must_use]
     pub fn reach(&self, name: Name) -> Option<Reach> {
         let revoked = self.revoked.get(&name);
@@ -93,19 +93,20 @@ impl View {
         })
     }
 
-    /// Whether what never comes again is revoked at least until `until`.
+    /// Returns true if a single thing is revoked at least until `until`.
     #[must_use]
     pub fn has(&self, name: Name, until: i64) -> bool {
         self.revoked.get(&name).is_some_and(|held| held.until() >= until)
     }
 
-    /// Whether `token` is dead: it, one above it, or something that one of them belongs to.
+    /// Returns true if `token` is revoked: itself, a token above it, or something that one of them belongs to.
     #[must_use]
     pub fn hits(&self, token: &AccessToken) -> bool {
         !self.is_empty() && is_hit(token, |name| self.reach(name))
     }
 
-    /// Puts the record at `position` in force at `now`, in seconds since 1970. Of several against one name each counts: the latest position, the latest moment.
+    /// Puts the record at `position` in force at `now`, in seconds since 1970. Of several against one name each counts:
+    /// the latest position, the latest moment.
     pub fn apply(&mut self, position: u64, record: &Record, now: i64) {
         if self.count() >= self.swept {
             self.revoked.retain(|_, revoked| revoked.until() + GRACE >= now);
@@ -140,7 +141,7 @@ impl View {
         }
     }
 
-    /// What is in force here and not, or not as far, in `other`.
+    /// Returns the records that are in force here and not, or less far, in `other`.
     #[must_use]
     pub fn lacking_in(&self, other: &Self, now: i64) -> Vec<Record> {
         let record = |name: &Name, act, until| Record { name: *name, until, act };
@@ -161,12 +162,12 @@ impl View {
         revoked.chain(others).collect()
     }
 
-    /// What is revoked, with the position and the end of each, in seconds since 1970.
+    /// Returns the single revocations, each with its position and its expiry in seconds since 1970.
     pub fn revoked(&self) -> impl Iterator<Item = (Name, u64, i64)> {
         self.revoked.iter().map(|(name, held)| (*name, held.position(), held.until()))
     }
 
-    /// What is suspended, or was revoked as of a moment: the moment, whether it is suspended, and the end.
+    /// Returns the suspensions and the revocations before a time: the time, whether it is a suspension, and the expiry.
     pub fn others(&self) -> impl Iterator<Item = (Name, Option<i64>, bool, i64)> {
         self.others.iter().map(|(name, held)| (*name, held.before, held.suspended, held.until))
     }

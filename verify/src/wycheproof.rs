@@ -1,5 +1,5 @@
-//! The JOSE vectors of C2SP/wycheproof through the key loader and the verifier that tokens go through. They are found in
-//! `WYCHEPROOF_DIR`, or beside the project; where they are not, the test says so.
+//! The JOSE vectors of C2SP/wycheproof through the key loader and the verifier that tokens go through. They are found
+//! in `WYCHEPROOF_DIR`, or beside the project; where they are not, the test says so.
 
 #![expect(clippy::disallowed_methods, reason = "where the vectors are is said by the environment")]
 
@@ -34,13 +34,13 @@ fn vectors(name: &str) -> Option<Value> {
     }
 }
 
-/// What the owner of a group would publish: its public half, and symmetric keys as they are.
+/// Returns the key set that the owner of a group would publish: its public half, and symmetric keys as they are.
 fn published(group: &Map<String, Value>) -> Value {
     let keys = group.get("public").or_else(|| group.get("private")).unwrap();
     if keys.get("keys").is_some() { keys.clone() } else { json!({"keys": [keys]}) }
 }
 
-/// Whether `token` verifies by a key of the group, whatever its payload is.
+/// Returns true if `token` verifies by a key of the group, whatever its payload.
 fn verifies(group: &Map<String, Value>, token: &str) -> bool {
     let (keys, _) =
         KeySet::from_jwks(published(group).to_string().as_bytes(), KeyUse::Signature, &Algorithm::ALL).unwrap();
@@ -54,7 +54,8 @@ fn run(kind: &str) -> Option<BTreeMap<&'static str, usize>> {
     let (mut counted, mut wrong) = (BTreeMap::new(), Vec::new());
     for group in file["testGroups"].as_array().unwrap() {
         let group = group.as_object().unwrap();
-        // Upstream's faults are among these: 367 and 370 are the bytes of a valid one, 372 and 373 hold a `?` and are called valid.
+        // Upstream's faults are among these: 367 and 370 are the bytes of a valid one, 372 and 373 hold a `?` and are
+        // called valid.
         let symmetric = published(group)["keys"].as_array().unwrap().iter().all(|key| key["kty"] == "oct");
         for test in group["tests"].as_array().unwrap() {
             let (id, token) = (test["tcId"].as_u64().unwrap(), test["jws"].as_str().unwrap());

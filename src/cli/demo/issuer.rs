@@ -36,7 +36,7 @@ impl DemoIssuer {
         Ok(issuer)
     }
 
-    /// One that signs as `url` and serves nothing.
+    /// Returns an issuer that signs as `url` and serves nothing.
     pub(super) fn of(url: &str) -> Result<Self, Failure> {
         let key = KeyPair::generate(KeySize::Rsa2048).map_err(|_| Failure("no RSA key can be made".to_owned()))?;
         Ok(Self { url: url.to_owned(), key })

@@ -1,5 +1,5 @@
-//! `countersign demo`: a broker and an issuer on loopback, and the story of one exchange. Every line is a check: where one
-//! does not hold, the demo fails.
+//! `countersign demo`: a broker and an issuer on loopback, and the story of one exchange. Every line is a check: where
+//! one does not hold, the demo fails.
 
 mod issuer;
 mod place;
@@ -32,7 +32,8 @@ pub(super) struct Demo {
     /// Keep the broker running, and print commands to try.
     #[arg(long)]
     serve: bool,
-    /// Run only the issuer until stopped: write its keys to `issuer.jwks` in DIR, and a fresh assertion to `assertion.jwt`.
+    /// Run only the issuer until stopped: write its keys to `issuer.jwks` in DIR, and a fresh assertion to
+    /// `assertion.jwt`.
     #[arg(long, value_name = "DIR", conflicts_with = "serve")]
     issuer: Option<PathBuf>,
     /// The `aud` of the assertion of `--issuer`.
@@ -57,7 +58,7 @@ pub(super) fn run(arguments: &Demo, output: Output) -> Result<ExitCode, Failure>
     }
 }
 
-/// How often the assertion is made anew, which lives for five minutes.
+/// Interval at which the assertion is replaced; its lifetime is five minutes.
 const AGAIN: Duration = Duration::from_secs(60);
 
 async fn be_issuer(directory: &Path, audience: &str, output: Output) -> Result<ExitCode, Failure> {

@@ -1,4 +1,4 @@
-//! Where the demo lives: a folder of its own under the system's temporary one, gone when the demo ends.
+//! The folder of the demo, below the system's temporary folder. It is deleted when the demo ends.
 
 use super::{BROKER, ORDERS};
 use crate::app::Installation;

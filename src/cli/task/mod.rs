@@ -79,7 +79,7 @@ fn text<'a>(task: &'a Value, name: &str) -> &'a str {
     task.get(name).and_then(Value::as_str).unwrap_or("-")
 }
 
-/// How much of its budget a task has used.
+/// Describes how much of its budget a task has used.
 fn used(task: &Value) -> String {
     let number = |name: &str| task.get(name).and_then(Value::as_u64);
     let used = number("used").unwrap_or_default();
@@ -104,7 +104,7 @@ fn shown(task: &Value) -> String {
         task.get("targets").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let targets = if targets.is_empty() { "any that policy permits".to_owned() } else { targets.join(", ") };
     let key = match text(task, "key") {
-        "-" => "none: whoever has its token can use it".to_owned(),
+        "-" => "none: any holder of its token can use it".to_owned(),
         jkt => jkt.to_owned(),
     };
     let lines = [

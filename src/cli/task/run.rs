@@ -1,5 +1,5 @@
-//! `countersign task run`: a job that outlives its assertion. Opens a task, keeps token files fresh while the command runs,
-//! and ends the task with it.
+//! `countersign task run`: a job that outlives its assertion. Opens a task, keeps token files fresh while the command
+//! runs, and ends the task with it.
 
 use super::super::output::Output;
 use super::super::prover::Prover;
@@ -27,9 +27,9 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-/// How long is waited before a renewal that failed is tried again: doubled each time, up to the last.
+/// Delays before a failed renewal is repeated: the first and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How often it is tried to end the task.
+/// Number of attempts to end the task.
 const TRIES: u32 = 4;
 
 /// Run a command, and renew its tokens before they expire.
@@ -346,7 +346,7 @@ fn ended_by(signal: Signal) -> ExitCode {
     ExitCode::from(u8::try_from(128 + signal.as_raw()).unwrap_or(1))
 }
 
-/// What a shell would say: the command's own code, or 128 and the signal that ended it.
+/// Returns the exit code that a shell would: the command's own, or 128 and the signal that ended it.
 fn code_of(status: ExitStatus) -> ExitCode {
     let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     ExitCode::from(u8::try_from(code).unwrap_or(1))

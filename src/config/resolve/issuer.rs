@@ -27,8 +27,8 @@ const PUBLIC_HOSTS: [&str; 10] = [
 /// Claims of GitHub that name who owns the repository and that nobody can take over; names can be reused by others.
 const GITHUB_OWNERS: [&str; 3] = ["repository_id", "repository_owner_id", "enterprise_id"];
 
-/// Events that only those start who may write to the repository. `pull_request_target`, `workflow_run` and `issue_comment` run
-/// for strangers with a `sub` of the main branch; they are accepted where the entry names them.
+/// Events that only those start who may write to the repository. `pull_request_target`, `workflow_run` and
+/// `issue_comment` run for strangers with a `sub` of the main branch; they are accepted where the entry names them.
 const GITHUB_EVENTS: [&str; 8] =
     ["push", "workflow_dispatch", "repository_dispatch", "schedule", "release", "deployment", "merge_group", "create"];
 

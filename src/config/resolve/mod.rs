@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use url::Url;
 
-/// How many rotations the longest-lived token may outlive: each leaves a key of each algorithm at `/jwks`.
+/// Limit of rotations that the longest-lived token may outlive: each leaves a key of each algorithm at `/jwks`.
 const MOST_ROTATIONS: i64 = 16;
 
 pub(super) fn resolve(file: &file::File, directory: &Path, problems: &mut Problems) -> Option<Config> {
@@ -288,7 +288,8 @@ impl Reader<'_> {
             if twice("client", client.id.as_str()) {
                 self.problem(place.clone(), format!("two clients have the id `{}`; rename one", client.id));
             }
-            // A token's `client_id` is its workload where nobody authenticated: the two must never be taken for each other.
+            // A token's `client_id` is its workload where nobody authenticated: the two must never be taken for each
+            // other.
             let issuer =
                 issuers.iter().find(|(_, issuer)| client.id.as_str().starts_with(&format!("{}:", issuer.name)));
             if issuer.is_some() || client.id.as_str().starts_with("spiffe://") {
@@ -328,7 +329,7 @@ fn is_loopback_http(url: &Url) -> bool {
     url.scheme() == "http" && loopback
 }
 
-/// Whether the host is this machine, whatever the scheme is.
+/// Returns true if the host is this machine, whatever the scheme.
 fn is_loopback_name(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -1,5 +1,5 @@
-//! Waiting until as many replicas as have to have what was written: on their disks where the servers can say so, and else in their
-//! memory.
+//! Waiting until as many replicas as have to have what was written: on their disks where the servers can say so, and
+//! else in their memory.
 
 use super::link::To;
 use redis::aio::ConnectionLike as _;
@@ -8,11 +8,11 @@ use redis::{Cmd, ErrorKind, FromRedisValue as _, RedisError, RedisResult, Value}
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How many replicas have to confirm what is written, and how.
+/// The confirmation of writes by replicas.
 pub(super) struct Wait {
     replicas: u32,
     bound: Duration,
-    /// Whether every server knows `WAITAOF`, as the last probe found.
+    /// True if every server supports `WAITAOF`, as the last probe found.
     synced: AtomicBool,
 }
 
@@ -21,7 +21,7 @@ impl Wait {
         Self { replicas, bound, synced: AtomicBool::default() }
     }
 
-    /// Whether what is confirmed is on disk, from now on.
+    /// Sets whether confirmed writes are on disk.
     pub(super) fn on_disk(&self, synced: bool) {
         self.synced.store(synced, Ordering::Relaxed);
     }
@@ -39,7 +39,8 @@ impl Wait {
         command
     }
 
-    /// How many confirmed it: `WAIT` gives a number, `WAITAOF` whether the server's disk has it, and the number.
+    /// Reads the number of confirmations: `WAIT` returns a number, `WAITAOF` whether the server's own disk has the
+    /// write, and the number.
     fn confirmed(told: Value) -> RedisResult<u32> {
         Ok(match told {
             Value::Array(_) => {

@@ -1,5 +1,5 @@
-//! Connections to the servers: few, each shared by many requests, given up as soon as one fails, and never waited for longer
-//! than is allowed.
+//! Connections to the servers: few, each shared by many requests, given up as soon as one fails, and never waited for
+//! longer than is allowed.
 
 use super::confirm::{Wait, confirm};
 use super::{Durability, Mode, Settings};
@@ -21,9 +21,9 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
-/// How long an idle connection is believed to be alive.
+/// How long an idle connection is used without a test.
 const PING_AFTER: Duration = Duration::from_secs(5);
-/// How often a command is sent again in a cluster, where slots move.
+/// Number of times that a command is repeated in a cluster, where slots move.
 const RETRIES: u32 = 2;
 /// The code by which a server says that it writes nothing: it was made a replica.
 const READ_ONLY: &str = "READONLY";
@@ -57,7 +57,7 @@ impl Call {
 #[derive(Clone)]
 pub(super) struct Handle {
     to: To,
-    /// Whether it is to be given up.
+    /// True if the connection is to be dropped.
     broken: Arc<AtomicBool>,
 }
 
@@ -210,15 +210,15 @@ impl managed::Manager for Maker {
 /// All connections of one kind.
 pub(super) struct Link {
     servers: Arc<Servers>,
-    /// Some for each thread: what drives a connection runs where it was made, and waking another thread costs more than the
-    /// command does.
+    /// Some for each thread: what drives a connection runs where it was made, and waking another thread costs more than
+    /// the command does.
     pools: RwLock<HashMap<ThreadId, Pool<Maker>>>,
-    /// Whether one is being made, whoever waits for it.
+    /// True while a connection is being made.
     making: Arc<AtomicBool>,
-    /// How many of a thread.
+    /// Number of connections of a thread.
     connections: usize,
     order: QueueMode,
-    /// How long anything may take.
+    /// Time limit of every operation.
     bound: Duration,
     wait: Option<Arc<Wait>>,
 }
@@ -228,7 +228,8 @@ impl Link {
     pub(super) fn new(settings: &Settings, connections: usize, answer: Duration) -> Result<Self, StoreError> {
         let servers = Servers::new(settings, answer).map_err(|fault| down(&fault))?;
         let confirmed = settings.durability == Durability::Strict && settings.replicas > 0;
-        // Commands of many requests travel together on one connection, as long as none of them makes it wait for replicas.
+        // Commands of many requests travel together on one connection, as long as none of them makes it wait for
+        // replicas.
         let order = if confirmed { QueueMode::Fifo } else { QueueMode::Lifo };
         let wait = confirmed.then(|| Arc::new(Wait::new(settings.replicas, settings.timeout * 3 / 4)));
         let (servers, pools) = (Arc::new(servers), RwLock::default());
@@ -248,7 +249,7 @@ impl Link {
         Ok(pools.entry(this).or_insert(pool).clone())
     }
 
-    /// How replicas confirm what is written, where they have to.
+    /// The confirmation by replicas, if it is required.
     pub(super) fn waits(&self) -> Option<&Wait> {
         self.wait.as_deref()
     }
@@ -267,7 +268,7 @@ impl Link {
         };
         let done = tokio::time::timeout(self.bound, whole).await;
         let give_up = |since: &Instant| match &done {
-            // Where it was making the connection that took so long, that is good, and for whoever comes next.
+            // If the time went into connecting, keep the connection: the next caller can use it.
             Err(_) => since.elapsed() >= self.bound / 2,
             Ok(Err(fault)) => is_broken(fault),
             Ok(Ok(_)) => false,
@@ -281,8 +282,8 @@ impl Link {
         }
     }
 
-    /// A connection, of which there is one, or one is made. Making one goes on where nobody waits for it any longer: a Sentinel or
-    /// a seed that does not answer may take longer than a request has.
+    /// A connection, of which there is one, or one is made. Making one goes on where nobody waits for it any longer: a
+    /// Sentinel or a seed that does not answer may take longer than a request has.
     async fn handle(&self) -> RedisResult<Handle> {
         let pool = self.pool()?;
         let get = async move {
@@ -304,7 +305,7 @@ impl Link {
         made.await.map_err(std::io::Error::other)?
     }
 
-    /// Lets go of every connection.
+    /// Drops every connection.
     pub(super) fn give_up(&self) {
         self.pools.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -346,7 +347,7 @@ impl Link {
         .await
     }
 
-    /// What every server that may be written to answers to `command`.
+    /// Returns the answer of every server that may be written to.
     pub(super) async fn every_server(&self, command: Cmd) -> Result<Vec<Value>, StoreError> {
         self.with(async |mut handle| match &mut handle.to {
             To::One(one) => Ok(vec![command.query_async(one).await?]),
@@ -363,7 +364,7 @@ impl Link {
     }
 }
 
-/// Whether a connection is no good after `fault`.
+/// Returns true if a connection cannot be used after `fault`.
 fn is_broken(fault: &RedisError) -> bool {
     fault.is_io_error()
         || fault.is_timeout()
@@ -373,7 +374,7 @@ fn is_broken(fault: &RedisError) -> bool {
         || fault.code() == Some(READ_ONLY)
 }
 
-/// What is said of a fault. The server's words may hold what was sent, so they are cut.
+/// Describes a fault. The server's words may repeat what was sent, so they are cut.
 pub(super) fn down(fault: &RedisError) -> StoreError {
     if fault.code() == Some("HISTORY") {
         return StoreError::History;

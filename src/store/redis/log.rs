@@ -1,5 +1,5 @@
-//! The log of revocations: a stream, whose ids are positions. A server that takes over may lack what the one before it had
-//! acknowledged; so the log says whose history it is, and positions never come again.
+//! The log of revocations: a stream, whose ids are positions. A server that takes over may lack what the one before it
+//! had acknowledged; so the log says whose history it is, and positions never come again.
 
 use super::confirm::Wait;
 use super::link::{Call, Link};
@@ -15,11 +15,11 @@ static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua
 static SWEEP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/sweep.lua")));
 static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/check.lua")));
 
-/// How long the log is listened to before the history is looked at again.
+/// How long to listen to the log before the history is checked again.
 const LISTEN: Duration = Duration::from_millis(200);
-/// How many records are read at once.
+/// Limit of records in one read.
 const AT_ONCE: usize = 1_000;
-/// How often a server has to confirm that it is not cut off, and is freed of what is over.
+/// Interval at which a server has to confirm that it is not cut off, and expired records are dropped.
 const TENDED_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Log {
@@ -38,7 +38,7 @@ impl Log {
         Ok(Self { listening, settings, history, tended })
     }
 
-    /// How replicas confirm what the listener writes, where they have to.
+    /// The confirmation of the listener's writes by replicas, if it is required.
     pub(super) fn waits(&self) -> Option<&Wait> {
         self.listening.waits()
     }
@@ -75,8 +75,8 @@ impl Log {
         position.parse().map_err(|_| StoreError::UnknownRecord)
     }
 
-    /// Lets go of some of what is over at `now`, by the server's clock too. Whether there may be more. Nobody waits for replicas
-    /// to do so as well.
+    /// Drops some records that have expired at `now`, by the server's clock too. Returns true if there may be more.
+    /// Replicas need not confirm it.
     pub(super) async fn sweep(&self, link: &Link, now: Timestamp) -> Result<bool, StoreError> {
         let call = Call::new(&SWEEP).key(self.key("records")).key(self.key("ends")).key(self.key("row_ends"));
         let gone: usize = link.ask(call.arg(now.seconds()).arg(AT_ONCE)).await?;
@@ -101,7 +101,7 @@ impl Log {
         some.into_iter().try_fold(Page { last: after, ..Page::default() }, add)
     }
 
-    /// What was added after `place`, as soon as there is something, or nothing after a while.
+    /// Waits for what was added after `place`, and returns nothing after a while.
     pub(super) async fn follow(&self, place: Place, now: Timestamp) -> Result<Page, StoreError> {
         let mut listen = cmd("XREAD");
         let wait = u64::try_from(LISTEN.as_millis()).unwrap_or(u64::MAX);
@@ -136,7 +136,7 @@ impl Log {
             *self.tended.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
             // By itself: a server that is full takes nothing else.
             if let Err(fault) = self.sweep(&self.listening, over).await {
-                tracing::warn!(%fault, "what is over is not let go of");
+                tracing::warn!(%fault, "expired records are not dropped");
             }
         }
         Ok(())
@@ -149,7 +149,7 @@ impl Log {
 
     fn judge(&self, (history, replicas): &(String, u32)) -> Result<(), StoreError> {
         if *history != self.history() {
-            // Whoever took over is found by a connection that is made anew.
+            // The server that took over is found by a new connection.
             self.listening.give_up();
             return Err(StoreError::History);
         }

@@ -1,5 +1,5 @@
-//! The store that several brokers share: Redis, as one server, watched by Sentinels, or as a cluster. What is written in one
-//! step is a script; nothing is answered for that a server has not confirmed, as durably as is asked for.
+//! The store that several brokers share: Redis, as one server, watched by Sentinels, or as a cluster. What is written
+//! in one step is a script; nothing is answered for that a server has not confirmed, as durably as is asked for.
 
 mod confirm;
 mod link;
@@ -34,11 +34,11 @@ static KEYS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/k
 static LET_GO: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/let_go.lua")));
 static PUBLISH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/publish.lua")));
 
-/// How long a lease is held at most, in milliseconds: longer than making a key takes.
+/// Longest duration of a lease, in milliseconds: longer than making a key takes.
 const LEASE: u64 = 10_000;
-/// For how many seconds a replica counts as ready that was heard of.
+/// A replica counts as ready for this many seconds after its last sign of life.
 const HEARD_OF: u32 = 10;
-/// How many tasks are read at once.
+/// Limit of tasks in one read.
 const TASKS_AT_ONCE: usize = 500;
 
 /// The shared store, as one replica sees it.
@@ -48,15 +48,15 @@ pub struct Redis {
     settings: Arc<Settings>,
     /// This replica's name.
     replica: String,
-    /// What tells its reservations from those of others, and from those before it was started.
+    /// A random number that tells this process's reservations from all others.
     own: u64,
     reservations: AtomicU64,
     head: HeadFile,
 }
 
 impl Redis {
-    /// The store behind `settings`, for the replica of this name, which keeps what is its own in `directory`. Nothing is
-    /// asked of a server yet.
+    /// The store behind `settings`, for the replica of this name, which keeps what is its own in `directory`. Nothing
+    /// is asked of a server yet.
     ///
     /// # Errors
     /// [`StoreError`] when the settings cannot be used.
@@ -116,8 +116,8 @@ impl Redis {
         })
     }
 
-    /// As [`Redis::reserve_at_once`], where the keys lie on several servers: one by one, at the same time, and what was reserved
-    /// of a reservation that is not whole is taken back.
+    /// Reserves as [`Redis::reserve_at_once`] does, where the keys lie on several servers: each by itself, at the same
+    /// time. The parts of an incomplete reservation are released.
     async fn reserve_each(&self, reservation: &Reservation, now: Timestamp) -> Result<Reserved, StoreError> {
         let first_uses: Vec<(usize, &FirstUse)> = places(reservation).collect();
         let single = |part: Reservation| async move { self.reserve_at_once(&part, now).await };
@@ -154,12 +154,12 @@ impl Redis {
     }
 }
 
-/// The first_uses of a reservation, with the places that they have in it.
+/// The first uses of a reservation, each with its place in it.
 fn places(reservation: &Reservation) -> impl Iterator<Item = (usize, &FirstUse)> {
     reservation.first_uses.iter().enumerate().filter_map(|(place, mark)| Some((place, mark.as_ref()?)))
 }
 
-/// For how long a mark is kept. The end itself still counts.
+/// Returns the lifetime of a replay guard, in milliseconds. The last second counts.
 fn milliseconds(until: Timestamp, now: Timestamp) -> i64 {
     until.since(now).max(0).saturating_add(1).saturating_mul(1_000)
 }

@@ -1,5 +1,5 @@
-//! Whether a server keeps what it is given, as long and as safely as is asked for. Looked at before anything is read from it,
-//! and again when another one has taken over.
+//! The check that a server stores data as long and as durably as configured. It is made before anything is read, and
+//! again when another server has taken over.
 
 use super::link::Link;
 use super::{Durability, Mode, Settings};
@@ -7,7 +7,8 @@ use crate::store::StoreError;
 use redis::{FromRedisValue as _, cmd};
 use std::collections::HashMap;
 
-/// Refuses servers that would lose what they are given. Says whether all of them can tell when replicas have it on disk.
+/// Refuses servers that would lose what they are given. Says whether all of them can tell when replicas have it on
+/// disk.
 pub(super) async fn probe(link: &Link, settings: &Settings) -> Result<bool, StoreError> {
     let servers = link.every_server(cmd("INFO")).await?;
     if servers.is_empty() {
@@ -101,9 +102,9 @@ fn judge(info: &str, settings: &Settings) -> Result<(), StoreError> {
     }
 }
 
-/// What knows streams, and `INFO` in scripts.
+/// The oldest version with streams, and with `INFO` in scripts.
 const OLDEST: (u32, u32) = (6, 2);
-/// What knows `WAITAOF`.
+/// The oldest version with `WAITAOF`.
 const WAITS_FOR_DISKS: (u32, u32) = (7, 2);
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
-//! Where the servers are, how they belong together, and what is asked of them.
+//! The settings of the shared store.
 
 use std::fmt;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// How the servers belong together.
+/// The topology of the servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
-    /// One server.
+    /// A single server.
     Standalone,
-    /// One server and its replicas, watched by Sentinels, which know it by this name.
+    /// A server and its replicas, watched by Sentinels, which know it by this name.
     Sentinel {
         /// The name.
         master: String,
@@ -18,10 +18,10 @@ pub enum Mode {
     Cluster,
 }
 
-/// What is not lost.
+/// What a crash may lose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Nothing that was acknowledged: written to disk, and confirmed by every replica that could be promoted.
+    /// Loses nothing that was acknowledged: a write is on disk, and confirmed by every replica that could be promoted.
     Strict,
     /// Written to disk within a second. A failover loses what no replica has yet.
     Persisted,
@@ -41,10 +41,10 @@ impl Durability {
     }
 }
 
-/// Where the servers are, and what is asked of them.
+/// The servers of the shared store, and their limits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// How they belong together.
+    /// The topology of the servers.
     pub mode: Mode,
     /// `redis://` or `rediss://` URLs: the server, the Sentinels, or some of the cluster.
     pub urls: Vec<String>,
@@ -52,15 +52,15 @@ pub struct Settings {
     pub username: Option<String>,
     /// Its password.
     pub password: Option<Zeroizing<String>>,
-    /// What every key begins with.
+    /// The prefix of every key.
     pub prefix: String,
-    /// What is not lost.
+    /// What a crash may lose.
     pub durability: Durability,
-    /// How many replicas confirm what is written, where nothing is to be lost.
+    /// Number of replicas that confirm a write, under `strict`.
     pub replicas: u32,
-    /// How long an answer may take.
+    /// Time limit of an answer.
     pub timeout: Duration,
-    /// How many connections there are.
+    /// Number of connections.
     pub connections: usize,
     /// PEM certificates to trust, instead of the machine's.
     pub ca: Option<Vec<u8>>,

@@ -314,3 +314,14 @@ pub fn everything(root: &Path) -> String {
     }
     text
 }
+
+/// Opens a store's database. Another test may start a process just now, which has a copy of the file, and its lock, between `fork`
+/// and `exec`.
+pub fn database(path: &Path) -> redb::Database {
+    loop {
+        match redb::Database::open(path) {
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            opened => return opened.unwrap(),
+        }
+    }
+}

@@ -11,11 +11,11 @@ use reqwest::header::ACCEPT;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-/// What was heard.
+/// The state of a followed feed.
 pub(super) struct Following {
     client: Credentials,
     feed: RwLock<Feed>,
-    /// When the broker last said that there is nothing else.
+    /// The time at which the broker last said that there is no further record.
     heard: Mutex<Instant>,
 }
 
@@ -28,7 +28,7 @@ impl Following {
         Ok(Self { client, feed: RwLock::new(feed), heard: Mutex::new(asked) })
     }
 
-    /// For how long the broker was not heard of.
+    /// Returns how long the broker could not be reached.
     pub(super) fn staleness(&self) -> Duration {
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         instant().saturating_duration_since(heard)
@@ -39,14 +39,14 @@ impl Following {
     }
 
     pub(super) fn judge(&self, token: &AccessToken, max_staleness: Duration) -> Result<(), Denied> {
-        // What is known to be dead is dead, however long ago that was heard.
+        // A token that is known to be revoked is refused, however old the view is.
         if self.feed().hits(token) {
             return Err(Denied::Revoked);
         }
         if self.staleness() > max_staleness { Err(Denied::Stale) } else { Ok(()) }
     }
 
-    /// For ever.
+    /// Follows the feed for ever.
     pub(super) async fn follow(&self, of: &Shared) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
@@ -78,7 +78,7 @@ impl Following {
                     return self.begin_again(of).await;
                 }
                 if event.name == crate::feed::HERE {
-                    // As long ago as the replica itself has heard of the others.
+                    // As old as the replica's own view of the shared log.
                     let stale = serde_json::from_str::<Here>(&event.data).unwrap_or_default().stale_ms;
                     let heard = began.checked_sub(Duration::from_millis(stale)).unwrap_or(began);
                     *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = heard;
@@ -95,8 +95,8 @@ impl Following {
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let is_stale = heard.elapsed() > of.settings.max_staleness.unwrap_or(MAX_STALENESS);
         let mut feed = self.feed.write().unwrap_or_else(PoisonError::into_inner);
-        // Of a replica that is behind: what is known to be dead stays dead. Unless nobody knows more for so long that nothing is
-        // accepted anyhow: then an older store was put back.
+        // Of a replica that is behind: what is known to be dead stays dead. Unless nobody knows more for so long that
+        // nothing is accepted anyhow: then an older store was put back.
         if fresh.position() < feed.position() && !is_stale {
             return Err(FeedError::Lost.into());
         }

@@ -10,20 +10,20 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How many lists are held: as many as brokers were started within the life of a token, and there is room.
+/// Limit of lists that are held: the number of brokers that were started within the life of a token, and some more.
 const MAX_LISTS: usize = 256;
-/// How long a list may be waited for.
+/// Time limit of a fetch of a list.
 const ANSWER: Duration = Duration::from_secs(3);
-/// How soon a list that could not be fetched is asked for again.
+/// Delay before a list that could not be fetched is fetched again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often a list is fetched, whatever it says of that, in seconds.
+/// Bounds of the interval at which a list is fetched, whatever its `ttl` says, in seconds.
 const TTL: (i64, i64) = (1, 3_600);
 
 /// Those that are held, by their URI.
 #[derive(Default)]
 pub(super) struct Lists(Mutex<HashMap<String, Arc<Slot>>>);
 
-/// One list.
+/// A list.
 #[derive(Default)]
 struct Slot {
     held: Mutex<Held>,
@@ -34,14 +34,14 @@ struct Slot {
 #[derive(Default)]
 struct Held {
     list: Option<Arc<StatusList>>,
-    /// When that was asked for, and until when it says something, by a clock that nobody sets.
+    /// The time of the fetch, and the time until which the list is valid, by a monotonic clock.
     times: Option<(Instant, Instant)>,
-    /// When it is asked for again; at once where there is none.
+    /// The time of the next fetch; none for an immediate one.
     due: Option<Instant>,
 }
 
 impl Lists {
-    /// Whether the entry that `token` names is one of a good token.
+    /// Returns `Ok` if the entry that `token` names says that the token is valid.
     pub(super) async fn judge(&self, token: &AccessToken, of: &Arc<Shared>, now: i64) -> Result<(), Denied> {
         let entry = token.claims().status.as_ref().map(|status| &status.status_list).ok_or(Denied::Unlisted)?;
         let url = url(entry, of).ok_or(Denied::Unlisted)?;
@@ -69,7 +69,7 @@ impl Lists {
         Ok(Arc::clone(slots.entry(uri.to_owned()).or_default()))
     }
 
-    /// How long ago the keys were fetched, or the oldest list that still says something.
+    /// Returns how long ago the keys, or the oldest valid list, were fetched.
     pub(super) fn staleness(&self, of: &Shared) -> Duration {
         let slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let alive = slots.values().filter_map(|slot| slot.held().times).filter(|(_, until)| *until > instant());
@@ -96,7 +96,8 @@ impl Slot {
             }
             return held;
         }
-        // There is none, or nobody has asked for so long that what it said is long ago; where it cannot be fetched it still counts.
+        // There is none, or nobody has asked for so long that what it said is long ago; where it cannot be fetched it
+        // still counts.
         let _alone = self.fetching.lock().await;
         // Somebody else has fetched it, while this one waited.
         if self.look(now).1 {
@@ -105,7 +106,7 @@ impl Slot {
         self.look(now).0
     }
 
-    /// Whether it should have been fetched twice since it was.
+    /// Returns true if the list should have been fetched twice since its last fetch.
     fn is_late(&self) -> bool {
         let held = self.held();
         let (Some((fetched, _)), Some(due)) = (held.times, held.due) else { return true };
@@ -134,7 +135,7 @@ impl Slot {
         }
     }
 
-    /// What is held and says something, at `now` and by the clock that nobody sets; and whether it is to be fetched.
+    /// Returns the list, if it is valid at `now` and by the monotonic clock, and whether it is due for a fetch.
     fn look(&self, now: i64) -> (Option<Arc<StatusList>>, bool) {
         let held = self.held();
         let is_good = held.times.is_some_and(|(_, until)| until > instant());
@@ -147,7 +148,7 @@ impl Slot {
     }
 }
 
-/// Where the list is fetched: below the broker, and nowhere else.
+/// Returns the URL of a list: below the broker, and nowhere else.
 fn url(entry: &Reference, of: &Shared) -> Option<String> {
     let path = entry.uri.strip_prefix(of.settings.issuer.trim_end_matches('/'))?;
     path.starts_with('/').then(|| format!("{}{path}", of.settings.base))

@@ -1,5 +1,5 @@
-//! A resource server that asks nobody about a token: it has the broker's keys, and follows what is revoked, or reads status
-//! lists. It knows how long ago it heard of the broker, and past a bound it says so rather than guess.
+//! A resource server that asks nobody about a token: it has the broker's keys, and follows what is revoked, or reads
+//! status lists. It knows for how long it could not reach the broker, and past a limit it fails instead of guessing.
 
 mod follow;
 mod lists;
@@ -18,30 +18,30 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-/// How often the keys are fetched where the feed says when one is revoked: as long as they may be kept.
+/// Interval of key fetches if the feed reports revoked keys: the cache lifetime of the keys.
 const KEYS_EVERY: Duration = Duration::from_secs(300);
-/// How often where nothing else says so: what a stolen key signs names any entry of any list.
+/// Interval of key fetches otherwise: a token that a stolen key signs can name any entry of any list.
 const KEYS_EVERY_BY_LISTS: Duration = Duration::from_secs(15);
-/// How soon they are fetched again because of a key that is not known.
+/// Shortest interval of fetches that an unknown key causes.
 const COOLDOWN: Duration = Duration::from_secs(10);
-/// How long an answer may be waited for. The feed says something each second.
+/// Time limit of an answer. The feed sends something each second.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How soon the broker is asked again after a fault, at first and at most.
+/// Delays before the broker is asked again after a fault: the first and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How large a key set may be, in bytes.
+/// Size limit of a key set, in bytes.
 const MAX_KEYS: usize = 512 * 1024;
-/// How many proofs are remembered, so that each counts once: an hour of a hundred a second would be less.
+/// Limit of remembered proofs, each of which counts once: more than an hour at a hundred a second.
 const MAX_PROOFS: usize = 500_000;
-/// For how long the feed may not be heard of, where nobody has said.
+/// Longest time without the feed, unless [`ResourceServer::max_staleness`] sets another.
 const MAX_STALENESS: Duration = Duration::from_secs(10);
 
-/// Whose tokens are accepted, and how it is learned which of them are dead.
+/// A resource server: the issuer and audience that it accepts, and the way it learns of revocations.
 #[derive(Debug, Clone)]
 pub struct Settings {
     issuer: String,
     audience: String,
     base: String,
-    /// As whom the feed is followed; none where status lists are read.
+    /// The credentials for the feed; none if status lists are read instead.
     client: Option<Credentials>,
     /// None where nobody has said.
     max_staleness: Option<Duration>,
@@ -54,18 +54,18 @@ struct Credentials {
 }
 
 impl Settings {
-    /// Tokens of the broker `issuer` for `audience`, by its revocation feed: what is revoked is refused within milliseconds. It is
-    /// followed as the `client` that the broker's configuration lets introspect them (`method = "client_secret_basic"`), with its
-    /// `secret`.
+    /// Tokens of the broker `issuer` for `audience`, by its revocation feed: what is revoked is refused within
+    /// milliseconds. It is followed as the `client` that the broker's configuration lets introspect them (`method =
+    /// "client_secret_basic"`), with its `secret`.
     #[must_use]
     pub fn new(issuer: &str, audience: &str, client: &str, secret: &str) -> Self {
         let secret = Zeroizing::new(secret.to_owned());
         Self { client: Some(Credentials { id: client.to_owned(), secret }), ..Self::by_status_lists(issuer, audience) }
     }
 
-    /// Tokens of the broker `issuer` for `audience`, by the status lists that they name: no credentials are needed, and what is
-    /// revoked is refused once the list is fetched again, after some seconds. The target has `status_list = true` in the broker's
-    /// configuration.
+    /// Tokens of the broker `issuer` for `audience`, by the status lists that they name: no credentials are needed, and
+    /// what is revoked is refused once the list is fetched again, after some seconds. The target has `status_list =
+    /// true` in the broker's configuration.
     #[must_use]
     pub fn by_status_lists(issuer: &str, audience: &str) -> Self {
         Self {
@@ -77,15 +77,15 @@ impl Settings {
         }
     }
 
-    /// As it is where the broker is reached at another URL than its issuer identifier.
+    /// Sets the URL at which the broker is reached, if it is not its issuer identifier.
     #[must_use]
     pub fn reached_at(self, base: &str) -> Self {
         Self { base: base.trim_end_matches('/').to_owned(), ..self }
     }
 
-    /// For how long the broker may not be heard of; longer, and tokens are neither accepted nor refused. By default ten seconds where
-    /// the feed is followed; else as long as a status list says that it is good, a minute and what clocks may differ. The keys may
-    /// then be 45 seconds older than that, and no less.
+    /// Sets how long verification may continue without contact with the broker; after that it fails with
+    /// [`Denied::Stale`]. Default: 10 s with the feed; otherwise the status list's `ttl` plus 60 s plus clock leeway.
+    /// Cached keys may be up to 45 s older than this.
     #[must_use]
     pub fn max_staleness(self, most: Duration) -> Self {
         Self { max_staleness: Some(most), ..self }
@@ -98,7 +98,7 @@ pub enum Denied {
     /// It is not good: answer 401.
     #[error(transparent)]
     Token(#[from] Refusal),
-    /// It is dead: answer 401.
+    /// The token is revoked: answer 401.
     #[error("the token, or something that it belongs to, was revoked")]
     Revoked,
     /// Its proof came before: answer 401.
@@ -107,7 +107,7 @@ pub enum Denied {
     /// It names no entry of a status list of this broker: answer 401, and set `status_list = true` for its target.
     #[error("the token does not name an entry of a status list of this broker")]
     Unlisted,
-    /// What is revoked is not known: answer 503.
+    /// The revocations in force are not known: answer 503.
     #[error("the broker could not be reached for too long, so it is not known whether the token was revoked")]
     Stale,
 }
@@ -155,9 +155,9 @@ struct Shared {
     settings: Settings,
     http: Client,
     verifier: RwLock<Verifier>,
-    /// When the keys that are held were asked for.
+    /// The time at which the held keys were requested.
     keys_of: Mutex<Instant>,
-    /// When it was last tried.
+    /// The time of the last attempt.
     fetched: tokio::sync::Mutex<Instant>,
     proofs: Mutex<Proofs>,
 }
@@ -166,13 +166,13 @@ struct Shared {
 #[derive(Default)]
 struct Proofs {
     held: HashMap<String, i64>,
-    /// How many there may be before those that are over go.
+    /// The number of proofs above which expired ones are dropped.
     sweep: usize,
 }
 
 impl ResourceServer {
-    /// Fetches keys, and revocations where the feed is followed, and keeps both fresh from now on. `http` is the client that the
-    /// broker is asked with: give it a time limit to connect, and the certificates that it is to trust.
+    /// Fetches keys, and revocations where the feed is followed, and keeps both fresh from now on. `http` is the client
+    /// that the broker is asked with: give it a time limit to connect, and the certificates that it is to trust.
     ///
     /// # Errors
     /// [`FollowError`] when the broker cannot be asked: a server that does not know what is revoked does not start.
@@ -208,8 +208,8 @@ impl ResourceServer {
         Ok(token)
     }
 
-    /// Accepts a token that came with a proof, in `Authorization: DPoP` (RFC 9449 §7.1), for the request by this `method` to this
-    /// `uri`, by the server's own name for itself. Each proof counts once.
+    /// Accepts a token that came with a proof, in `Authorization: DPoP` (RFC 9449 §7.1), for the request by this
+    /// `method` to this `uri`, by the server's own name for itself. Each proof counts once.
     ///
     /// # Errors
     /// [`Denied`].
@@ -222,7 +222,7 @@ impl ResourceServer {
         Ok(token)
     }
 
-    /// For how long the broker was not heard of; of status lists the oldest that is held counts.
+    /// Returns how long the broker could not be reached; with status lists, the age of the oldest list in use.
     #[must_use]
     pub fn staleness(&self) -> Duration {
         match &*self.source {
@@ -268,7 +268,7 @@ impl Shared {
         self.verifier.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long ago the keys were fetched.
+    /// Returns how long ago the keys were fetched.
     fn age_of_keys(&self) -> Duration {
         let asked = *self.keys_of.lock().unwrap_or_else(PoisonError::into_inner);
         instant().saturating_duration_since(asked)
