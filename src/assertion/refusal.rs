@@ -1,5 +1,5 @@
-//! The reasons for which a token is refused, in the operator's words. The table in `src/error/table.rs` decides what the
-//! caller learns of it.
+//! The reasons for which a token is refused, in the operator's words. The table in `src/error/table.rs` decides what
+//! the caller learns of it.
 
 use super::keys::KeyFault;
 use countersign_verify::Refusal;
