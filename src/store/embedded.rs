@@ -86,8 +86,8 @@ impl Opened {
         done
     }
 
-    /// Opens the database. Waits up to a second for another process to close it: the broker before this one that is still
-    /// ending, or a child of it that has the file for a moment between `fork` and `exec`.
+    /// Opens the database. Waits up to a second for another process to close it: the broker before this one that is
+    /// still ending, or a child of it that has the file for a moment between `fork` and `exec`.
     fn open(&self) -> Result<Database, StoreError> {
         for _ in 1..OPEN_TRIES {
             match self.try_open() {
