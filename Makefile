@@ -7,7 +7,7 @@ TESTS := tests/clients
 .PHONY: demo test test-dates lint logs deploy conformance clients interop fuzz mutants bench soak
 
 demo: ## a whole exchange on this machine
-	@[ -x target/debug/countersign ] || echo "Building the broker. The first build takes about three minutes on two cores."
+	@[ -x target/debug/countersign ] || echo "Building the broker. The first build takes about five minutes on two cores."
 	@$(CARGO) build --locked --package countersign
 	@./target/debug/countersign demo
 

@@ -121,7 +121,7 @@ impl Fetcher {
         }
         let header =
             |name| answer.headers().get(name).and_then(|value: &reqwest::header::HeaderValue| value.to_str().ok());
-        // What comes out of a cache was dated when it went in, or is dated anew: which of both, nobody tells.
+        // A cache may keep the original `Date` or replace it, and does not say which, so its `Date` is not used.
         let there = header("date").and_then(Timestamp::from_http_date).filter(|_| header("age").is_none());
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(fault)? {

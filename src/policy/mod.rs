@@ -57,8 +57,9 @@ impl Policy {
         self.asker.ask(question, &self.slices, |policy| self.max_lifetimes.get(policy).copied())
     }
 
-    /// A permit has compared a fact where it reads it, and would not have permitted with another one: it is asked again
-    /// with one that nobody has. To be mentioned is not enough: `x != "drill"` says nothing of what is given.
+    /// Notes the facts that a permit tested. A permit counts as testing a fact only if changing the fact changes the
+    /// verdict: it is evaluated again with an impossible value. Reading a fact is not enough: `x != "drill"` permits
+    /// almost any value.
     fn note_compared(&self, what: &str, question: &Question, verdicts: &mut [Verdict]) {
         let reads = |policy: &String| self.compares.get(policy).is_some_and(|compared| compared.contains(&what));
         if !verdicts.iter().any(|verdict| verdict.permitted && verdict.determining.iter().any(reads)) {

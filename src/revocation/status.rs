@@ -142,7 +142,7 @@ impl Statuses {
             return Err(StoreError::TooManyRows);
         }
         let random = |bytes: &mut [u8]| entropy.fill(bytes).map_err(|fault| StoreError::Io(fault.to_string()));
-        // One that says nothing of anybody may have gone elsewhere already.
+        // An empty list may already have been deleted.
         let is_open = |own: &Own| own.count < MAX_GIVEN && own.until.is_none_or(|until| until >= now.seconds());
         let mut own = match self.own.take().filter(is_open) {
             Some(own) => own,

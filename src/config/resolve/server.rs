@@ -93,8 +93,9 @@ impl Reader<'_> {
             let mapped = |network: &IpNet| matches!(network, IpNet::V6(v6) if v6.network().to_ipv4_mapped().is_some());
             match network {
                 Some(network) if mapped(&network) => {
-                    let message =
-                        format!("`server.trusted_proxies`: `{text}` is IPv4 in the clothes of IPv6; write it as IPv4");
+                    let message = format!(
+                        "`server.trusted_proxies`: `{text}` is an IPv4 network written as IPv6; write it as IPv4"
+                    );
                     self.problem(place.clone(), message);
                 }
                 Some(network) if network.prefix_len() >= 8 => networks.push(network),

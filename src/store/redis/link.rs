@@ -160,7 +160,7 @@ impl Servers {
                 Target::Cluster(builder.build()?)
             }
         };
-        // Answers are waited for by who asks, together with all else, and requests are bounded where they come in.
+        // No timeout here: the caller's deadline covers the whole operation, and the edge limits the number of requests.
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(settings.timeout)).set_response_timeout(None);
         Ok(Self { to, config })
