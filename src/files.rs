@@ -25,7 +25,7 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&unfinished, path)?;
-    sync(path.parent().unwrap_or(Path::new(".")))
+    sync(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
 /// Writes `directory` itself to disk: the names of its files.

@@ -245,7 +245,7 @@ impl IssuerKeys {
                 }
                 Err(fault) => {
                     tracing::warn!(source = %self.source.describe(), %fault, "keys not refreshed");
-                    backoff.delay().max(RETRY)
+                    RETRY + backoff.delay()
                 }
             };
         }

@@ -78,12 +78,12 @@ impl Mint {
     ) -> Result<MintedToken, Error> {
         let MintContext { entropy, decision, revocations } = context;
         let bound = authorized.bound();
+        let jti = token_id(entropy)?;
         let status = bound.target().status_list.then(|| revocations.allot(entropy, now)).transpose();
         let status = status.map_err(|fault| match fault {
             StoreError::TooManyRows => Unavailable::Busy,
             fault => Unavailable::Store(fault),
         })?;
-        let jti = token_id(entropy)?;
         let workload = bound.subject().workload();
         let opens = match bound.task() {
             TaskMembership::Opens(terms) => Some(Opens {

@@ -357,6 +357,7 @@ fn a_form_that_is_refused_with_a_quality_of_zero_is_not_sent() {
         reply.headers["content-type"].starts_with("application/token-introspection+jwt")
     };
     assert!(signed("application/token-introspection+jwt") && signed("a/b, application/token-introspection+jwt;q=0.1"));
+    assert!(signed("*; q=.2, application/token-introspection+jwt;"), "as lenient as clients are");
     assert!(!signed("application/token-introspection+jwt;q=0") && !signed("application/json") && !signed("*/*"));
     // The feed answers a refused stream with a snapshot.
     let headers = [("authorization", basic("orders-api")), ("accept", "text/event-stream;q=0".to_owned())];

@@ -160,7 +160,7 @@ impl Servers {
                 Target::Cluster(builder.build()?)
             }
         };
-        // No timeout here: the caller's deadline covers the whole operation, and the edge limits the number of requests.
+        // No timeout here: the caller's deadline covers the whole operation, and the edge limits requests in progress.
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(settings.timeout)).set_response_timeout(None);
         Ok(Self { to, config })
