@@ -44,7 +44,7 @@ impl Operator {
     /// Puts `wanted` in force, on everything below what it names too.
     ///
     /// # Errors
-    /// [`Unavailable`] when it is not on disk: then ask again.
+    /// `temporarily_unavailable` when the change is not on disk: then ask again.
     pub async fn change(&self, wanted: &Change) -> Answer<()> {
         let Parts { revocations, audit, clock, .. } = self.parts();
         change(wanted, self.broker.decision(), revocations, audit, clock.now()).await

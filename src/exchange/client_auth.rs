@@ -212,8 +212,8 @@ impl ClientAuth {
         Ok(Caller { client: Some((Arc::clone(client), not_suspended)), assertion, first_use, is_subject: false })
     }
 
-    /// Authenticates the caller as [`ClientAuth::authenticate`] does, for an answer that grants nothing: an assertion
-    /// that counts once is used here.
+    /// Authenticates the caller as an exchange does, for an answer that grants nothing: an assertion that counts once
+    /// is used here.
     ///
     /// # Errors
     /// Also [`ClientError::Replayed`] if the assertion was used before, and [`Unavailable`] if the store does not
