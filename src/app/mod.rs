@@ -8,14 +8,14 @@ mod stores;
 
 pub use running::Listening;
 
-use crate::assertion::{FetchError, KeyFault, OwnTokens};
+use crate::assertion::{FetchError, KeyFault, Kind, OwnTokens};
 use crate::audit::AuditError;
 use crate::config::{self, Config, Problems};
 use crate::control::{Control, ControlError};
-use crate::domain::{Clock, Entropy, MAX_SKEW, NoEntropy, Timestamp};
+use crate::domain::{AttributeRecord, Clock, Entropy, MAX_SKEW, NoEntropy, Timestamp};
 use crate::exchange::{Broker, ClientAuth, Mint, Parts};
 use crate::http::{Certificate, TlsError, UseCases};
-use crate::policy::{LoadError, Policy};
+use crate::policy::{self, LoadError, Policy};
 use crate::revocation::Revocations;
 use crate::signing::{KeyError, Keys};
 use crate::store::StoreError;
@@ -23,6 +23,7 @@ use crate::telemetry::{Metrics, Traces};
 use arc_swap::ArcSwap;
 use parts::replica;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -131,7 +132,22 @@ impl Installation {
     /// # Errors
     /// [`LoadError`] with every problem.
     pub fn policy(&self) -> Result<Policy, LoadError> {
-        Policy::load(&self.config.policies)
+        Policy::load(&self.config.policies, &self.attribute_records())
+    }
+
+    /// The schema that the policies of this configuration are validated against.
+    #[must_use]
+    pub fn policy_schema(&self) -> String {
+        policy::schema(&self.attribute_records())
+    }
+
+    /// The attributes that policy sees: of each kind, and of each entry that declares its own. A policy about a kind
+    /// stays good when the last issuer of the kind is removed.
+    fn attribute_records(&self) -> Vec<Arc<AttributeRecord>> {
+        let kinds = Kind::all().iter().filter_map(|kind| kind.attributes.clone());
+        let records = kinds.chain(self.config.issuers.iter().filter_map(|issuer| issuer.attributes.clone()));
+        let by_name: BTreeMap<_, _> = records.map(|record| (Arc::clone(&record.name), record)).collect();
+        by_name.into_values().collect()
     }
 
     /// Checks that the certificate, where there is one, can be served.

@@ -7,7 +7,6 @@ use super::stores::Stores;
 use super::{Installation, StartError};
 use crate::admin;
 use crate::audit::{AuditLog, Keeping, Opening, Seal};
-use crate::config::IssuerKind;
 use crate::control::{Command, Reply, own_operator};
 use crate::domain::{ChainHead, Clock, DecisionId, Entropy, Purpose, Timestamp};
 use crate::revocation::Revocations;
@@ -77,10 +76,7 @@ impl Installation {
     #[must_use]
     pub fn signs_as(&self, name: &str) -> Option<String> {
         let issuer = self.config.issuers.iter().find(|issuer| issuer.name.as_str() == name)?;
-        Some(match &issuer.kind {
-            IssuerKind::Oidc { issuer, .. } | IssuerKind::GitHubActions { issuer, .. } => issuer.clone(),
-            IssuerKind::Spiffe { trust_domain, .. } => format!("spiffe://{trust_domain}"),
-        })
+        Some(issuer.signer.to_string())
     }
 
     /// The audience of the target of this name.

@@ -1,15 +1,14 @@
 //! From entries of the configuration to the parts of a broker.
 
 use super::{Installation, StartError, install_crypto};
-use crate::assertion::{Accept, FetchError, Fetcher, Issuer, IssuerKeys, Issuers, KeySource, Kind, Refresh};
+use crate::assertion::{FetchError, Fetcher, Issuer, IssuerKeys, Issuers, KeySource, Refresh};
 use crate::client::{CLIENT_ALGORITHMS, Client, Clients, Method};
-use crate::config::{self, ClientMethod, IssuerKind, KeyPlace};
+use crate::config::{self, ClientMethod, KeyPlace};
 use crate::domain::{Clock, DigestKey, Entropy, Lifetime, NoEntropy, Scopes, Target, Targets};
 use crate::exchange::Snapshot;
 use crate::files;
 use crate::form::FormBounds;
 use crate::http::Limits;
-use crate::policy::Policy;
 use crate::rates::{RateLimiter, RateLimits};
 use crate::signing::Rotation;
 use base64::Engine as _;
@@ -195,7 +194,7 @@ impl Installation {
         clock: &Arc<dyn Clock>,
         before: Option<(&Self, &Snapshot)>,
     ) -> Result<Snapshot, StartError> {
-        let policy = Policy::load(&self.config.policies)?;
+        let policy = self.policy()?;
         let issuers = self.issuers(clock, before.map(|(old, snapshot)| (old, &snapshot.issuers)))?;
         let clients = self.clients(clock, before.map(|(old, snapshot)| (old, &snapshot.clients)))?;
         for issuer in issuers.iter().filter(|issuer| !issuer.keys.source().is_remote()) {
@@ -213,16 +212,13 @@ impl Installation {
 }
 
 fn issuer(entry: config::Issuer, keys: Arc<IssuerKeys>) -> Issuer {
-    let kind = match entry.kind {
-        IssuerKind::Oidc { issuer, tags, .. } => Kind::Oidc { issuer, tags },
-        IssuerKind::GitHubActions { issuer, .. } => Kind::GitHubActions { issuer },
-        IssuerKind::Spiffe { trust_domain, .. } => Kind::Spiffe { trust_domain },
-    };
     Issuer {
         name: entry.name,
-        kind,
+        kind: entry.kind,
+        signer: entry.signer,
+        attributes: entry.attributes,
         audiences: entry.audiences,
-        accept: Accept::new(entry.accept),
+        accept: entry.accept,
         algorithms: entry.algorithms,
         max_lifetime: entry.max_lifetime,
         single_use: entry.single_use,
@@ -243,12 +239,7 @@ struct Fetchers {
 
 impl Fetchers {
     fn source_of(&mut self, entry: &config::Issuer) -> Result<KeySource, FetchError> {
-        match &entry.kind {
-            IssuerKind::Spiffe { bundle_file, .. } => Ok(KeySource::Bundle(bundle_file.clone())),
-            IssuerKind::Oidc { issuer, keys, .. } | IssuerKind::GitHubActions { issuer, keys } => {
-                self.source(keys, issuer, entry.allow_private_addresses, entry.ca_file.as_deref())
-            }
-        }
+        self.source(&entry.keys, &entry.signer.to_string(), entry.allow_private_addresses, entry.ca_file.as_deref())
     }
 
     fn source(
@@ -260,6 +251,7 @@ impl Fetchers {
     ) -> Result<KeySource, FetchError> {
         Ok(match place {
             KeyPlace::File(path) => KeySource::File(path.clone()),
+            KeyPlace::Bundle(path) => KeySource::Bundle(path.clone()),
             KeyPlace::Url(url) => KeySource::Url(self.fetcher(private, ca)?, url.clone()),
             KeyPlace::Discovery => KeySource::Discovery(self.fetcher(private, ca)?, iss.to_owned()),
         })

@@ -19,7 +19,7 @@ pub(super) fn text<'a>(claims: &'a Map<String, Value>, name: &'static str) -> Re
     match claims.get(name) {
         None => Ok(None),
         Some(Value::String(text)) if !text.is_empty() && text.len() <= MAX_TEXT => Ok(Some(text)),
-        Some(_) => Err(AssertionError::Claim(name)),
+        Some(_) => Err(AssertionError::Claim(name.into())),
     }
 }
 
@@ -33,7 +33,7 @@ pub(super) fn bound_to(cnf: &Value) -> Result<String, AssertionError> {
 pub(super) fn subject(claims: &Map<String, Value>, most: usize) -> Result<&str, AssertionError> {
     match claims.get("sub") {
         Some(Value::String(sub)) if (1..=most).contains(&sub.len()) && is_plain(sub) => Ok(sub),
-        _ => Err(AssertionError::Claim("sub")),
+        _ => Err(AssertionError::Claim("sub".into())),
     }
 }
 
@@ -68,7 +68,7 @@ pub(super) fn times(
     now: Timestamp,
     trail: &mut AuditTrail,
 ) -> Result<Timestamp, AssertionError> {
-    let exp = date(claims, "exp")?.ok_or(AssertionError::Claim("exp"))?;
+    let exp = date(claims, "exp")?.ok_or(AssertionError::Claim("exp".into()))?;
     let (nbf, iat) = (date(claims, "nbf")?, date(claims, "iat")?);
     let left = || format!("in {}s", exp.since(now));
     trail.require("expiry", exp > now, || "later than now", left, AssertionError::Expired)?;
@@ -89,6 +89,6 @@ pub(super) fn times(
 fn date(claims: &Map<String, Value>, name: &'static str) -> Result<Option<Timestamp>, AssertionError> {
     match claims.get(name) {
         None => Ok(None),
-        Some(value) => value.as_i64().and_then(Timestamp::new).map(Some).ok_or(AssertionError::Claim(name)),
+        Some(value) => value.as_i64().and_then(Timestamp::new).map(Some).ok_or(AssertionError::Claim(name.into())),
     }
 }

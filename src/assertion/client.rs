@@ -55,12 +55,12 @@ impl Untrusted<ClientAssertion> {
         let says = |name: &str| members.get(name).and_then(Value::as_str) == Some(id);
         let same = says("iss") && says("sub");
         let expected = || format!("both {id}");
-        trail.require("client iss, sub", same, expected, || "compared", AssertionError::Claim("iss"))?;
+        trail.require("client iss, sub", same, expected, || "compared", AssertionError::Claim("iss".into()))?;
         // Our issuer identifier and nothing else: never the endpoint's URL, never one of several (rfc7523bis §4).
         claims::audience(members, &[issuer.to_owned()], trail)?;
         let cap = Lifetime::new(MAX_LIFETIME).ok_or(AssertionError::Lifetime)?;
         let expires = times(members, cap, now, trail)?;
-        let jti = claims::text(members, "jti")?.ok_or(AssertionError::Claim("jti"))?;
+        let jti = claims::text(members, "jti")?.ok_or(AssertionError::Claim("jti".into()))?;
         Ok(FirstUse { key: Digest::of("client jti", &[id, jti]), until: expires.plus(MARK_MARGIN) })
     }
 }

@@ -1,10 +1,14 @@
 //! A configured issuer: its name, its algorithms, and the workloads that are accepted.
 
 use super::keys::IssuerKeys;
-use crate::domain::{IssuerName, Lifetime, NameTemplate, TrustDomain};
+use super::kinds::Kind;
+use crate::domain::{
+    AttributeRecord, AttributeType, AttributeValue, ClaimPointer, IssuerName, Lifetime, NameTemplate, TrustDomain,
+};
 use countersign_verify::key::Algorithm;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 /// An issuer, ready to verify.
@@ -13,7 +17,11 @@ pub struct Issuer {
     /// The operator's name for it.
     pub name: IssuerName,
     /// Its kind.
-    pub kind: Kind,
+    pub kind: &'static Kind,
+    /// The identity under which it signs.
+    pub signer: Signer,
+    /// The attributes that policy sees of its workloads: the kind's, or those that the entry declares.
+    pub attributes: Option<Arc<AttributeRecord>>,
     /// The accepted values of `aud`.
     pub audiences: Vec<String>,
     /// Which of its workloads are accepted.
@@ -36,81 +44,89 @@ pub struct Issuer {
     pub keys: Arc<IssuerKeys>,
 }
 
-/// The differences between kinds of issuer.
-#[derive(Debug)]
-pub enum Kind {
-    /// Any OpenID Connect issuer; see `oidc.rs`.
-    Oidc {
-        /// Its exact `iss`.
-        issuer: String,
-        /// Tag name to claim name.
-        tags: BTreeMap<String, String>,
-    },
-    /// GitHub Actions; see `github_actions.rs`.
-    GitHubActions {
-        /// Its exact `iss`.
-        issuer: String,
-    },
-    /// A SPIFFE trust domain; see `spiffe.rs`.
-    Spiffe {
-        /// Its name.
-        trust_domain: TrustDomain,
-    },
+/// The identity under which an issuer signs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signer {
+    /// Its exact `iss`.
+    Issuer(String),
+    /// The trust domain that `sub` names.
+    TrustDomain(TrustDomain),
 }
 
-impl Kind {
-    /// The kind's name in the configuration.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
+impl fmt::Display for Signer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Oidc { .. } => "oidc",
-            Self::GitHubActions { .. } => "github-actions",
-            Self::Spiffe { .. } => "spiffe",
-        }
-    }
-
-    /// The signer: the exact `iss`, or the SPIFFE ID of the trust domain.
-    #[must_use]
-    pub fn signs_as(&self) -> String {
-        match self {
-            Self::Oidc { issuer, .. } | Self::GitHubActions { issuer } => issuer.clone(),
-            Self::Spiffe { trust_domain } => format!("spiffe://{trust_domain}"),
+            Self::Issuer(iss) => out.write_str(iss),
+            Self::TrustDomain(name) => write!(out, "spiffe://{name}"),
         }
     }
 }
 
-/// Claim values that a workload must have: for each name, one of the values. Types are strict: `74` is not `"74"`.
-#[derive(Debug, Clone, Default)]
-pub struct Accept(BTreeMap<String, Vec<String>>);
+/// Claim values that a workload must have. Types are strict: `74` is not `"74"`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Accept(Vec<Accepted>);
+
+/// The accepted values of one claim.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accepted {
+    /// The name that the entry gives it.
+    pub name: String,
+    /// The claim.
+    pub claim: ClaimPointer,
+    /// Its type, if it is a declared attribute.
+    pub value: Option<AttributeType>,
+    /// The values, one of which the claim must have, or hold if it is declared as a set.
+    pub values: Vec<AttributeValue>,
+}
+
+impl Accepted {
+    /// Returns true if the claim has, or holds, one of the values.
+    fn matches(&self, claims: &Map<String, Value>) -> bool {
+        let Ok(Some(claim)) = self.claim.find(claims) else { return false };
+        let value = match (self.value, claim) {
+            (Some(declared), claim) => declared.read(claim),
+            (None, Value::String(_)) => AttributeType::String.read(claim),
+            (None, Value::Number(_)) => AttributeType::Integer.read(claim),
+            (None, Value::Bool(_)) => AttributeType::Boolean.read(claim),
+            (None, Value::Array(_) | Value::Null | Value::Object(_)) => None,
+        };
+        value.is_some_and(|value| self.values.iter().any(|accepted| value.matches(accepted)))
+    }
+
+    /// The claim as it was presented, for people.
+    pub(super) fn presented(&self, claims: &Map<String, Value>) -> Cow<'static, str> {
+        let found = self.claim.find(claims).ok().flatten();
+        format!("{} = {}", self.name, found.map_or_else(|| "absent".to_owned(), Value::to_string)).into()
+    }
+}
+
+impl fmt::Display for Accepted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let values: Vec<String> = self.values.iter().map(ToString::to_string).collect();
+        write!(out, "{} = {}", self.name, values.join(" or "))
+    }
+}
 
 impl Accept {
     /// Requires each of `claims` to have one of its values.
     #[must_use]
-    pub fn new(claims: BTreeMap<String, Vec<String>>) -> Self {
+    pub fn new(claims: Vec<Accepted>) -> Self {
         Self(claims)
     }
 
-    /// The first claim that does not match, with what is accepted; none when all do.
-    pub(super) fn mismatch(&self, claims: &Map<String, Value>) -> Option<(&str, &[String])> {
-        let matches = |claim: &str, values: &[String]| {
-            claims
-                .get(claim)
-                .and_then(Value::as_str)
-                .is_some_and(|value| values.iter().any(|accepted| accepted == value))
-        };
-        let (claim, values) = self.0.iter().find(|(claim, values)| !matches(claim, values))?;
-        Some((claim, values))
+    /// The accepted claims.
+    pub fn iter(&self) -> impl Iterator<Item = &Accepted> {
+        self.0.iter()
+    }
+
+    /// The first claim that does not match; none when all do.
+    pub(super) fn mismatch(&self, claims: &Map<String, Value>) -> Option<&Accepted> {
+        self.0.iter().find(|accepted| !accepted.matches(claims))
     }
 
     /// Every accepted claim, for people.
     #[must_use]
     pub fn describe(&self) -> String {
-        self.0.iter().map(|(claim, values)| Self::describe_claim(claim, values)).collect::<Vec<_>>().join(", ")
-    }
-
-    /// The accepted values of `claim`, for people: `repository_owner_id = "41" or "42"`.
-    pub(super) fn describe_claim(claim: &str, values: &[String]) -> String {
-        let quoted: Vec<String> = values.iter().map(|value| format!("\"{value}\"")).collect();
-        format!("{claim} = {}", quoted.join(" or "))
+        self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 }

@@ -4,19 +4,18 @@
 mod claims;
 mod client;
 mod fetch;
-mod github_actions;
 mod issuer;
 mod keys;
-mod oidc;
+mod kinds;
 mod own;
 mod proof;
 mod refusal;
-mod spiffe;
 mod verify;
 
 pub use fetch::{FetchError, Fetcher, Names};
-pub use issuer::{Accept, Issuer, Kind};
+pub use issuer::{Accept, Accepted, Issuer, Signer};
 pub use keys::{IssuerKeys, KeyFault, KeySource, Refresh};
+pub use kinds::{Kind, SignerKind, UnknownKind};
 pub use own::{OwnTokens, jti_or_fault};
 pub use proof::{Confirmation, ProofFault, Proofs};
 pub use refusal::AssertionError;

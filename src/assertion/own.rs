@@ -106,7 +106,7 @@ impl Verified<SubjectToken> {
         let claims = token.claims();
         // A task's own token, which is for us, stands for the assertion that opened the task.
         let facts = claims.task.facts.clone().filter(|_| claims.aud == claims.iss);
-        let attributes = facts.map_or(Ok(Attributes::OwnToken), serde_json::from_value);
+        let attributes = facts.map_or(Ok(Attributes::new()), serde_json::from_value);
         let attributes = attributes.map_err(|_| AssertionError::OwnToken(Refusal::Claims))?;
         let workload = Workload {
             name: claims.sub.clone(),
@@ -118,7 +118,7 @@ impl Verified<SubjectToken> {
         Ok(Self {
             workload: Arc::new(workload),
             origin: claims.origin.clone(),
-            expires: Timestamp::new(claims.exp).ok_or(AssertionError::Claim("exp"))?,
+            expires: Timestamp::new(claims.exp).ok_or(AssertionError::Claim("exp".into()))?,
             first_use: None,
             jti: None,
             client_required: issuer.client_required,

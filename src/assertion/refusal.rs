@@ -5,6 +5,7 @@ use super::keys::KeyFault;
 use countersign_verify::Refusal;
 use countersign_verify::jws::EnvelopeError;
 use countersign_verify::key::NoKey;
+use std::borrow::Cow;
 
 /// Why a subject token is refused, or cannot be judged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +36,7 @@ pub enum AssertionError {
     Type,
     /// A claim is missing or of the wrong type.
     #[error("the claim `{0}` is missing or malformed")]
-    Claim(&'static str),
+    Claim(Cow<'static, str>),
     /// `aud` is not exactly us.
     #[error("the token's `aud` is not exactly this broker")]
     Audience,

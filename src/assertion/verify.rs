@@ -1,10 +1,9 @@
 //! The order of the checks, the same for every kind of issuer, so that no kind can forget one.
 
 use super::claims::{self, audience, times};
-use super::{Accept, AssertionError, Issuer, Kind, OwnTokens, Role, SubjectToken, Untrusted, Verified};
-use super::{github_actions, oidc, spiffe};
+use super::{AssertionError, Issuer, OwnTokens, Role, Signer, SubjectToken, Untrusted, Verified};
 use crate::audit::AuditTrail;
-use crate::domain::{Attributes, Digest, FirstUse, Timestamp, TokenType, Workload, WorkloadName};
+use crate::domain::{Attributes, Digest, FirstUse, SpiffeId, Timestamp, TokenType, Workload, WorkloadName};
 use crate::telemetry::Stage;
 use countersign_verify::claims::Origin;
 use countersign_verify::jws::{Bounds, Compact, Header, Payload};
@@ -44,11 +43,9 @@ impl Issuers {
 
     /// Adds `issuer`.
     pub fn add(&mut self, issuer: Arc<Issuer>) {
-        match &issuer.kind {
-            Kind::Oidc { issuer: iss, .. } | Kind::GitHubActions { issuer: iss } => {
-                self.by_iss.insert(iss.clone(), issuer)
-            }
-            Kind::Spiffe { trust_domain } => self.by_trust_domain.insert(trust_domain.to_string(), issuer),
+        match &issuer.signer {
+            Signer::Issuer(iss) => self.by_iss.insert(iss.clone(), issuer),
+            Signer::TrustDomain(name) => self.by_trust_domain.insert(name.to_string(), issuer),
         };
     }
 
@@ -139,14 +136,17 @@ impl Issuers {
     fn route(&self, compact: &Compact<'_>, trail: &mut AuditTrail) -> Result<Arc<Issuer>, AssertionError> {
         let routing = compact.routing();
         let by_iss = routing.issuer.and_then(|iss| self.by_iss.get(iss));
-        let by_trust_domain = || self.by_trust_domain.get(&routing.subject.and_then(spiffe::trust_domain_of)?);
+        let by_trust_domain = || {
+            let id: SpiffeId = routing.subject?.parse().ok()?;
+            self.by_trust_domain.get(id.trust_domain())
+        };
         let found = by_iss.or_else(by_trust_domain).ok_or(AssertionError::UnknownIssuer);
         let found = trail.require_ok(
             "issuer",
             found,
             || "a configured issuer",
             |found| match found {
-                Ok(issuer) => issuer.kind.signs_as(),
+                Ok(issuer) => issuer.signer.to_string(),
                 Err(_) => routing.issuer.or(routing.subject).unwrap_or("no `iss`").to_owned(),
             },
         )?;
@@ -157,16 +157,13 @@ impl Issuers {
 impl Issuer {
     /// Checks what needs no key: the declared type, the algorithm and the header's members.
     fn admits(&self, declared: TokenType, header: &Header, trail: &mut AuditTrail) -> Result<(), AssertionError> {
-        let fits = match self.kind {
-            Kind::Oidc { .. } | Kind::GitHubActions { .. } => matches!(declared, TokenType::Jwt | TokenType::IdToken),
-            Kind::Spiffe { .. } => declared == TokenType::Jwt,
-        };
-        let expected = || format!("a token of kind {}", self.kind.name());
+        let fits = self.kind.token_types.contains(&declared);
+        let expected = || format!("a token of kind {}", self.kind.name);
         trail.require("declared type", fits, expected, || declared.urn(), AssertionError::DeclaredType)?;
         let allowed = self.algorithms.contains(&header.algorithm);
         let names = || self.algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join(" or ");
         trail.require("algorithm", allowed, names, || header.algorithm.name(), AssertionError::Algorithm)?;
-        if matches!(self.kind, Kind::Spiffe { .. }) { spiffe::header(header) } else { Ok(()) }
+        self.kind.check_header(header)
     }
 
     async fn check_signature<R: Role>(
@@ -182,8 +179,8 @@ impl Issuer {
             trail.lap(Stage::Keys);
         }
         // A JWT-SVID without a `kid` is refused, as SPIRE and go-spiffe do.
-        let found = match (&self.kind, kid) {
-            (Kind::Spiffe { .. }, None) => Err(NoKey::UnknownKid),
+        let found = match kid {
+            None if self.kind.key_id_required => Err(NoKey::UnknownKid),
             _ => keys.find(kid, header.algorithm),
         };
         let expected = || format!("one of the issuer's {} keys", keys.len());
@@ -202,28 +199,22 @@ impl Issuer {
         now: Timestamp,
         trail: &mut AuditTrail,
     ) -> Result<Verified<R>, AssertionError> {
-        let longest = if matches!(self.kind, Kind::Spiffe { .. }) { 2048 } else { 1024 };
-        let subject = claims::subject(claims, longest)?;
+        let subject = claims::subject(claims, self.kind.subject_bytes)?;
         let jti = claims::text(claims, "jti")?;
         if R::IS_SUBJECT {
-            trail.subject(&self.kind.signs_as(), subject, jti);
+            trail.subject(&self.signer.to_string(), subject, jti);
         }
         // Ahead of the others: whom the entry does not accept learns no more than that, whatever else is wrong.
         let mismatch = self.accept.mismatch(claims);
-        let presented = || match mismatch {
-            None => Cow::Borrowed("matches"),
-            Some((claim, _)) => {
-                let value = claims.get(claim).map_or_else(|| "absent".to_owned(), Value::to_string);
-                format!("{claim} = {value}").into()
-            }
-        };
-        let expected = || mismatch.map(|(claim, values)| Accept::describe_claim(claim, values)).unwrap_or_default();
+        let presented = || mismatch.map_or(Cow::Borrowed("matches"), |accepted| accepted.presented(claims));
+        let expected = || mismatch.map(ToString::to_string).unwrap_or_default();
         trail.require("accept", mismatch.is_none(), expected, presented, AssertionError::NotAccepted)?;
         trail.vouched();
         self.check_type(header, trail)?;
         audience(claims, &self.audiences, trail)?;
         let expires = times(claims, self.max_lifetime, now, trail)?;
-        let (name, attributes) = self.identify(claims, subject)?;
+        let attributes = self.attributes(claims, subject, trail)?;
+        let name = self.name_of(claims, subject)?;
         let workload = Workload {
             name: name.as_str().to_owned(),
             issuer: self.name.to_string(),
@@ -233,13 +224,13 @@ impl Issuer {
         };
         Ok(Verified {
             workload: Arc::new(workload),
-            origin: Origin { iss: self.kind.signs_as(), sub: subject.to_owned() },
+            origin: Origin { iss: self.signer.to_string(), sub: subject.to_owned() },
             expires,
             first_use: self.single_use.then(|| FirstUse {
                 // Where there is no `jti`, what was signed stands for the assertion, and never the signature: one of
                 // ECDSA can be written in two ways.
                 key: match jti {
-                    Some(jti) => Digest::of("jti", &[&self.kind.signs_as(), jti]),
+                    Some(jti) => Digest::of("jti", &[&self.signer.to_string(), jti]),
                     None => Digest::of("signed part", &[signed_part]),
                 },
                 until: expires.plus(MARK_MARGIN),
@@ -255,33 +246,39 @@ impl Issuer {
     /// `typ`, where it is present, must be the one of this kind of token (RFC 8725 §3.11; JWT-SVID §2.3).
     fn check_type(&self, header: &Header, trail: &mut AuditTrail) -> Result<(), AssertionError> {
         let typ = header.media_type.as_deref();
-        let (fits, expected) = match self.kind {
-            Kind::Oidc { .. } | Kind::GitHubActions { .. } => (matches!(typ, None | Some("jwt")), "absent or JWT"),
-            Kind::Spiffe { .. } => (matches!(typ, None | Some("jwt" | "jose")), "absent, JWT or JOSE"),
-        };
-        trail.require("typ", fits, || expected, || typ.unwrap_or("absent").to_owned(), AssertionError::Type)
+        let fits = typ.is_none_or(|typ| self.kind.typ.iter().any(|accepted| accepted == typ));
+        let expected = || format!("absent or {}", self.kind.typ.join(" or "));
+        trail.require("typ", fits, expected, || typ.unwrap_or("absent").to_owned(), AssertionError::Type)
     }
 
-    fn identify(
+    /// The attributes that policy sees.
+    fn attributes(
         &self,
         claims: &Map<String, Value>,
         subject: &str,
-    ) -> Result<(WorkloadName, Attributes), AssertionError> {
-        let attributes = match &self.kind {
-            Kind::Oidc { tags, .. } => oidc::attributes(claims, tags),
-            Kind::GitHubActions { .. } => github_actions::attributes(claims, subject)?,
-            Kind::Spiffe { trust_domain } => {
-                let (id, attributes) = spiffe::identity(subject, trust_domain)?;
-                return Ok((WorkloadName::spiffe(&id), attributes));
-            }
-        };
-        let Some(template) = &self.workload else {
-            return Ok((WorkloadName::of_issuer(&self.name, subject), attributes));
+        trail: &mut AuditTrail,
+    ) -> Result<Attributes, AssertionError> {
+        let Some(record) = &self.attributes else { return Ok(Attributes::new()) };
+        let read = self.kind.read(record, claims, subject).map_err(|fault| {
+            let expected = || format!("the attributes of principal.{}, each of its type", record.name);
+            let presented = fault.to_string();
+            trail.refusal("attributes", expected, || presented, fault)
+        })?;
+        Ok(Attributes::from([(Arc::clone(&record.name), read)]))
+    }
+
+    fn name_of(&self, claims: &Map<String, Value>, subject: &str) -> Result<WorkloadName, AssertionError> {
+        if self.kind.is_trust_domain() {
+            let id = subject.parse().map_err(|_| AssertionError::Claim("sub".into()))?;
+            return Ok(WorkloadName::spiffe(&id));
+        }
+        let Some(template) = self.workload.as_ref().or(self.kind.workload.as_ref()) else {
+            return Ok(WorkloadName::of_issuer(&self.name, subject));
         };
         let stable = template.render(|claim| claims.get(claim).and_then(Value::as_str));
         let stable =
             stable.filter(|stable| stable.len() <= 1024 && stable.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
-        let stable = stable.ok_or(AssertionError::Claim("workload"))?;
-        Ok((WorkloadName::of_issuer(&self.name, &stable), attributes))
+        let stable = stable.ok_or(AssertionError::Claim("workload".into()))?;
+        Ok(WorkloadName::of_issuer(&self.name, &stable))
     }
 }

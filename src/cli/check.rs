@@ -5,7 +5,6 @@ use super::{Failure, installation};
 use crate::app::Installation;
 use crate::assertion::Issuer;
 use crate::domain::{Clock, SystemClock};
-use crate::policy::SCHEMA;
 use crate::signing::Keys;
 use clap::Args;
 use serde_json::{Value, json};
@@ -26,11 +25,12 @@ pub(super) struct Check {
 }
 
 pub(super) fn run(arguments: &Check, config: &Path, output: Output) -> Result<ExitCode, Failure> {
+    let installation = installation(config)?;
     if arguments.schema {
-        output.print(SCHEMA.trim_end(), &json!({ "schema": SCHEMA }));
+        let schema = installation.policy_schema();
+        output.print(schema.trim_end(), &json!({ "schema": schema }));
         return Ok(ExitCode::SUCCESS);
     }
-    let installation = installation(config)?;
     let mut report = Report::default();
     report.policies(&installation);
     report.keys(&installation);
@@ -96,8 +96,8 @@ impl Report {
             let accepts = issuer.accept.describe();
             self.issuers.push(vec![
                 issuer.name.to_string(),
-                issuer.kind.name().to_owned(),
-                issuer.kind.signs_as(),
+                issuer.kind.name.to_owned(),
+                issuer.signer.to_string(),
                 if accepts.is_empty() { "every workload of it".to_owned() } else { accepts },
                 if issuer.single_use { "yes" } else { "no" }.to_owned(),
                 keys,

@@ -1,6 +1,7 @@
 //! Every key of the file, with what it means: the one list from which keys are read, unknown ones are refused, and the
 //! JSON Schema is made.
 
+use super::issuer::{AcceptedValue, Attribute, kinds};
 use super::raw::{Field, Section};
 use schemars::JsonSchema;
 use std::collections::BTreeMap;
@@ -256,27 +257,28 @@ Issuer {
     /// A short name; the names of its workloads begin with it.
     name: Text,
     /// The kind of issuer.
-    #[schemars(extend("enum" = ["oidc", "github-actions", "spiffe"]))]
+    #[schemars(extend("enum" = kinds()))]
     kind: Text,
     /// The exact `iss` of its assertions.
     issuer: Text,
-    /// The trust domain, for kind `spiffe`.
+    /// The trust domain, for a kind whose issuers are trust domains.
     trust_domain: Text,
     /// The accepted values of the assertion's `aud`.
     audiences: Texts,
-    /// Claim values that an assertion must have: for each claim, one of the values.
-    accept: Field<BTreeMap<String, Vec<String>>>,
+    /// Values that an assertion must have: for each attribute of the kind, or for each claim of kind `oidc`, one of the
+    /// values. A claim within another one is named by a JSON pointer.
+    accept: Field<BTreeMap<String, Vec<AcceptedValue>>>,
     /// A file with its keys, a JWK Set.
     jwks_file: Text,
     /// The URL of its keys.
     jwks_uri: Text,
-    /// The trust domain's bundle, for kind `spiffe`.
+    /// The trust domain's bundle.
     bundle_file: Text,
     /// The algorithms that the issuer may sign with.
     algorithms: Texts,
-    /// The longest life of an assertion. By default `1h`.
+    /// The longest life of an assertion. The default is the kind's.
     max_lifetime: Text,
-    /// Allows each assertion to be exchanged only once. Default: true; for kind `spiffe`, false.
+    /// Allows each assertion to be exchanged only once. The default is the kind's.
     single_use: Field<bool>,
     /// Allows the keys to be fetched from private addresses.
     allow_private_addresses: Field<bool>,
@@ -284,8 +286,8 @@ Issuer {
     ca_file: Text,
     /// The template of workload names, e.g. `{namespace}/{name}`.
     workload: Text,
-    /// Claims that policy sees as tags, for kind `oidc`.
-    tags: Field<BTreeMap<String, String>>,
+    /// The attributes that policy sees as `principal.<name of the entry>`, for kind `oidc`.
+    attributes: Field<BTreeMap<String, Attribute>>,
     /// `required`: its assertions are taken from authenticated clients alone.
     #[schemars(extend("enum" = ["required"]))]
     client: Text,

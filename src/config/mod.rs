@@ -2,6 +2,7 @@
 //! Every problem is told at once, each with its place and what to do. Nothing here opens what it names.
 
 mod file;
+mod issuer;
 mod problem;
 mod raw;
 mod resolve;
@@ -11,13 +12,14 @@ mod store;
 pub use problem::{Problem, Problems};
 pub use store::{Durability, Redis, RedisMode, Store};
 
-use crate::domain::{Audience, ClientId, IssuerName, Lifetime, NameTemplate, Scopes, TrustDomain};
+use crate::assertion::{Accept, Kind, Signer};
+use crate::domain::{AttributeRecord, Audience, ClientId, IssuerName, Lifetime, NameTemplate, Scopes};
 use countersign_verify::key::Algorithm;
 use ipnet::IpNet;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A whole, checked configuration. Relative paths have been joined to the file's own directory.
 #[derive(Debug, Clone)]
@@ -179,12 +181,18 @@ pub struct Refresh {
 pub struct Issuer {
     /// The operator's name for it.
     pub name: IssuerName,
-    /// Its kind, with what only that kind has.
-    pub kind: IssuerKind,
+    /// Its kind.
+    pub kind: &'static Kind,
+    /// The identity under which it signs.
+    pub signer: Signer,
+    /// The place of its keys.
+    pub keys: KeyPlace,
+    /// The attributes that policy sees of its workloads: the kind's, or those that the entry declares.
+    pub attributes: Option<Arc<AttributeRecord>>,
     /// The accepted values of the assertion's `aud`.
     pub audiences: Vec<String>,
-    /// Claim values that it must have: for each name, one of the values.
-    pub accept: BTreeMap<String, Vec<String>>,
+    /// Values that it must have.
+    pub accept: Accept,
     /// Algorithms that it may sign with.
     pub algorithms: Vec<Algorithm>,
     /// The longest life of an assertion.
@@ -205,34 +213,6 @@ pub struct Issuer {
     pub environment: Option<String>,
 }
 
-/// The differences between the kinds of issuer.
-#[derive(Debug, Clone, PartialEq)]
-pub enum IssuerKind {
-    /// Any OpenID Connect issuer.
-    Oidc {
-        /// Its exact `iss`.
-        issuer: String,
-        /// The place of the keys.
-        keys: KeyPlace,
-        /// Tag name to claim name.
-        tags: BTreeMap<String, String>,
-    },
-    /// GitHub Actions.
-    GitHubActions {
-        /// Its exact `iss`.
-        issuer: String,
-        /// The place of the keys.
-        keys: KeyPlace,
-    },
-    /// A SPIFFE trust domain.
-    Spiffe {
-        /// The trust domain.
-        trust_domain: TrustDomain,
-        /// Its bundle.
-        bundle_file: PathBuf,
-    },
-}
-
 /// The place of an issuer's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyPlace {
@@ -242,6 +222,8 @@ pub enum KeyPlace {
     Url(String),
     /// A pinned file.
     File(PathBuf),
+    /// The bundle of a trust domain.
+    Bundle(PathBuf),
 }
 
 /// A target.

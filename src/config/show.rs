@@ -1,7 +1,8 @@
 //! The configuration as it is resolved, for people: every default filled in, every path whole, no secret.
 
-use super::{Client, ClientMethod, Config, Issuer, IssuerKind, KeyPlace, Redis, RedisMode, Target};
-use crate::domain::Audience;
+use super::{Client, ClientMethod, Config, Issuer, KeyPlace, Redis, RedisMode, Target};
+use crate::assertion::{Accept, Signer};
+use crate::domain::{AttributeDeclaration, Audience};
 use serde_json::{Map, Value, json};
 use std::num::NonZeroU32;
 
@@ -108,34 +109,47 @@ fn redis(redis: &Redis) -> Value {
 }
 
 fn issuer(issuer: &Issuer) -> Value {
-    let mut shown = json!({
+    let signer = match &issuer.signer {
+        Signer::Issuer(iss) => json!({"issuer": iss}),
+        Signer::TrustDomain(name) => json!({"trust_domain": name.to_string()}),
+    };
+    let shown = json!({
         "name": issuer.name.to_string(),
+        "kind": issuer.kind.name,
         "audiences": issuer.audiences,
-        "accept": Some(&issuer.accept).filter(|accept| !accept.is_empty()),
+        "accept": accept(&issuer.accept),
         "algorithms": issuer.algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>(),
         "max_lifetime": issuer.max_lifetime.to_string(),
         "single_use": issuer.single_use,
         "client": required(issuer.client_required),
         "workload": issuer.workload.as_ref().map(ToString::to_string),
+        "attributes": attributes(issuer),
         "allow_private_addresses": Some(true).filter(|_| issuer.allow_private_addresses),
         "ca_file": issuer.ca_file,
         "owner": issuer.owner,
         "environment": issuer.environment,
     });
-    let kind = match &issuer.kind {
-        IssuerKind::Oidc { issuer, keys, tags } => {
-            let tags = Some(tags).filter(|tags| !tags.is_empty());
-            with(json!({"kind": "oidc", "issuer": issuer, "tags": tags}), place(keys))
-        }
-        IssuerKind::GitHubActions { issuer, keys } => {
-            with(json!({"kind": "github-actions", "issuer": issuer}), place(keys))
-        }
-        IssuerKind::Spiffe { trust_domain, bundle_file } => {
-            json!({"kind": "spiffe", "trust_domain": trust_domain.to_string(), "bundle_file": bundle_file})
-        }
+    with(with(shown, signer), place(&issuer.keys))
+}
+
+fn accept(accept: &Accept) -> Option<Value> {
+    let claims: Map<_, _> = accept.iter().map(|accepted| (accepted.name.clone(), json!(accepted.values))).collect();
+    Some(Value::Object(claims)).filter(|_| accept.iter().next().is_some())
+}
+
+/// The attributes that the entry declares itself.
+fn attributes(issuer: &Issuer) -> Option<Value> {
+    let record = issuer.attributes.as_ref().filter(|record| !record.of_kind)?;
+    let marks = |declared: &AttributeDeclaration| {
+        json!({
+            "claim": declared.claim.as_ref().map(ToString::to_string),
+            "type": declared.value.name(),
+            "required": Some(true).filter(|_| declared.required),
+            "stable": Some(true).filter(|_| declared.stable),
+            "outsider": Some(true).filter(|_| declared.outsider),
+        })
     };
-    shown = with(kind, shown);
-    shown
+    Some(record.attributes.iter().map(|declared| (declared.name.to_string(), marks(declared))).collect())
 }
 
 fn target(target: &Target) -> Value {
@@ -169,6 +183,7 @@ fn place(keys: &KeyPlace) -> Value {
         KeyPlace::Discovery => json!({}),
         KeyPlace::Url(url) => json!({"jwks_uri": url}),
         KeyPlace::File(path) => json!({"jwks_file": path}),
+        KeyPlace::Bundle(path) => json!({"bundle_file": path}),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The words of the field as types. No I/O, no clock and no randomness of its own, and nothing here imports another
 //! part of the broker.
 
+mod attribute;
 mod chain_head;
 mod digest;
 mod entropy;
@@ -16,6 +17,10 @@ mod time;
 mod token_type;
 mod workload;
 
+pub use attribute::{
+    AttributeDeclaration, AttributeRecord, AttributeType, AttributeValue, AttributeValues, Attributes, ClaimPointer,
+    MAX_ATTRIBUTE, MAX_SET, NoObject,
+};
 pub use chain_head::ChainHead;
 pub use digest::{Digest, DigestKey, FirstUse, sha256};
 pub use entropy::{Entropy, NoEntropy, SystemEntropy};
@@ -29,4 +34,4 @@ pub use target::{Target, Targets, is_absolute_uri};
 pub use task::{MAX_BUDGET, TaskRecord, TaskState};
 pub use time::{Clock, Lifetime, MAX_SKEW, SystemClock, Timestamp};
 pub use token_type::TokenType;
-pub use workload::{Attributes, GitHub, Workload};
+pub use workload::Workload;

@@ -1,10 +1,10 @@
 //! The question in Cedar's terms. Entity ids are built from their parts, never parsed from text, so that no name can be
 //! read as code; entities are built once for all scopes of a question.
 
-use super::load::Reads;
 use super::question::{Question, Verdict};
+use super::reads::Reads;
 use super::slices::Slices;
-use crate::domain::{Attributes, Timestamp};
+use crate::domain::{AttributeValue, Timestamp};
 use cedar_policy::{
     Authorizer, Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicySet, Request,
     RestrictedExpression as Value, Schema,
@@ -101,22 +101,13 @@ impl Asker {
 
     fn entities(&self, question: &Question) -> Result<Entities, String> {
         let principal = &question.principal;
-        let (mut attributes, mut tags) = (Vec::new(), Vec::new());
+        let mut attributes = Vec::new();
         optional(&mut attributes, "owner", principal.owner.as_ref());
         optional(&mut attributes, "environment", principal.environment.as_ref());
-        match &principal.attributes {
-            Attributes::Oidc(claims) => tags.extend(claims.iter().map(|(tag, value)| (tag.clone(), text(value)))),
-            Attributes::GitHubActions(github) => {
-                let read = |name: &str| self.reads.whole_github || self.reads.github.contains(name);
-                let claims =
-                    github.iter().filter(|(name, _)| read(name)).map(|(name, value)| (name.to_owned(), text(value)));
-                attributes.push(("github".to_owned(), Value::new_record(claims).map_err(said)?));
-            }
-            Attributes::Spiffe { trust_domain, path } => {
-                let parts = [("trust_domain".to_owned(), text(trust_domain)), ("path".to_owned(), text(path))];
-                attributes.push(("spiffe".to_owned(), Value::new_record(parts).map_err(said)?));
-            }
-            Attributes::OwnToken => {}
+        for (record, values) in &principal.attributes {
+            let read = values.iter().filter(|(name, _)| self.reads.reads(record, name));
+            let values = read.map(|(name, value)| (name.to_string(), attribute(value)));
+            attributes.push((record.to_string(), Value::new_record(values).map_err(said)?));
         }
         let issuer = uid(&self.issuer, &principal.issuer);
         let (mut of_issuer, mut of_target) = (Vec::new(), Vec::new());
@@ -128,7 +119,7 @@ impl Asker {
         optional(&mut of_target, "sensitivity", target.sensitivity.as_ref());
         let workload = uid(&self.workload, &principal.name);
         let all = [
-            Entity::new_with_tags(workload, attributes, [issuer.clone()], tags).map_err(said)?,
+            Entity::new_with_tags(workload, attributes, [issuer.clone()], []).map_err(said)?,
             Entity::new_with_tags(issuer, of_issuer, [], []).map_err(said)?,
             Entity::new_with_tags(uid(&self.target, &target.audience), of_target, [], []).map_err(said)?,
         ];
@@ -190,6 +181,15 @@ fn text(value: impl Into<String>) -> Value {
     Value::new_string(value.into())
 }
 
+fn attribute(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::Boolean(value) => Value::new_bool(*value),
+        AttributeValue::Integer(value) => Value::new_long(*value),
+        AttributeValue::Text(value) => text(value),
+        AttributeValue::Set(values) => Value::new_set(values.iter().map(text)),
+    }
+}
+
 fn optional(attributes: &mut Vec<(String, Value)>, name: &str, value: Option<&String>) {
     attributes.extend(value.map(|value| (name.to_owned(), text(value))));
 }
@@ -201,25 +201,47 @@ fn said(fault: impl Display) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{GitHub, Workload};
-    use crate::policy::{Action, Facts, Hints, SCHEMA, Task};
-    use std::collections::BTreeMap;
+    use crate::domain::{AttributeDeclaration, AttributeRecord, AttributeType, AttributeValues, Attributes, Workload};
+    use crate::policy::{Action, Facts, Hints, Task, schema};
     use std::sync::Arc;
 
     #[test]
     fn what_is_built_fits_the_schema_for_every_kind_of_workload() {
-        let claims: serde_json::Map<_, _> =
-            GitHub::CLAIMS.iter().map(|name| ((*name).to_owned(), "x".into())).collect();
-        let every = [
-            Attributes::Oidc(BTreeMap::from([("env".to_owned(), "prod".to_owned())])),
-            Attributes::GitHubActions(Box::new(GitHub::read(&claims).unwrap())),
-            Attributes::GitHubActions(Box::default()),
-            Attributes::Spiffe { trust_domain: "td.test".to_owned(), path: "/a".to_owned() },
-            Attributes::OwnToken,
+        let types =
+            ["string", "integer", "boolean", "set", "boolean-string"].map(|name| AttributeType::named(name).unwrap());
+        let values = [
+            AttributeValue::Text("x".to_owned()),
+            AttributeValue::Integer(74),
+            AttributeValue::Boolean(true),
+            AttributeValue::Set(["x".to_owned()].into()),
+            AttributeValue::Boolean(false),
         ];
-        let mut reads = Reads { whole_github: true, ..Reads::default() };
+        let declared = |(value, required): (AttributeType, bool)| AttributeDeclaration {
+            name: format!("a_{}_{required}", value.name().replace('-', "_")).into(),
+            claim: None,
+            value,
+            required,
+            stable: true,
+            outsider: true,
+            about: "x".to_owned(),
+        };
+        let attributes =
+            types.into_iter().flat_map(|value| [declared((value, true)), declared((value, false))]).collect();
+        let record = AttributeRecord { name: "every".into(), attributes, of_kind: true };
+        let value =
+            |(at, declared): (usize, &AttributeDeclaration)| (Arc::clone(&declared.name), values[at / 2].clone());
+        let all: AttributeValues = record.attributes.iter().enumerate().map(value).collect();
+        let mut required = all.clone();
+        required.retain(|name, _| name.ends_with("true"));
+        let every = [
+            Attributes::new(),
+            Attributes::from([("every".into(), all)]),
+            Attributes::from([("every".into(), required)]),
+        ];
+        let mut reads = Reads::default();
+        reads.whole("every");
         reads.context.extend(["now".to_owned(), "network".to_owned()]);
-        let asker = Asker::new(SCHEMA, reads).unwrap();
+        let asker = Asker::new(&schema(&[Arc::new(record)]), reads).unwrap();
         for attributes in every {
             let text = || Some("x".to_owned());
             let question = Question {

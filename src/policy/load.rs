@@ -4,18 +4,19 @@ use super::Policy;
 use super::annotations::Annotations;
 use super::cedar::Asker;
 use super::patterns;
+use super::reads::Reads;
+use super::schema::schema;
 use super::slices::Slices;
-use crate::domain::sha256;
+use crate::domain::{AttributeRecord, sha256};
 use cedar_policy::{PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use miette::Diagnostic;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
+use std::sync::Arc;
 
-/// The schema that policies are validated against; `policies/schema.cedarschema` of this version.
-pub const SCHEMA: &str = include_str!("../../policies/schema.cedarschema");
 /// The largest policy file that is read, in bytes.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
 
@@ -33,14 +34,15 @@ impl fmt::Display for LoadError {
 }
 
 impl Policy {
-    /// Loads every `*.cedar` file in `directory`.
+    /// Loads every `*.cedar` file in `directory`, about workloads that have `records` of attributes.
     ///
     /// # Errors
     /// [`LoadError`] with every problem; a set is loaded whole or not at all.
-    pub fn load(directory: &Path) -> Result<Self, LoadError> {
+    pub fn load(directory: &Path, records: &[Arc<AttributeRecord>]) -> Result<Self, LoadError> {
+        let schema = schema(records);
         let mut problems = Vec::new();
         let mut texts = Vec::new();
-        for path in files(directory, &mut problems) {
+        for path in files(directory, &schema, &mut problems) {
             match read(&path) {
                 Ok(text) => texts.push((path, text)),
                 Err(fault) => problems.push(format!("{}: {fault}", path.display())),
@@ -49,15 +51,18 @@ impl Policy {
         if !problems.is_empty() {
             return Err(LoadError(problems));
         }
-        Self::from_texts(texts.iter().map(|(path, text)| (path.display().to_string(), text.as_str())))
+        Self::from_texts(records, texts.iter().map(|(path, text)| (path.display().to_string(), text.as_str())))
     }
 
     /// Loads policies from `files`, each a name for messages and a text.
     ///
     /// # Errors
     /// As [`Policy::load`].
-    pub fn from_texts<'a>(files: impl IntoIterator<Item = (String, &'a str)>) -> Result<Self, LoadError> {
-        let mut loader = Loader::default();
+    pub fn from_texts<'a>(
+        records: &[Arc<AttributeRecord>],
+        files: impl IntoIterator<Item = (String, &'a str)>,
+    ) -> Result<Self, LoadError> {
+        let mut loader = Loader { schema: schema(records), records: records.to_vec(), ..Loader::default() };
         for (name, text) in files {
             loader.file(&name, text);
         }
@@ -67,6 +72,8 @@ impl Policy {
 
 #[derive(Default)]
 struct Loader {
+    schema: String,
+    records: Vec<Arc<AttributeRecord>>,
     set: PolicySet,
     slices: Slices,
     max_lifetimes: HashMap<String, i64>,
@@ -109,7 +116,7 @@ impl Loader {
         }
         let policy = policy.new_id(PolicyId::new(&id));
         let json = policy.to_json().map_err(|fault| format!("`{id}`: {fault}"))?;
-        if let Some(pattern) = patterns::open(&json) {
+        if let Some(pattern) = patterns::open(&json, &self.records) {
             return Err(format!(
                 "`{id}`: `like \"{pattern}\"` permits longer names as well; let `*` begin and end at `/`, `:` or `@`, or name each one"
             ));
@@ -135,14 +142,17 @@ impl Loader {
     }
 
     fn finish(mut self) -> Result<Policy, LoadError> {
-        let schema = match Schema::from_cedarschema_str(SCHEMA) {
+        let schema = match Schema::from_cedarschema_str(&self.schema) {
             Ok((schema, _)) => schema,
             Err(fault) => return Err(LoadError(vec![format!("schema.cedarschema: {fault}")])),
         };
         let result = Validator::new(schema).validate(&self.set, ValidationMode::Strict);
         // A policy that can never apply is a warning to Cedar; a forbid of that kind would only look like safety.
         let errors = result.validation_errors().map(|fault| self.located(fault.policy_id(), fault));
-        let warnings = result.validation_warnings().map(|fault| self.located(fault.policy_id(), fault));
+        let warnings = result.validation_warnings().map(|fault| {
+            let located = self.located(fault.policy_id(), fault);
+            format!("{located}; remove the policy, or configure the issuer whose attributes it reads")
+        });
         let faults: Vec<String> = errors.chain(warnings).collect();
         self.problems.extend(faults);
         if self.set.is_empty() && self.problems.is_empty() {
@@ -152,9 +162,9 @@ impl Loader {
         if !self.problems.is_empty() {
             return Err(LoadError(self.problems));
         }
-        let [a, b, c, d, e, f, g, h, ..] = sha256(&[SCHEMA.as_bytes(), &self.digested]);
+        let [a, b, c, d, e, f, g, h, ..] = sha256(&[self.schema.as_bytes(), &self.digested]);
         let digest = hex::encode([a, b, c, d, e, f, g, h]);
-        let asker = Asker::new(SCHEMA, self.reads).map_err(|fault| LoadError(vec![fault]))?;
+        let asker = Asker::new(&self.schema, self.reads).map_err(|fault| LoadError(vec![fault]))?;
         let Self { slices, max_lifetimes, compares, .. } = self;
         Ok(Policy { digest, slices, max_lifetimes, compares, asker })
     }
@@ -162,7 +172,7 @@ impl Loader {
 
 /// The policy files of `directory` in order. What else lies there that a policy directory may hold one day is refused:
 /// cases and invariants that nobody runs would only look like safety.
-fn files(directory: &Path, problems: &mut Vec<String>) -> Vec<PathBuf> {
+fn files(directory: &Path, schema: &str, problems: &mut Vec<String>) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -175,9 +185,9 @@ fn files(directory: &Path, problems: &mut Vec<String>) -> Vec<PathBuf> {
         match entry.map(|entry| entry.path()) {
             Ok(path) if path.extension().is_some_and(|extension| extension == "cedar") => files.push(path),
             Ok(path) if path.ends_with("schema.cedarschema") => match read(&path) {
-                Ok(text) if text == SCHEMA => {}
+                Ok(text) if text == schema => {}
                 Ok(_) => problems.push(format!(
-                    "{}: is not the schema of this version; replace it with what `countersign check --schema` prints",
+                    "{}: is not the schema of this version and configuration; replace it with what `countersign check --schema` prints",
                     path.display()
                 )),
                 Err(fault) => problems.push(format!("{}: {fault}", path.display())),
@@ -207,58 +217,5 @@ fn located(text: &str, fault: &impl Diagnostic) -> String {
     match offset.and_then(|offset| text.get(..offset)) {
         Some(before) => format!("{}: {fault}", before.matches('\n').count() + 1),
         None => format!(" {fault}"),
-    }
-}
-
-/// The parts of a question that the loaded policies read. The other parts need not be built for an exchange.
-#[derive(Debug, Default)]
-pub(super) struct Reads {
-    /// Attributes of `context`.
-    pub(super) context: HashSet<String>,
-    /// Claims of `principal.github`.
-    pub(super) github: HashSet<String>,
-    /// True if a policy uses `principal.github` as a whole, so that it reads all claims.
-    pub(super) whole_github: bool,
-    /// True if this policy reads `context.hints.task_purpose`.
-    pub(super) purpose: bool,
-}
-
-impl Reads {
-    /// Adds what a policy reads, from its JSON form: `{".": {"left": …, "attr": …}}`, and `has` likewise.
-    fn add(&mut self, json: &serde_json::Value) {
-        match json {
-            serde_json::Value::Object(members) => {
-                for (operator, operands) in members {
-                    match (operands.get("left"), operands.get("attr").and_then(serde_json::Value::as_str)) {
-                        (Some(left), Some(attribute)) => self.access(operator, left, attribute),
-                        _ => self.add(operands),
-                    }
-                }
-            }
-            serde_json::Value::Array(items) => items.iter().for_each(|value| self.add(value)),
-            _ => {}
-        }
-    }
-
-    fn merge(&mut self, other: Self) {
-        self.context.extend(other.context);
-        self.github.extend(other.github);
-        self.whole_github |= other.whole_github;
-    }
-
-    fn access(&mut self, operator: &str, left: &serde_json::Value, attribute: &str) {
-        if left.get("Var").is_some_and(|variable| variable == "context") {
-            self.context.insert(attribute.to_owned());
-        }
-        let of_hints = left.get(".").is_some_and(|inner| inner.get("attr").is_some_and(|name| name == "hints"));
-        self.purpose |= of_hints && attribute == "task_purpose";
-        let inner = left.get(".").filter(|inner| inner.get("attr").is_some_and(|attribute| attribute == "github"));
-        if let Some(inner) = inner {
-            self.github.insert(attribute.to_owned());
-            inner.get("left").into_iter().for_each(|further| self.add(further));
-        } else {
-            self.whole_github |= attribute == "github" && operator != "has";
-            self.add(left);
-        }
     }
 }

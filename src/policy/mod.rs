@@ -6,10 +6,13 @@ mod cedar;
 mod load;
 mod patterns;
 mod question;
+mod reads;
+mod schema;
 mod slices;
 
-pub use load::{LoadError, SCHEMA};
+pub use load::LoadError;
 pub use question::{Action, Decision, Facts, Hints, Question, Task, Verdict};
+pub use schema::schema;
 
 use cedar::Asker;
 use slices::Slices;

@@ -46,7 +46,7 @@ const MAY: [(&str, &[&str]); 24] = [
             "telemetry",
         ],
     ),
-    ("config", &["domain"]),
+    ("config", &["assertion", "domain"]),
     ("control", &["files"]),
     (
         "http",
@@ -154,7 +154,7 @@ const HOMES: [(&str, &[&str]); 42] = [
     ("sha2", &["domain/digest.rs"]),
     ("strsim", &["config"]),
     ("subtle", &["client"]),
-    ("toml", &["config"]),
+    ("toml", &["assertion/kinds/mod.rs", "config"]),
     ("tracing_opentelemetry", &["telemetry/traces.rs"]),
     ("tracing_subscriber", &["telemetry"]),
     ("url", &["assertion", "cli/wire.rs", "config", "http"]),

@@ -1,11 +1,11 @@
 //! The audit log: one event on every exit, a chain that shows what was done to it, and decisions that can be made again.
 
 use crate::support::*;
+use countersign::app::Installation;
 use countersign::audit::{
     self, AuditError, AuditLog, Broken, Content, Event, Follower, Keeping, Note, Opening, Outcome, Sealing,
 };
 use countersign::domain::{ChainHead, DigestKey, Timestamp};
-use countersign::policy::Policy;
 use countersign::signing::{Keys, SealingKeys};
 use countersign::store::{AuditHeads as _, Embedded};
 use std::fs;
@@ -130,7 +130,7 @@ fn a_decided_log_is_decided_again_to_the_same_answers() {
         "/token",
         &[("grant_type", GRANT), ("subject_token", &first), ("subject_token_type", ACCESS_TOKEN), ("audience", LEDGER)],
     );
-    let policy = Policy::load(&broker.path("policies")).unwrap();
+    let policy = Installation::read(&broker.path("countersign.toml")).unwrap().policy().unwrap();
     let (mut asked, mut granted) = (0, 0);
     for event in events(&broker.audit()) {
         let (Some(question), Some(answer)) = (event.question, event.answer) else { continue };

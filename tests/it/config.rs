@@ -37,7 +37,7 @@ rotate_evry = "30d"
 directory = "policies"
 [[issuers]]
 name = "GitHub"
-kind = "gitlab"
+kind = "gitea"
 audiences = []
 [[issuers]]
 name = "a"
@@ -68,7 +68,7 @@ introspects = ["https://unknown.test"]
         "countersign.toml:10:1: unknown key `rotate_evry`; did you mean `rotate_every`?",
         "countersign.toml:11:1: `audit.path` is missing",
         "countersign.toml:15:8: `name`",
-        "countersign.toml:16:8: `kind`: `gitlab`",
+        "countersign.toml:16:8: `kind`: `gitea`",
         "countersign.toml:17:13: `audiences` is empty",
         "countersign.toml:21:10: `issuer`: `http://a.test` is not https",
         "countersign.toml:23:16: `max_lifetime`",
@@ -96,7 +96,7 @@ fn what_grants_trust_has_no_default() {
         (
             "accept = { repository_owner_id = [\"41\"] }",
             "accept = { repository_owner_id = [\"41\"], repo = [\"x\"] }",
-            "no claim `repo`",
+            "no attribute `repo`",
         ),
         ("audiences = [\"https://sts.test\"]\naccept", "accept", "`audiences` is missing"),
         (
@@ -107,7 +107,7 @@ fn what_grants_trust_has_no_default() {
         (
             "issuer = \"https://cluster.test\"",
             "issuer = \"https://token.actions.githubusercontent.com\"",
-            "use `github-actions`",
+            "is of kind `github-actions`",
         ),
         ("issuer = \"https://cluster.test\"", "issuer = \"https://sts.test\"", "is the broker itself"),
         ("issuer = \"https://cluster.test\"", "issuer = \"https://cluster.test?x\"", "has a query"),
@@ -169,12 +169,22 @@ fn what_grants_trust_has_no_default() {
         (
             "trust_domain = \"td.test\"",
             "trust_domain = \"td.test\"\nalgorithms = [\"EdDSA\"]",
-            "never signed with `EdDSA`",
+            "`EdDSA` is not supported for kind `spiffe`",
         ),
         ("bundle_file = \"td.bundle.json\"", "", "`bundle_file` is missing"),
         ("jwks_file = \"cluster.jwks\"", "jwks_file = \"a\"\njwks_uri = \"https://a.test/k\"", "keep one"),
         ("jwks_file = \"cluster.jwks\"", "jwks_file = \"a\"\nworkload = \"{sub}{env}\"", "could share a name"),
-        ("tags = { env = \"env\" }", "tags = { env = 1 }", "`tags`"),
+        ("{ claim = \"/env\" }", "1", "`attributes`"),
+        ("{ claim = \"/env\" }", "{ claim = \"env\" }", "a JSON pointer that begins with `/`"),
+        ("{ claim = \"/env\" }", "{ claim = \"/env\", kind = \"set\" }", "unknown field `kind`"),
+        ("{ claim = \"/env\" }", "{ claim = \"/env\", type = \"list\" }", "`type` is `list`; use `string`"),
+        ("env = { claim", "\"e-nv\" = { claim", "`e-nv` is not a Cedar name"),
+        ("{ env = { claim = \"/env\" } }", "{ in = { claim = \"/env\" } }", "`in` is not a Cedar name"),
+        ("name = \"cluster\"", "name = \"9cluster\"", "`principal.9cluster`, which is not a Cedar name"),
+        ("name = \"cluster\"", "name = \"owner\"", "`principal.owner`, which is not a Cedar name"),
+        ("repository_owner_id = [\"41\"]", "repository_owner_id = [41]", "has type string"),
+        ("repository_owner_id = [\"41\"]", "repository_owner_id = [\"41\"], color = [\"red\"]", "no attribute `color`"),
+        ("kind = \"github-actions\"", "kind = \"github-actions\"\nmax_lifetime = \"2d\"", "live for at most 1d"),
     ] {
         assert!(base.contains(from), "{from}");
         let told = problems(&base.replace(from, to));

@@ -16,7 +16,7 @@ fn documents() -> Vec<(PathBuf, String)> {
         root().join("SECURITY.md"),
         root().join("keys/README.md"),
     ];
-    for folder in ["docs", "docs/decisions", "docs/operations", "docs/reasons"] {
+    for folder in ["docs", "docs/decisions", "docs/operations", "docs/reasons", "docs/issuers"] {
         for entry in fs::read_dir(root().join(folder)).unwrap().flatten() {
             if entry.path().extension().is_some_and(|extension| extension == "md") {
                 all.push(entry.path());
@@ -86,7 +86,6 @@ fn example() -> tempfile::TempDir {
     let copy = |from: &str, to: &str| fs::copy(root().join(from), folder.path().join(to)).unwrap();
     fs::create_dir(folder.path().join("policies")).unwrap();
     copy("countersign.example.toml", "countersign.toml");
-    copy("policies/schema.cedarschema", "policies/schema.cedarschema");
     copy("policies/orders.cedar", "policies/orders.cedar");
     fs::create_dir_all(folder.path().join("data/audit")).unwrap();
     // By the real clock, as the commands will be run.
@@ -111,15 +110,29 @@ fn example() -> tempfile::TempDir {
     folder
 }
 
+/// The rest of a configuration whose entry of an issuer a page shows.
+const AROUND_AN_ENTRY: &str = r#"
+server = { issuer = "https://sts.acme.example", listen = "127.0.0.1:8080" }
+store = { kind = "embedded", path = "data" }
+signing = { directory = "keys" }
+audit = { path = "data/audit" }
+policy = { directory = "policies" }
+targets = [{ audience = "https://orders.acme.example", max_lifetime = "5m" }]
+"#;
+
 #[test]
 fn every_configuration_shown_is_one_that_check_accepts() {
     for (path, text) in documents() {
         for block in blocks(&text, "toml") {
-            let parsed = countersign::config::Config::parse(&block, &path, Path::new(""));
+            let whole = if block.starts_with("[[issuers]]") { format!("{AROUND_AN_ENTRY}{block}") } else { block };
+            let parsed = countersign::config::Config::parse(&whole, &path, Path::new(""));
             assert!(parsed.is_ok(), "{}: {}", path.display(), parsed.unwrap_err());
         }
         for block in blocks(&text, "cedar") {
-            let loaded = countersign::policy::Policy::from_texts([(path.display().to_string(), block.as_str())]);
+            let loaded = countersign::policy::Policy::from_texts(
+                &crate::support::records(),
+                [(path.display().to_string(), block.as_str())],
+            );
             assert!(loaded.is_ok(), "{}", loaded.err().unwrap());
         }
     }

@@ -25,6 +25,7 @@ mod exchange;
 mod feed;
 mod fuzz;
 mod http;
+mod issuer_contract;
 mod issuer_keys;
 mod keys;
 mod kinds;

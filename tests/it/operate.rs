@@ -76,7 +76,9 @@ fn i6_a_reload_swaps_configuration_and_policies_whole_or_not_at_all() {
     broker.write("countersign.toml", &without_cluster);
     broker.write(
         "policies/all.cedar",
-        &more.replace("principal in Issuer::\"cluster\"", "principal in Issuer::\"prod\""),
+        &more
+            .replace("principal in Issuer::\"cluster\"", "principal in Issuer::\"prod\"")
+            .replace("principal has cluster && principal.cluster has env && principal.cluster.env == \"prod\"", "true"),
     );
     assert_eq!(broker.exchange(&Token::cluster().sign(), &[]).status, 200);
     reload(&broker).unwrap();
@@ -327,15 +329,10 @@ fn a_store_of_the_version_before_is_taken_over() {
 }
 
 #[test]
-fn the_committed_schema_is_the_one_that_the_program_makes() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/countersign.schema.json");
-    let made = serde_json::to_string_pretty(&Config::schema()).unwrap() + "\n";
-    if std::env::var_os("INSTA_UPDATE").is_some() {
-        fs::write(&path, &made).unwrap();
-    }
-    let committed = fs::read_to_string(path).unwrap();
-    assert_eq!(committed, made, "run `countersign config schema > docs/countersign.schema.json`");
-    let schema: Value = serde_json::from_str(&made).unwrap();
+fn the_schema_describes_every_key_and_every_kind_of_issuer() {
+    let schema = Config::schema();
+    let kinds = &schema["$defs"]["Issuer"]["properties"]["kind"]["enum"];
+    assert_eq!(kinds.as_array().unwrap().len(), countersign::assertion::Kind::all().len());
     // Every key of every section is described, so that an editor has something to say.
     let mut described = 0;
     let mut sections = vec![&schema];

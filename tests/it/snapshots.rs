@@ -64,7 +64,7 @@ fn every_error() -> Vec<Error> {
         AssertionError::Key(NoKey::UnknownKid),
         AssertionError::Signature,
         AssertionError::Type,
-        AssertionError::Claim("exp"),
+        AssertionError::Claim("exp".into()),
         AssertionError::Audience,
         AssertionError::Expired,
         AssertionError::NotYetValid,

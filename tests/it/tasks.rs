@@ -22,7 +22,7 @@ when { context.hints has task_purpose && context.hints.task_purpose == "import" 
 
 @id("orders")
 permit (principal, action == Action::"exchange", resource == Target::"https://orders.test")
-when { context.scope == "orders:read" && (principal.hasTag("env") || (principal has github && principal.github has repository_id
+when { context.scope == "orders:read" && (principal has cluster || (principal has github && principal.github has repository_id
   && principal.github.repository_id == "74")) };
 
 @id("ledger-in-an-import")

@@ -1,6 +1,7 @@
 //! From what is written to what is meant: every rule that a configuration has to keep, each with what to do when it is
 //! broken. Here are the ways to read one key, and the rules between entries; a file a section has the others.
 
+mod accept;
 mod issuer;
 mod server;
 mod store;
@@ -8,7 +9,7 @@ mod target;
 
 use super::file;
 use super::raw::Field;
-use super::{Client, ClientMethod, Config, Issuer, IssuerKind, Problems, Signing, Target, Tasks};
+use super::{Client, ClientMethod, Config, Issuer, Problems, Signing, Target, Tasks};
 use countersign_verify::key::Algorithm;
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -257,10 +258,7 @@ impl Reader<'_> {
             if twice("name", issuer.name.as_str()) {
                 self.problem(place.clone(), format!("two issuers are named `{}`; rename one", issuer.name));
             }
-            let iss = match &issuer.kind {
-                IssuerKind::Oidc { issuer, .. } | IssuerKind::GitHubActions { issuer, .. } => issuer.clone(),
-                IssuerKind::Spiffe { trust_domain, .. } => format!("spiffe://{trust_domain}"),
-            };
+            let iss = issuer.signer.to_string();
             if us == Some(&iss) {
                 self.problem(
                     place.clone(),
@@ -272,6 +270,7 @@ impl Reader<'_> {
                 self.problem(place.clone(), message);
             }
         }
+        self.records_differ(issuers);
         for (place, target) in targets {
             for name in std::iter::once(target.audience.as_str()).chain(target.resources.iter().map(String::as_str)) {
                 if us == Some(name) {
@@ -315,6 +314,25 @@ impl Reader<'_> {
                     );
                     self.problem(place.clone(), message);
                 }
+            }
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// Refuses two entries whose attributes policy would see under one name: `principal.a_b` of `a-b`, or a kind's.
+    fn records_differ(&mut self, issuers: &[(Range<usize>, Issuer)]) {
+        for (at, (place, issuer)) in issuers.iter().enumerate() {
+            let Some(record) = issuer.attributes.as_ref().filter(|record| !record.of_kind) else { continue };
+            let same = |(index, (_, other)): &(usize, &(Range<usize>, Issuer))| {
+                *index != at && other.attributes.as_ref().is_some_and(|other| other.name == record.name)
+            };
+            if let Some((_, (_, other))) = issuers.iter().enumerate().find(same) {
+                let message = format!(
+                    "the attributes of `{}` and of `{}` would both be `principal.{}` in policy; rename this entry",
+                    issuer.name, other.name, record.name
+                );
+                self.problem(place.clone(), message);
             }
         }
     }

@@ -6,8 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::admin::Operator;
 use countersign::app::Installation;
+use countersign::assertion::Kind;
 use countersign::audit::Event;
-use countersign::domain::{Entropy, SystemEntropy, sha256};
+use countersign::config::Config;
+use countersign::domain::{AttributeRecord, Entropy, SystemEntropy, sha256};
 use countersign::exchange::Broker;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -78,7 +80,7 @@ issuer = "{CLUSTER}"
 audiences = ["{STS}"]
 jwks_file = "cluster.jwks"
 single_use = false
-tags = {{ env = "env" }}
+attributes = {{ env = {{ claim = "/env" }} }}
 [[issuers]]
 name = "prod"
 kind = "spiffe"
@@ -143,7 +145,7 @@ permit (
 @id("orders-from-cluster")
 @max_lifetime("60s")
 permit (principal in Issuer::"cluster", action == Action::"exchange", resource == Target::"https://orders.test")
-when { principal.hasTag("env") && principal.getTag("env") == "prod" };
+when { principal has cluster && principal.cluster has env && principal.cluster.env == "prod" };
 
 @id("ledger-from-td")
 permit (principal in Issuer::"prod", action == Action::"exchange", resource == Target::"https://ledger.test")
@@ -157,6 +159,14 @@ when { context has client && context.client == Client::"orders-api" && context.s
 permit (principal, action == Action::"impersonate", resource == Target::"https://ledger.test")
 when { context has client && context.client == Client::"orders-api" };
 "#;
+
+/// The attributes of every kind of issuer, and of the `cluster` of [`Setup`].
+pub fn records() -> Vec<Arc<AttributeRecord>> {
+    let config = Config::parse(&Setup::new().config, "countersign.toml".as_ref(), "".as_ref()).unwrap();
+    let cluster = config.issuers.into_iter().filter(|issuer| issuer.name.as_str() == "cluster");
+    let kinds = Kind::all().iter().filter_map(|kind| kind.attributes.clone());
+    kinds.chain(cluster.filter_map(|issuer| issuer.attributes)).collect()
+}
 
 /// A running broker.
 pub struct TestBroker {

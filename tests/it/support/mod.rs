@@ -8,7 +8,7 @@ pub mod redis;
 mod traced;
 mod upstream;
 
-pub use broker::{Setup, TestBroker, basic, database, everything, secret};
+pub use broker::{Setup, TestBroker, basic, database, everything, records, secret};
 pub use client::{Reply, holds_a_token, read, send, send_to};
 pub use issuer::{Key, Token, keys};
 pub use prover::proof;

@@ -290,8 +290,12 @@ fn e25_e26_a_request_never_becomes_another_grant() {
 
 #[test]
 fn e27_where_a_client_is_asked_for_nobody_else_gets_anything() {
-    let broker =
-        Setup::new().change("tags = { env = \"env\" }", "tags = { env = \"env\" }\nclient = \"required\"").start();
+    let broker = Setup::new()
+        .change(
+            "attributes = { env = { claim = \"/env\" } }",
+            "attributes = { env = { claim = \"/env\" } }\nclient = \"required\"",
+        )
+        .start();
     let token = Token::cluster().sign();
     assert_eq!(broker.exchange(&token, &[]).refusal(), (401, "invalid_client", "client_credentials_required"));
     for id in ["orders-api", "ledger-api"] {
@@ -373,20 +377,20 @@ fn i1_without_policies_nothing_starts_and_a_reload_that_cannot_be_read_changes_n
     let started = countersign::http::block_on(installation.assemble(clock, entropy));
     assert!(started.is_err_and(|fault| fault.to_string().contains("polic")), "no broker without policies");
     let folder = tempfile::tempdir().unwrap();
-    assert!(Policy::load(folder.path()).is_err(), "an empty folder");
-    assert!(Policy::load(&folder.path().join("missing")).is_err());
+    assert!(Policy::load(folder.path(), &records()).is_err(), "an empty folder");
+    assert!(Policy::load(&folder.path().join("missing"), &records()).is_err());
     std::fs::write(folder.path().join("a.cedar"), [0xff, 0xfe]).unwrap();
-    assert!(Policy::load(folder.path()).is_err(), "no UTF-8");
+    assert!(Policy::load(folder.path(), &records()).is_err(), "no UTF-8");
     std::fs::write(folder.path().join("a.cedar"), "// nothing").unwrap();
-    assert!(Policy::load(folder.path()).is_err(), "no policy");
+    assert!(Policy::load(folder.path(), &records()).is_err(), "no policy");
     let inside = folder.path().join("b.cedar");
     std::fs::create_dir(&inside).unwrap();
-    assert!(Policy::load(folder.path()).is_err(), "a folder where a file should be");
+    assert!(Policy::load(folder.path(), &records()).is_err(), "a folder where a file should be");
 }
 
 #[test]
 fn i2_i3_i4_a_set_that_could_fail_open_is_not_loaded_and_an_error_denies() {
-    let load = |text: &str| Policy::from_texts([("p.cedar".to_owned(), text)]);
+    let load = |text: &str| Policy::from_texts(&records(), [("p.cedar".to_owned(), text)]);
     let permit = "@id(\"p\") permit (principal, action, resource);";
     for wrong in [
         "@id(\"f\") forbid (principal, action, resource) when { context.task.risk > 5 };",
@@ -457,7 +461,7 @@ fn i8_what_a_caller_says_of_itself_is_a_hint_and_no_fact() {
 #[test]
 fn i9_a_claim_is_never_a_pattern() {
     let broker = Setup::new()
-        .policies("@id(\"p\") permit (principal in Issuer::\"cluster\", action == Action::\"exchange\", resource == Target::\"https://orders.test\") when { principal.hasTag(\"env\") && principal.getTag(\"env\") like \"acme/*\" };")
+        .policies("@id(\"p\") permit (principal in Issuer::\"cluster\", action == Action::\"exchange\", resource == Target::\"https://orders.test\") when { principal has cluster && principal.cluster has env && principal.cluster.env like \"acme/*\" };")
         .start();
     let status = |env: &str| broker.exchange(&Token::cluster().claim("env", json!(env)).sign(), &[]).status;
     for other in ["*", "\\*", "acme*", "a*/x", "ACME/x", ""] {
@@ -470,8 +474,9 @@ fn i9_a_claim_is_never_a_pattern() {
 #[test]
 fn i14_two_policies_never_share_an_id() {
     let one = "@id(\"a\") permit (principal, action == Action::\"exchange\", resource);";
-    let load =
-        |files: &[(&str, &str)]| Policy::from_texts(files.iter().map(|(name, text)| ((*name).to_owned(), *text)));
+    let load = |files: &[(&str, &str)]| {
+        Policy::from_texts(&records(), files.iter().map(|(name, text)| ((*name).to_owned(), *text)))
+    };
     assert!(load(&[("a.cedar", one), ("b.cedar", one)]).is_err(), "in two files");
     assert!(
         load(&[("a.cedar", &format!("{one}\n@owner(\"x\") {one}"))]).is_err(),

@@ -125,14 +125,16 @@ fn c11_c12_a_subject_is_compared_byte_for_byte_and_nothing_stands_in_for_it() {
 #[test]
 fn c13_a_claim_that_can_be_given_to_somebody_else_names_no_workload() {
     for template in ["{email}", "{iss}:{email}", "{preferred_username}", "{upn}", "{name}"] {
-        let config = Setup::new().change("tags = { env = \"env\" }", &format!("workload = \"{template}\"")).config;
+        let config = Setup::new()
+            .change("attributes = { env = { claim = \"/env\" } }", &format!("workload = \"{template}\""))
+            .config;
         let problems = countersign::config::Config::parse(&config, "c.toml".as_ref(), "".as_ref()).unwrap_err();
         assert!(problems.to_string().contains("somebody else"), "{template}: {problems}");
     }
-    // A tag is a string, so that the word "true" and the truth are two things.
+    // An attribute of type string is one, so that the word "true" and the truth are two things.
     let tagged = Setup::new()
-        .change("tags = { env = \"env\" }", "tags = { verified = \"email_verified\" }")
-        .policies("@id(\"p\") permit (principal in Issuer::\"cluster\", action == Action::\"exchange\", resource == Target::\"https://orders.test\") when { principal.hasTag(\"verified\") && principal.getTag(\"verified\") == \"true\" };")
+        .change("attributes = { env = { claim = \"/env\" } }", "attributes = { verified = { claim = \"/email_verified\" } }")
+        .policies("@id(\"p\") permit (principal in Issuer::\"cluster\", action == Action::\"exchange\", resource == Target::\"https://orders.test\") when { principal has cluster && principal.cluster has verified && principal.cluster.verified == \"true\" };")
         .start();
     let status = |token: Token| tagged.exchange(&token.sign(), &[]).status;
     for unverified in [json!(true), json!(false), json!("false"), json!("True"), json!(1)] {
@@ -207,7 +209,9 @@ fn d1_a_repository_of_somebody_else_is_refused_and_whose_ours_are_has_to_be_said
 
 #[test]
 fn d2_d25_a_pattern_of_a_permit_stops_where_a_name_stops() {
-    let load = |condition: &str| Policy::from_texts([("p.cedar".to_owned(), when(condition).as_str())]).map(|_| ());
+    let load = |condition: &str| {
+        Policy::from_texts(&records(), [("p.cedar".to_owned(), when(condition).as_str())]).map(|_| ())
+    };
     let repository =
         |pattern: &str| format!("principal.github has repository && principal.github.repository like \"{pattern}\"");
     for open in ["acme*", "acme/app*", "*acme", "acme/*x", "acme/a*/b", "*a*", "a**"] {
@@ -222,7 +226,7 @@ fn d2_d25_a_pattern_of_a_permit_stops_where_a_name_stops() {
             "@id(\"p\") permit (principal in Issuer::\"prod\", action == Action::\"exchange\", resource == Target::\"https://ledger.test\") when {{ principal has spiffe && principal.spiffe.path like \"{pattern}\" }};"
         )
     };
-    assert!(Policy::from_texts([("p.cedar".to_owned(), spiffe("/ns/pay*").as_str())]).is_err());
+    assert!(Policy::from_texts(&records(), [("p.cedar".to_owned(), spiffe("/ns/pay*").as_str())]).is_err());
     let permitted = under(&spiffe("/ns/pay/*"));
     let of = |id: &str| Token::svid().claim("sub", json!(id));
     assert!(permitted(&of("spiffe://td.test/ns/pay/sa/web")));
@@ -231,7 +235,7 @@ fn d2_d25_a_pattern_of_a_permit_stops_where_a_name_stops() {
     }
     // Whatever way round it is written: what opens is judged; what narrows is not, nor is what nobody outside chooses.
     let whole = |policy: &str| {
-        Policy::from_texts([("p.cedar".to_owned(), format!("@id(\"q\") {policy}").as_str())])
+        Policy::from_texts(&records(), [("p.cedar".to_owned(), format!("@id(\"q\") {policy}").as_str())])
             .map_err(|fault| fault.to_string())
     };
     let named = "principal has github && principal.github has repository && principal.github.repository";
@@ -258,7 +262,7 @@ fn d2_d25_a_pattern_of_a_permit_stops_where_a_name_stops() {
     }
     // A forbid may be as wide as it likes.
     let forbid = "@id(\"f\") forbid (principal, action, resource) when { principal has github && principal.github has event_name && principal.github.event_name like \"pull_request*\" };";
-    assert!(Policy::from_texts([("p.cedar".to_owned(), forbid)]).is_ok());
+    assert!(Policy::from_texts(&records(), [("p.cedar".to_owned(), forbid)]).is_ok());
 }
 
 #[test]
@@ -378,7 +382,7 @@ fn d12_what_is_absent_is_no_match() {
     }
     let unguarded = when("principal.github.runner_environment == \"github-hosted\"");
     assert!(
-        Policy::from_texts([("p.cedar".to_owned(), unguarded.as_str())]).is_err(),
+        Policy::from_texts(&records(), [("p.cedar".to_owned(), unguarded.as_str())]).is_err(),
         "it has to be asked for with `has`"
     );
 }
@@ -457,8 +461,8 @@ fn d26_a_jwt_svid_has_its_own_header_and_nothing_else() {
 #[test]
 fn d28_d29_claims_match_by_type_and_a_missing_one_never_does() {
     let accept = |accept: &str| {
-        let entry = format!("accept = {accept}\ntags = {{ env = \"env\" }}");
-        let broker = Setup::new().change("tags = { env = \"env\" }", &entry).start();
+        let entry = format!("accept = {accept}\nattributes = {{ env = {{ claim = \"/env\" }} }}");
+        let broker = Setup::new().change("attributes = { env = { claim = \"/env\" } }", &entry).start();
         move |token: Token| broker.exchange(&token.sign(), &[]).status == 200
     };
     let by_id = accept("{ project_id = [\"74\"] }");
@@ -480,6 +484,9 @@ fn d28_d29_claims_match_by_type_and_a_missing_one_never_does() {
     let flat = Token::cluster().claim("https://x/roles", json!("admin")).claim("a.b", json!("c"));
     assert!(named(flat.clone()), "a name with dots is one name");
     assert!(!named(flat.without("a.b").claim("a", json!({"b": "c"}))), "and no path");
-    let any = "@id(\"p\") permit (principal in Issuer::\"cluster\", action == Action::\"exchange\", resource == Target::\"https://orders.test\") when { principal.getTag(\"env\") like \"*\" };";
-    assert!(Policy::from_texts([("p.cedar".to_owned(), any)]).is_err(), "a tag has to be asked for with `hasTag`");
+    let any = "@id(\"p\") permit (principal in Issuer::\"cluster\", action == Action::\"exchange\", resource == Target::\"https://orders.test\") when { principal.cluster.env like \"*\" };";
+    assert!(
+        Policy::from_texts(&records(), [("p.cedar".to_owned(), any)]).is_err(),
+        "an attribute has to be asked for with `has`"
+    );
 }

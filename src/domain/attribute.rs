@@ -1,0 +1,297 @@
+//! Attributes: typed, verified facts about a workload, and how each is declared. An attribute fails closed: a claim of
+//! another type, or one that is too long, refuses the assertion, so that no `forbid` loses what it tests.
+
+use super::Malformed;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// The longest text of an attribute, in bytes.
+pub const MAX_ATTRIBUTE: usize = 4_096;
+/// The largest number of values in a set.
+pub const MAX_SET: usize = 256;
+
+/// The attributes of a workload: the records that policy sees of its principal, by name. `github` in
+/// `principal.github.repository_id` is such a name. A token of ours that is not a task's carries none.
+pub type Attributes = BTreeMap<Arc<str>, AttributeValues>;
+
+/// The values of one record, by attribute. An absent claim is an absent attribute.
+pub type AttributeValues = BTreeMap<Arc<str>, AttributeValue>;
+
+/// The value of an attribute.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AttributeValue {
+    /// True or false.
+    Boolean(bool),
+    /// A whole number.
+    Integer(i64),
+    /// Text.
+    Text(String),
+    /// A set of texts.
+    Set(BTreeSet<String>),
+}
+
+impl AttributeValue {
+    /// Returns true if the value is `accepted`, or a set that holds it.
+    #[must_use]
+    pub fn matches(&self, accepted: &Self) -> bool {
+        match (self, accepted) {
+            (Self::Set(values), Self::Text(text)) => values.contains(text),
+            _ => self == accepted,
+        }
+    }
+}
+
+impl fmt::Display for AttributeValue {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boolean(value) => value.fmt(out),
+            Self::Integer(value) => value.fmt(out),
+            Self::Text(value) => write!(out, "\"{value}\""),
+            Self::Set(values) => out.debug_list().entries(values).finish(),
+        }
+    }
+}
+
+/// The type of an attribute. Types are strict: `74` is not `"74"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttributeType {
+    /// A string.
+    #[default]
+    String,
+    /// A whole number that fits 64 bits.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+    /// A list of strings, whose order says nothing.
+    Set,
+    /// The string `"true"` or `"false"`; policy sees a boolean.
+    BooleanString,
+}
+
+impl AttributeType {
+    /// Reads `claim`; none if it has another type, or is too long.
+    #[must_use]
+    pub fn read(self, claim: &Value) -> Option<AttributeValue> {
+        let text = |claim: &Value| claim.as_str().filter(|text| text.len() <= MAX_ATTRIBUTE).map(str::to_owned);
+        match self {
+            Self::String => text(claim).map(AttributeValue::Text),
+            Self::Integer => claim.as_i64().map(AttributeValue::Integer),
+            Self::Boolean => claim.as_bool().map(AttributeValue::Boolean),
+            Self::BooleanString => claim.as_str()?.parse().ok().map(AttributeValue::Boolean),
+            Self::Set => {
+                let values = claim.as_array().filter(|values| values.len() <= MAX_SET)?;
+                values.iter().map(text).collect::<Option<_>>().map(AttributeValue::Set)
+            }
+        }
+    }
+
+    /// Returns true if `accepted` can be compared with an attribute of this type: a set is compared by its members.
+    #[must_use]
+    pub fn takes(self, accepted: &AttributeValue) -> bool {
+        match self {
+            Self::String | Self::Set => matches!(accepted, AttributeValue::Text(_)),
+            Self::Integer => matches!(accepted, AttributeValue::Integer(_)),
+            Self::Boolean | Self::BooleanString => matches!(accepted, AttributeValue::Boolean(_)),
+        }
+    }
+
+    /// The type of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::String, Self::Integer, Self::Boolean, Self::Set, Self::BooleanString];
+        all.into_iter().find(|value| value.name() == name)
+    }
+
+    /// The type's name, as descriptions and the configuration write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::Integer => "integer",
+            Self::Boolean => "boolean",
+            Self::Set => "set",
+            Self::BooleanString => "boolean-string",
+        }
+    }
+}
+
+/// The place of a claim in an assertion: a JSON pointer (RFC 6901) through objects only, e.g.
+/// `/kubernetes.io/namespace`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimPointer {
+    text: String,
+    first: String,
+    rest: Vec<String>,
+}
+
+/// An object was expected on the way to a claim, and something else was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoObject;
+
+impl ClaimPointer {
+    /// The pointer to a member of the claims set itself.
+    #[must_use]
+    pub fn to_claim(name: &str) -> Self {
+        let text = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+        Self { text, first: name.to_owned(), rest: Vec::new() }
+    }
+
+    /// Returns the claim; none if it is absent.
+    ///
+    /// # Errors
+    /// [`NoObject`] if a member on the way is present and no object: it must not pass for an absent claim.
+    pub fn find<'a>(&self, claims: &'a Map<String, Value>) -> Result<Option<&'a Value>, NoObject> {
+        let mut found = claims.get(&self.first);
+        for name in &self.rest {
+            found = match found {
+                None => return Ok(None),
+                Some(Value::Object(members)) => members.get(name),
+                Some(_) => return Err(NoObject),
+            };
+        }
+        Ok(found)
+    }
+}
+
+impl FromStr for ClaimPointer {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let malformed =
+            Malformed("a claim is named by a JSON pointer that begins with `/`, e.g. `/kubernetes.io/namespace`");
+        let escapes_hold = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
+        let path = text.strip_prefix('/').filter(|path| !path.is_empty() && escapes_hold).ok_or(malformed)?;
+        let mut names = path.split('/').map(|name| name.replace("~1", "/").replace("~0", "~"));
+        let first = names.next().unwrap_or_default();
+        Ok(Self { text: text.to_owned(), first, rest: names.collect() })
+    }
+}
+
+impl fmt::Display for ClaimPointer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.text)
+    }
+}
+
+/// The declaration of an attribute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttributeDeclaration {
+    /// The attribute's name in policy.
+    pub name: Arc<str>,
+    /// The claim that states it; none if the kind's own rules give the value.
+    pub claim: Option<ClaimPointer>,
+    /// Its type.
+    pub value: AttributeType,
+    /// True if an assertion without it is refused.
+    pub required: bool,
+    /// True if it is an id that is never given to somebody else.
+    pub stable: bool,
+    /// True if somebody without rights can choose its value.
+    pub outsider: bool,
+    /// The meaning, for people.
+    pub about: String,
+}
+
+/// A record of attributes that policy sees as `principal.<name>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttributeRecord {
+    /// The record's name.
+    pub name: Arc<str>,
+    /// Its attributes.
+    pub attributes: Vec<AttributeDeclaration>,
+    /// True if a kind of issuer describes it, false if an entry of the configuration does.
+    pub of_kind: bool,
+}
+
+impl AttributeRecord {
+    /// Reads the attributes from claims whose signature holds.
+    ///
+    /// # Errors
+    /// The name of the first attribute whose claim has another type, is too long, or is required and absent.
+    pub fn read(&self, claims: &Map<String, Value>) -> Result<AttributeValues, Arc<str>> {
+        let mut values = AttributeValues::new();
+        for declared in &self.attributes {
+            let Some(pointer) = &declared.claim else { continue };
+            let wrong = || Arc::clone(&declared.name);
+            match pointer.find(claims).map_err(|NoObject| wrong())? {
+                Some(claim) => {
+                    values.insert(Arc::clone(&declared.name), declared.value.read(claim).ok_or_else(wrong)?);
+                }
+                None if declared.required => return Err(wrong()),
+                None => {}
+            }
+        }
+        Ok(values)
+    }
+
+    /// The declaration of the attribute `name`.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<&AttributeDeclaration> {
+        self.attributes.iter().find(|declared| &*declared.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pointer(text: &str) -> ClaimPointer {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_pointer_goes_through_objects_and_what_is_no_object_is_not_taken_for_absent() {
+        let claims = json!({"kubernetes.io": {"namespace": "prod", "a/b": {"~": 1}}, "text": "x", "list": [{"a": 1}]});
+        let claims = claims.as_object().unwrap();
+        assert_eq!(pointer("/kubernetes.io/namespace").find(claims), Ok(Some(&json!("prod"))));
+        assert_eq!(pointer("/kubernetes.io/a~1b/~0").find(claims), Ok(Some(&json!(1))));
+        assert_eq!(pointer("/kubernetes.io/pod/name").find(claims), Ok(None));
+        assert_eq!(pointer("/text/namespace").find(claims), Err(NoObject));
+        assert_eq!(pointer("/list/0").find(claims), Err(NoObject));
+        assert_eq!(ClaimPointer::to_claim("a/b~c").to_string().parse(), Ok(ClaimPointer::to_claim("a/b~c")));
+        for malformed in ["", "/", "namespace", "/a~2b", "/a~"] {
+            assert!(malformed.parse::<ClaimPointer>().is_err(), "{malformed}");
+        }
+    }
+
+    #[test]
+    fn types_are_strict_and_sizes_are_bounded() {
+        use AttributeType::{Boolean, BooleanString, Integer, Set, String};
+        let (long, longest) = ("x".repeat(MAX_ATTRIBUTE + 1), "x".repeat(MAX_ATTRIBUTE));
+        let many: Vec<_> = (0..=MAX_SET).map(|count| count.to_string()).collect();
+        for (kind, wrong) in [
+            (String, json!(74)),
+            (String, json!(null)),
+            (String, json!(["x"])),
+            (String, json!(long)),
+            (Integer, json!("74")),
+            (Integer, json!(1.5)),
+            (Integer, json!(u64::MAX)),
+            (Boolean, json!("true")),
+            (Boolean, json!(1)),
+            (BooleanString, json!(true)),
+            (BooleanString, json!("True")),
+            (BooleanString, json!("")),
+            (Set, json!("x")),
+            (Set, json!(["x", 1])),
+            (Set, json!([long])),
+            (Set, json!(many)),
+        ] {
+            assert_eq!(kind.read(&wrong), None, "{kind:?}");
+        }
+        assert_eq!(String.read(&json!(longest)), Some(AttributeValue::Text(longest)));
+        assert_eq!(Integer.read(&json!(-1)), Some(AttributeValue::Integer(-1)));
+        assert_eq!(BooleanString.read(&json!("false")), Some(AttributeValue::Boolean(false)));
+        let set = Set.read(&json!(["b", "a", "b"])).unwrap();
+        assert_eq!(serde_json::to_value(&set).unwrap(), json!(["a", "b"]));
+        assert!(set.matches(&AttributeValue::Text("a".to_owned())));
+        assert!(!set.matches(&AttributeValue::Text("c".to_owned())));
+    }
+}

@@ -1,0 +1,99 @@
+//! The parts of a question that policies read: the other parts need not be built for an exchange.
+
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+
+/// The parts of a question that one policy, or a set of policies, reads.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// Attributes of `context`.
+    pub(super) context: HashSet<String>,
+    /// Attributes of the principal's records, by record.
+    records: HashMap<String, Record>,
+    /// True if `context.hints.task_purpose` is read.
+    pub(super) purpose: bool,
+}
+
+/// The attributes of a record that are read.
+#[derive(Debug, Default)]
+struct Record {
+    /// True if a policy uses the record as a whole, so that it reads all attributes.
+    whole: bool,
+    attributes: HashSet<String>,
+}
+
+impl Reads {
+    /// Adds the attributes that a policy reads, from its JSON form: `{".": {"left": …, "attr": …}}`, and likewise
+    /// `has`.
+    pub(super) fn add(&mut self, json: &Value) {
+        match json {
+            Value::Object(members) => {
+                for (operator, operands) in members {
+                    match (operands.get("left"), operands.get("attr").and_then(Value::as_str)) {
+                        (Some(left), Some(attribute)) => self.access(operator, left, attribute),
+                        _ => self.add(operands),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|value| self.add(value)),
+            _ => {}
+        }
+    }
+
+    /// Adds what `other` reads.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.context.extend(other.context);
+        for (name, record) in other.records {
+            let own = self.records.entry(name).or_default();
+            own.whole |= record.whole;
+            own.attributes.extend(record.attributes);
+        }
+    }
+
+    /// Returns true if `attribute` of `principal.<record>` is read.
+    pub(super) fn reads(&self, record: &str, attribute: &str) -> bool {
+        self.records.get(record).is_some_and(|record| record.whole || record.attributes.contains(attribute))
+    }
+
+    /// Reads everything of `record`.
+    #[cfg(test)]
+    pub(super) fn whole(&mut self, record: &str) {
+        self.records.entry(record.to_owned()).or_default().whole = true;
+    }
+
+    fn access(&mut self, operator: &str, left: &Value, attribute: &str) {
+        if is_variable(left, "context") {
+            self.context.insert(attribute.to_owned());
+        }
+        if let Some((of, inner)) = left.get(".").and_then(member) {
+            self.purpose |= inner == "hints" && attribute == "task_purpose";
+            if is_variable(of, "principal") {
+                self.records.entry(inner.to_owned()).or_default().attributes.insert(attribute.to_owned());
+                return;
+            }
+        } else if is_variable(left, "principal") && operator != "has" {
+            self.records.entry(attribute.to_owned()).or_default().whole = true;
+        }
+        self.add(left);
+    }
+}
+
+/// The record and the attribute of an attribute of the principal's records: `principal.github.ref`.
+pub(super) fn principal_attribute(expression: &Value) -> Option<(&str, &str)> {
+    let (left, attribute) = member(expression.get(".")?)?;
+    let (of, record) = member(left.get(".")?)?;
+    is_variable(of, "principal").then_some((record, attribute))
+}
+
+/// Returns true if `expression` is `context.<attribute>`.
+pub(super) fn is_of_context(expression: &Value, attribute: &str) -> bool {
+    expression.get(".").and_then(member).is_some_and(|(of, name)| is_variable(of, "context") && name == attribute)
+}
+
+fn member(access: &Value) -> Option<(&Value, &str)> {
+    Some((access.get("left")?, access.get("attr")?.as_str()?))
+}
+
+fn is_variable(expression: &Value, name: &str) -> bool {
+    expression.get("Var").is_some_and(|variable| variable == name)
+}

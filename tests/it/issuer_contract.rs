@@ -1,0 +1,353 @@
+//! The contract of the kinds of issuer: every kind is held to the same list of bad tokens, made from its own example.
+
+use crate::support::*;
+use countersign::assertion::{Kind, SignerKind};
+use countersign::domain::{AttributeDeclaration, AttributeType, MAX_ATTRIBUTE, MAX_SET};
+use serde_json::{Map, Value, json};
+use std::fs;
+use std::path::Path;
+
+const ANYONE: &str = r#"
+@id("anyone-at-ledger")
+permit (principal, action == Action::"exchange", resource == Target::"https://ledger.test");
+"#;
+
+/// A kind with its `example.toml`.
+struct Example {
+    kind: &'static Kind,
+    entry: toml::Table,
+    claims: Map<String, Value>,
+}
+
+impl Example {
+    fn read(kind: &'static Kind) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/assertion/kinds").join(kind.name);
+        let text = fs::read_to_string(folder.join("example.toml")).unwrap();
+        let example: toml::Table = toml::from_str(&text).unwrap();
+        let claims = serde_json::to_value(&example["claims"]).unwrap();
+        Self { kind, entry: example["entry"].as_table().unwrap().clone(), claims: claims.as_object().unwrap().clone() }
+    }
+
+    fn is_trust_domain(&self) -> bool {
+        self.kind.signer == SignerKind::TrustDomain
+    }
+
+    /// A broker whose only issuer is the example's.
+    fn broker(&self) -> TestBroker {
+        let mut setup = Setup::new().policies(ANYONE);
+        let (before, rest) = setup.config.split_once("[[issuers]]").unwrap();
+        let (_, after) = rest.split_once("[[targets]]").unwrap();
+        let keys =
+            if self.is_trust_domain() { "bundle_file = \"td.bundle.json\"" } else { "jwks_file = \"github.jwks\"" };
+        let common = format!("name = \"contract\"\nkind = \"{}\"\naudiences = [\"{STS}\"]\n{keys}", self.kind.name);
+        let entry = format!("[[issuers]]\n{common}\n{}", toml::to_string(&self.entry).unwrap());
+        setup.config = format!(
+            "{before}{}\n[[targets]]{after}",
+            entry.replace("[attributes", "[issuers.attributes").replace("[accept", "[issuers.accept")
+        );
+        let root = setup.write();
+        let bundle = json!({"keys": [keys_of_issuer().public("jwt-svid")], "spiffe_sequence": 1});
+        fs::write(root.path().join("td.bundle.json"), bundle.to_string()).unwrap();
+        TestBroker::start(root, TestClock::new())
+    }
+
+    /// A token that the entry accepts. A kind that is single use gives each another `jti`.
+    fn token(&self) -> Token {
+        let mut token = Token::github().key(keys_of_issuer()).headless("x5t");
+        let jti = token.claims["jti"].clone();
+        token.claims.clone_from(&self.claims);
+        let token = token.claim("aud", json!(STS)).claim("iat", json!(NOW)).claim("exp", json!(NOW + 300));
+        if self.claims.contains_key("jti") { token.claim("jti", jti) } else { token.claim("nonce", jti) }
+    }
+
+    /// Returns true if the example's entry accepts only some values of the claim.
+    fn accepts_some(&self, attribute: &str) -> bool {
+        self.kind.accept.default.contains_key(attribute)
+            || self
+                .entry
+                .get("accept")
+                .and_then(toml::Value::as_table)
+                .is_some_and(|accept| accept.contains_key(attribute))
+    }
+
+    /// The bad tokens, each with the reason for which it is refused.
+    fn bad(&self) -> Vec<(String, String, &'static str)> {
+        let mut bad: Vec<(String, String, &'static str)> = Vec::new();
+        let mut add = |name: &str, token: String, reason| bad.push((name.to_owned(), token, reason));
+        let good = || self.token();
+        let signed = good().sign();
+        let parts: Vec<&str> = signed.split('.').collect();
+        add("no token at all", "x".to_owned(), "token_malformed");
+        add("no signature", format!("{}.{}.", parts[0], parts[1]), "token_malformed");
+        add("another's signature", good().key(&keys().rsa_evil).sign(), "signature_invalid");
+        let other = good().claim("exp", json!(NOW + 299)).sign();
+        let swapped = format!("{}.{}.{}", parts[0], other.split('.').nth(1).unwrap(), parts[2]);
+        add("another payload under the signature", swapped, "signature_invalid");
+        add("alg none", good().head("alg", json!("none")).sign(), "token_malformed");
+        add("an algorithm of shared keys", good().head("alg", json!("HS256")).sign(), "token_malformed");
+        let eddsa = good().head("alg", json!("EdDSA")).key(&keys().ed).sign();
+        add("another algorithm", eddsa, "algorithm_not_allowed");
+        add("an unknown key", good().head("kid", json!("other")).sign(), "key_unknown");
+        add("an access token's typ", good().head("typ", json!("at+jwt")).sign(), "typ_mismatch");
+        add("a critical member", good().head("crit", json!(["exp"])).sign(), "token_malformed");
+        add("another audience", good().claim("aud", json!("https://other.test")).sign(), "audience_mismatch");
+        add("two audiences", good().claim("aud", json!([STS, "https://other.test"])).sign(), "audience_mismatch");
+        add("no audience", good().without("aud").sign(), "audience_mismatch");
+        add("expired", good().claim("exp", json!(NOW)).claim("iat", json!(NOW - 60)).sign(), "token_expired");
+        add("no end", good().without("exp").sign(), "claim_malformed");
+        add("an end that is text", good().claim("exp", json!((NOW + 300).to_string())).sign(), "claim_malformed");
+        add("an end with a fraction", good().claim("exp", json!(4e9 + 0.5)).sign(), "claim_malformed");
+        add("not yet valid", good().claim("nbf", json!(NOW + 60)).sign(), "token_not_yet_valid");
+        add("issued in the future", good().claim("iat", json!(NOW + 60)).sign(), "token_not_yet_valid");
+        let longest = self.kind.max_lifetime.seconds();
+        add("too long a life", good().claim("exp", json!(NOW + longest + 1)).sign(), "lifetime_too_long");
+        add("a jti that is no text", good().claim("jti", json!(1)).sign(), "claim_malformed");
+        let no_subject = if self.is_trust_domain() { "issuer_unknown" } else { "claim_malformed" };
+        for (name, sub) in [("a number", json!(1)), ("empty", json!("")), ("too long", json!("x".repeat(4_096)))] {
+            add(&format!("a subject that is {name}"), good().claim("sub", sub).sign(), no_subject);
+        }
+        add("no subject", good().without("sub").sign(), no_subject);
+        let (unknown, value) = match self.kind.signer {
+            SignerKind::Issuer => ("iss", "https://other.test"),
+            SignerKind::TrustDomain => ("sub", "spiffe://other.test/ns/pay/sa/web"),
+        };
+        add("an unknown issuer", good().claim(unknown, json!(value)).sign(), "issuer_unknown");
+        bad
+    }
+
+    /// For each declared attribute: claims that refuse the assertion, never claims that vanish.
+    fn bad_attributes(&self, attributes: &[AttributeDeclaration]) -> Vec<(String, String, &'static str)> {
+        let mut bad = Vec::new();
+        for declared in attributes.iter().filter(|declared| declared.claim.is_some()) {
+            let reason = if self.accepts_some(&declared.name) { "workload_not_accepted" } else { "claim_malformed" };
+            for wrong in wrong_values(declared.value) {
+                let token = self.token().claim(&declared.name, wrong.clone());
+                let shown: String = wrong.to_string().chars().take(20).collect();
+                bad.push((format!("{} = {shown}", declared.name), token.sign(), reason));
+            }
+            if declared.required {
+                let token = self.token().without(&declared.name);
+                bad.push((format!("no {}", declared.name), token.sign(), reason));
+            }
+        }
+        bad
+    }
+}
+
+/// The issuer signs with RSA, which every kind allows.
+fn keys_of_issuer() -> &'static Key {
+    &keys().github
+}
+
+fn wrong_values(declared: AttributeType) -> Vec<Value> {
+    let long = json!("x".repeat(MAX_ATTRIBUTE + 1));
+    match declared {
+        AttributeType::String => vec![json!(74), json!(true), json!(["x"]), json!({"x": "x"}), Value::Null, long],
+        AttributeType::Integer => vec![json!("74"), json!(7.5), json!(true), json!(u64::MAX), Value::Null],
+        AttributeType::Boolean => vec![json!("true"), json!(1), Value::Null],
+        AttributeType::BooleanString => vec![json!(true), json!("True"), json!(""), json!(1), Value::Null],
+        AttributeType::Set => {
+            let many: Vec<String> = (0..=MAX_SET).map(|count| count.to_string()).collect();
+            vec![json!("x"), json!(["x", 1]), json!([long]), json!(many), Value::Null]
+        }
+    }
+}
+
+#[test]
+fn every_kind_refuses_the_same_bad_tokens_and_takes_its_example() {
+    for kind in Kind::all() {
+        let example = Example::read(kind);
+        let broker = example.broker();
+        let exchange = |token: &str| broker.exchange(token, &[("audience", LEDGER)]);
+        let reply = exchange(&example.token().sign());
+        assert_eq!(reply.status, 200, "{}: {} {}", kind.name, reply.text, broker.reason(&reply));
+        let bad = example.bad();
+        assert!(bad.len() >= 25, "{}", bad.len());
+        let declared = kind.attributes.as_ref().map_or(&[][..], |record| &record.attributes);
+        for (name, token, reason) in bad.into_iter().chain(example.bad_attributes(declared)) {
+            let reply = exchange(&token);
+            assert_eq!((reply.status, broker.reason(&reply).as_str()), (400, reason), "{}: {name}", kind.name);
+        }
+        let reply = exchange(&example.token().sign());
+        assert_eq!(reply.status, 200, "{}: refusals cost the issuer nothing: {}", kind.name, reply.text);
+    }
+}
+
+#[test]
+fn every_kind_keeps_its_word_about_single_use_and_key_ids() {
+    for kind in Kind::all() {
+        let example = Example::read(kind);
+        let broker = example.broker();
+        let token = example.token().sign();
+        let exchange = |token: &str| broker.exchange(token, &[("audience", LEDGER)]);
+        assert_eq!(exchange(&token).status, 200, "{}", kind.name);
+        let again = exchange(&token);
+        let expected = if kind.single_use { (400, "subject_token_replayed") } else { (200, "") };
+        assert_eq!((again.status, broker.reason(&again).as_str()), expected, "{}", kind.name);
+        let without_kid = exchange(&example.token().headless("kid").sign());
+        let expected = if kind.key_id_required { (400, "key_unknown") } else { (200, "") };
+        assert_eq!((without_kid.status, broker.reason(&without_kid).as_str()), expected, "{}", kind.name);
+        for typ in &kind.typ {
+            let reply = exchange(&example.token().head("typ", json!(typ)).sign());
+            assert_eq!(reply.status, 200, "{}: typ {typ}", kind.name);
+        }
+    }
+}
+
+#[test]
+fn every_kind_shows_policy_the_attributes_that_it_declares() {
+    for kind in Kind::all() {
+        let example = Example::read(kind);
+        let broker = example.broker();
+        let reply = broker.exchange(&example.token().sign(), &[("audience", LEDGER)]);
+        let principal = broker.event(&reply).question.unwrap().principal;
+        let record = kind.attributes.as_ref().map_or("contract", |record| &record.name);
+        let seen = &principal.attributes[record];
+        let expected = kind.attributes.as_ref().map_or(2, |record| {
+            let present = |declared: &&AttributeDeclaration| {
+                declared.claim.is_none() || example.claims.contains_key(&*declared.name)
+            };
+            record.attributes.iter().filter(present).count()
+        });
+        assert_eq!(seen.len(), expected, "{}: {seen:?}", kind.name);
+        if let Some(template) = &kind.workload {
+            let name = template.render(|claim| example.claims.get(claim).and_then(Value::as_str)).unwrap();
+            assert_eq!(principal.name, format!("contract:{name}"), "{}", kind.name);
+        }
+    }
+}
+
+#[test]
+fn every_kind_accepts_only_what_its_entry_and_its_defaults_name() {
+    for kind in Kind::all() {
+        let example = Example::read(kind);
+        let broker = example.broker();
+        let accept = example.entry.get("accept").and_then(toml::Value::as_table).cloned().unwrap_or_default();
+        let top_level = accept.keys().filter(|name| !name.starts_with('/'));
+        for name in top_level.chain(kind.accept.default.keys()) {
+            for other in [json!("another"), Value::Null] {
+                let reply = broker.exchange(&example.token().claim(name, other).sign(), &[("audience", LEDGER)]);
+                assert_eq!((reply.status, broker.reason(&reply).as_str()), (400, "workload_not_accepted"), "{name}");
+            }
+            let reply = broker.exchange(&example.token().without(name).sign(), &[("audience", LEDGER)]);
+            assert_eq!(broker.reason(&reply), "workload_not_accepted", "{}: no {name}", kind.name);
+        }
+        if !kind.accept.one_of.is_empty() {
+            let entry =
+                "[[issuers]]\nname = \"x\"\naudiences = [\"y\"]\nissuer = \"https://x.test\"\njwks_file = \"k\"";
+            let text = format!("{entry}\nkind = \"{}\"\n", kind.name);
+            let problems = countersign::config::Config::parse(&text, "c.toml".as_ref(), "".as_ref()).unwrap_err();
+            assert!(problems.to_string().contains("names no owner"), "{}: {problems}", kind.name);
+        }
+    }
+}
+
+/// An attribute that an entry declares, and the claim it reads.
+fn declared(attribute: &str, policy: &str) -> TestBroker {
+    let policies = format!("{ANYONE}\n@id(\"no\") forbid (principal, action, resource) when {{ {policy} }};");
+    let from = "attributes = { env = { claim = \"/env\" } }";
+    Setup::new().change(from, &format!("attributes = {{ {attribute} }}")).policies(&policies).start()
+}
+
+#[test]
+fn k10_a_forbid_on_a_declared_attribute_cannot_be_slipped_past() {
+    let broker = declared(
+        "ssh_rerun = { claim = \"/oidc.circleci.com~1ssh-rerun\", type = \"boolean\" }",
+        "principal has cluster && principal.cluster has ssh_rerun && principal.cluster.ssh_rerun",
+    );
+    let outcome = |value: Value| {
+        let token = Token::cluster().claim("oidc.circleci.com/ssh-rerun", value);
+        let reply = broker.exchange(&token.sign(), &[("audience", LEDGER)]);
+        (reply.status, broker.reason(&reply))
+    };
+    assert_eq!(outcome(json!(false)), (200, String::new()));
+    assert_eq!(outcome(json!(true)), (400, "target_denied".to_owned()));
+    for other in [json!("true"), json!("false"), json!(1), json!([true]), Value::Null] {
+        assert_eq!(outcome(other.clone()), (400, "claim_malformed".to_owned()), "{other}");
+    }
+}
+
+#[test]
+fn nested_claims_numbers_and_sets_are_attributes_and_what_stands_in_their_way_refuses() {
+    let broker = declared(
+        "namespace = { claim = \"/kubernetes.io/namespace\" }, level = { claim = \"/level\", type = \"integer\" }, groups = { claim = \"/groups\", type = \"set\" }",
+        "!(principal has cluster && principal.cluster has namespace && principal.cluster.namespace == \"prod\" && principal.cluster has level && principal.cluster.level > 3 && principal.cluster has groups && principal.cluster.groups.contains(\"deployers\"))",
+    );
+    let outcome = |kubernetes: Value, level: Value, groups: Value| {
+        let token = Token::cluster().claim("kubernetes.io", kubernetes).claim("level", level).claim("groups", groups);
+        let reply = broker.exchange(&token.sign(), &[("audience", LEDGER)]);
+        if reply.status == 200 { "granted".to_owned() } else { broker.reason(&reply) }
+    };
+    let prod = || json!({"namespace": "prod", "pod": {"name": "x"}});
+    assert_eq!(outcome(prod(), json!(4), json!(["deployers", "x"])), "granted");
+    assert_eq!(outcome(prod(), json!(3), json!(["deployers"])), "target_denied");
+    assert_eq!(outcome(prod(), json!(4), json!(["x"])), "target_denied");
+    assert_eq!(outcome(json!({"namespace": "test"}), json!(4), json!(["deployers"])), "target_denied");
+    assert_eq!(outcome(json!({}), json!(4), json!(["deployers"])), "target_denied");
+    for in_the_way in [json!("prod"), json!(["prod"]), json!(1), Value::Null] {
+        assert_eq!(outcome(in_the_way.clone(), json!(4), json!(["deployers"])), "claim_malformed", "{in_the_way}");
+    }
+}
+
+/// The entry of the example, as the docs page shows it.
+fn shown_entry(example: &Example) -> String {
+    let keys = if example.is_trust_domain() { "bundle_file = \"prod.bundle.json\"\n" } else { "" };
+    let name = if example.kind.name == "oidc" { "cluster" } else { example.kind.name.split('-').next().unwrap() };
+    let mut entry = format!("[[issuers]]\nname = \"{name}\"\nkind = \"{}\"\n", example.kind.name);
+    entry.push_str("audiences = [\"https://sts.acme.example\"]\n");
+    entry.push_str(keys);
+    for (key, value) in &example.entry {
+        entry.push_str(&format!("{key} = {}\n", inline(value)));
+    }
+    entry
+}
+
+fn inline(value: &toml::Value) -> String {
+    let toml::Value::Table(members) = value else { return value.to_string() };
+    let bare = |key: &str| key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let member = |(key, value): (&String, &toml::Value)| {
+        let key = if bare(key) { key.clone() } else { format!("{key:?}") };
+        format!("{key} = {}", inline(value))
+    };
+    format!("{{ {} }}", members.iter().map(member).collect::<Vec<_>>().join(", "))
+}
+
+/// The table of attributes, as the docs page shows it.
+fn shown_attributes(kind: &Kind) -> String {
+    let mut table = String::from("| attribute | type | meaning | marks |\n|---|---|---|---|\n");
+    for declared in kind.attributes.iter().flat_map(|record| &record.attributes) {
+        let marks = [
+            (declared.required, "required"),
+            (declared.stable, "stable"),
+            (declared.outsider, "an outsider can choose it"),
+        ];
+        let marks: Vec<&str> = marks.into_iter().filter(|(marked, _)| *marked).map(|(_, mark)| mark).collect();
+        let (name, value) = (&declared.name, declared.value.name());
+        table.push_str(&format!("| `{name}` | {value} | {} | {} |\n", declared.about, marks.join(", ")));
+    }
+    table
+}
+
+fn filled(page: &str, part: &str, content: &str) -> String {
+    let (open, close) = (format!("<!-- {part} -->"), format!("<!-- /{part} -->"));
+    let Some((before, rest)) = page.split_once(&open) else { return page.to_owned() };
+    let (_, after) = rest.split_once(&close).unwrap();
+    format!("{before}{open}\n{content}{close}{after}")
+}
+
+#[test]
+fn every_kind_has_a_page_with_its_entry_and_its_attributes() {
+    for kind in Kind::all() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/issuers").join(kind.name).with_extension("md");
+        let page = fs::read_to_string(&path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()));
+        let entry = format!("```toml\n{}```\n", shown_entry(&Example::read(kind)));
+        let made = filled(&filled(&page, "entry", &entry), "attributes", &shown_attributes(kind));
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&path, &made).unwrap();
+            continue;
+        }
+        assert!(page == made, "{} is not current: UPDATE_DOCS=1 cargo test issuer_contract", path.display());
+        assert!(page.contains("[[issuers]]"), "{}", path.display());
+        assert_eq!(page.contains("<!-- attributes -->"), kind.attributes.is_some(), "{}", path.display());
+    }
+}
