@@ -289,6 +289,31 @@ fn nested_claims_numbers_and_sets_are_attributes_and_what_stands_in_their_way_re
     }
 }
 
+#[test]
+fn gitlab_workloads_are_named_by_the_project_and_never_by_a_merge_request() {
+    let kind = Kind::all().iter().find(|kind| kind.name == "gitlab").unwrap();
+    let example = Example::read(kind);
+    let broker = example.broker();
+    let outcome = |token: Token| {
+        let reply = broker.exchange(&token.sign(), &[("audience", LEDGER)]);
+        match broker.event(&reply).granted {
+            Some(granted) => granted.sub,
+            None => broker.reason(&reply),
+        }
+    };
+    assert_eq!(outcome(example.token()), "contract:20:refs/heads/main");
+    let renamed = example.token().claim("sub", json!("project_path:acme/renamed:ref_type:branch:ref:main"));
+    assert_eq!(outcome(renamed), "contract:20:refs/heads/main");
+    for source in ["merge_request_event", "external_pull_request_event", "security_orchestration_policy", ""] {
+        assert_eq!(
+            outcome(example.token().claim("pipeline_source", json!(source))),
+            "workload_not_accepted",
+            "{source}"
+        );
+    }
+    assert_eq!(outcome(example.token().claim("namespace_id", json!("73"))), "workload_not_accepted");
+}
+
 /// The entry of the example, as the docs page shows it.
 fn shown_entry(example: &Example) -> String {
     let keys = if example.is_trust_domain() { "bundle_file = \"prod.bundle.json\"\n" } else { "" };
