@@ -317,7 +317,11 @@ fn gitlab_workloads_are_named_by_the_project_and_never_by_a_merge_request() {
 /// The entry of the example, as the docs page shows it.
 fn shown_entry(example: &Example) -> String {
     let keys = if example.is_trust_domain() { "bundle_file = \"prod.bundle.json\"\n" } else { "" };
-    let name = if example.kind.name == "oidc" { "cluster" } else { example.kind.name.split('-').next().unwrap() };
+    let name = match example.kind.name {
+        "oidc" => "cluster",
+        "spiffe" => "prod",
+        other => other.split('-').next().unwrap(),
+    };
     let mut entry = format!("[[issuers]]\nname = \"{name}\"\nkind = \"{}\"\n", example.kind.name);
     entry.push_str("audiences = [\"https://sts.acme.example\"]\n");
     entry.push_str(keys);
