@@ -91,7 +91,7 @@ pub(crate) fn judge(
     if looks_inside || expect.check.iter().any(|check| check.starts_with("token ")) {
         match opened(token(), world) {
             Err(fault) => wrong.push(format!("the token does not verify: {fault}")),
-            Ok((header, claims)) => inside(expect, &header, &claims, answer, world, values, &mut wrong),
+            Ok((header, claims)) => wrong.extend(inside(expect, (&header, &claims), answer, world, values)),
         }
     }
     for check in expect.check.iter().filter(|check| !check.starts_with("token ")) {
@@ -110,13 +110,12 @@ pub(crate) fn judge(
 
 fn inside(
     expect: &Expect,
-    header: &Value,
-    claims: &Value,
+    (header, claims): (&Value, &Value),
     answer: &Answer,
     world: &World<'_>,
     values: &Values,
-    wrong: &mut Vec<String>,
-) {
+) -> Vec<String> {
+    let mut wrong = Vec::new();
     for (from, wanted) in [(claims, &expect.claims), (header, &expect.header)] {
         for (pointer, value) in wanted {
             let (value, found) = (values.fill_json(value), from.pointer(pointer));
@@ -172,6 +171,7 @@ fn inside(
             wrong.push(format!("not so: {check}"));
         }
     }
+    wrong
 }
 
 /// Header and claims of a token that verifies by the server's keys.

@@ -46,6 +46,12 @@ fn public(key: &Jwk, kid: &str, algorithm: Option<&str>, usage: &str) -> Result<
     Ok(jwk)
 }
 
+/// `object` with another value of `member`.
+fn with(mut object: Value, member: &str, value: Value) -> Value {
+    object[member] = value;
+    object
+}
+
 impl Issuers {
     /// Issuers below `http://<listen>`, with new keys.
     pub(crate) fn new(listen: &str) -> Result<Self, Fault> {
@@ -72,26 +78,16 @@ impl Issuers {
         };
         let only = |key: &Jwk| BTreeMap::from([("RS256", key.clone())]);
         let of_rsa = || public(&rsa, "key-rs256", Some("RS256"), "sig");
-        let mut private = of_rsa()?;
-        let mut not_for_us = of_rsa()?;
-        if let (Some(private), Some(not_for_us)) = (private.as_object_mut(), not_for_us.as_object_mut()) {
-            private.insert("d".to_owned(), rsa.parameter("d").cloned().unwrap_or_default());
-            not_for_us.insert("use".to_owned(), "enc".into());
-        }
+        let private = with(of_rsa()?, "d", rsa.parameter("d").cloned().unwrap_or_default());
+        let not_for_us = with(of_rsa()?, "use", "enc".into());
         let spare = public(&ec, "spare", Some("ES256"), "sig")?;
         let symmetric = json!({"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA", "kid": "key-rs256", "alg": "HS256"});
         let unknown = json!({"kty": "XYZ", "kid": "strange", "x": 1});
         let doubled = public(&other, "key-rs256", Some("RS256"), "sig")?;
         // A key of its own, so that what it signs is no other issuer's.
         let own = Jwk::generate_rsa_key(2048)?;
-        let mut unmarked = public(&own, "key-rs256", None, "sig")?;
-        if let Some(members) = unmarked.as_object_mut() {
-            members.insert("x-unknown".to_owned(), json!({"a": 1}));
-        }
-        let mut bundle = set("jwt-svid")?;
-        if let Some(members) = bundle.as_object_mut() {
-            members.insert("spiffe_sequence".to_owned(), 1.into());
-        }
+        let unmarked = with(public(&own, "key-rs256", None, "sig")?, "x-unknown", json!({"a": 1}));
+        let bundle = with(set("jwt-svid")?, "spiffe_sequence", 1.into());
         let by_name = BTreeMap::from([
             ("good", issuer(all(), set("sig")?, "RS256")),
             ("private", issuer(only(&rsa), json!({"keys": [private, spare]}), "RS256")),

@@ -46,7 +46,7 @@ pub(crate) async fn send(send: &Send, world: &World<'_>, values: &mut Values) ->
         _ => None,
     });
     let mut headers: Vec<(String, String)> = Vec::new();
-    authenticate(auth, send, world, values, &mut form, &mut headers)?;
+    authenticate((auth, send), world, values, (&mut form, &mut headers))?;
     headers.extend(send.headers.iter().map(|(name, value)| (name.clone(), values.fill(value))));
     let url = match &send.query {
         Some(query) => format!("{url}?{}", values.fill(query)),
@@ -82,12 +82,10 @@ fn set<'a>(send: &'a Send, values: &'a Values) -> impl Iterator<Item = (String, 
 }
 
 fn authenticate(
-    auth: Option<&str>,
-    send: &Send,
+    (auth, send): (Option<&str>, &Send),
     world: &World<'_>,
     values: &Values,
-    form: &mut Vec<(String, String)>,
-    headers: &mut Vec<(String, String)>,
+    (form, headers): (&mut Vec<(String, String)>, &mut Vec<(String, String)>),
 ) -> Result<(), Fault> {
     let client = |name: &str| {
         let client = world.profile.clients.get(name).ok_or_else(|| format!("the profile has no client `{name}`"))?;

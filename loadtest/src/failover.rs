@@ -196,52 +196,46 @@ impl<'a> Scene<'a> {
 
     async fn play(mut self, tokens: Tokens, dying: Dying) -> Result<Failover, Fault> {
         let addresses: Vec<&'static str> = self.brokers.iter().map(Process::address).collect();
+        let minted = self.mint(&tokens.reusable).await?;
+        let traffic = Traffic { began: Instant::now(), stop: Rc::default(), addresses };
+        let (failed, acknowledged) = (Rc::default(), Rc::default());
+        let exchanging = spawn_local(traffic.clone().exchange(tokens.once, Rc::clone(&failed)));
+        let revoking = spawn_local(traffic.clone().revoke(minted, Rc::clone(&acknowledged)));
+        let died = self.kill_the_primary(dying, &traffic).await?;
+        traffic.stop.set(true);
+        exchanging.await?;
+        revoking.await?;
+        if dying == Dying::Brokers {
+            self.begin().await?;
+        }
+        let acknowledged = acknowledged.take();
+        let lost = self.lost(&acknowledged).await?;
+        drop(self.sentinels);
+        let failed: Vec<(Instant, bool)> = failed.take();
+        let after: Vec<&(Instant, bool)> = failed.iter().filter(|(at, _)| *at >= died).collect();
+        Ok(Failover {
+            unavailable: after.iter().map(|(at, _)| *at - died).max().unwrap_or_default(),
+            others: if dying == Dying::Brokers { 0 } else { failed.iter().filter(|(_, is_503)| !is_503).count() },
+            acknowledged: acknowledged.len(),
+            lost,
+        })
+    }
+
+    /// Tokens to revoke.
+    async fn mint(&self, reusable: &str) -> Result<Vec<String>, Fault> {
         let mut minted = Vec::new();
         while minted.len() < REVOKED {
             let first = self.brokers.first().ok_or("no broker")?;
-            let mut again = || Some(load::exchange(&tokens.reusable, "orders"));
+            let mut again = || Some(load::exchange(reusable, "orders"));
             let mut keep = |answer: &str| minted.extend(access_token(answer));
             load::saturate(first, &mut again, CONNECTIONS, Duration::from_secs(1), &mut keep).await?;
         }
         minted.truncate(REVOKED);
-        let (began, stop) = (Instant::now(), Rc::new(Cell::new(false)));
-        let failed = Rc::new(RefCell::new(Vec::<(Instant, bool)>::new()));
-        let acknowledged = Rc::new(RefCell::new(Vec::new()));
-        let (stopped, failing) = (Rc::clone(&stop), Rc::clone(&failed));
-        let asked = addresses.clone();
-        let exchanging = spawn_local(async move {
-            let mut running = Vec::new();
-            for ((number, assertion), address) in (0_u32..).zip(tokens.once).zip(asked.into_iter().cycle()) {
-                let due = began + EXCHANGE * number;
-                tokio::time::sleep_until(due.into()).await;
-                if stopped.get() {
-                    break;
-                }
-                let failing = Rc::clone(&failing);
-                running.push(spawn_local(async move {
-                    let told = answer(address, &load::exchange(&assertion, "orders")).await;
-                    if !told.starts_with("HTTP/1.1 200") {
-                        failing.borrow_mut().push((due, told.starts_with("HTTP/1.1 503")));
-                    }
-                }));
-            }
-            for one in running {
-                let _ = one.await;
-            }
-        });
-        let (stopped, done) = (Rc::clone(&stop), Rc::clone(&acknowledged));
-        let revoking = spawn_local(async move {
-            for ((number, token), address) in (0_u32..).zip(minted).zip(addresses.into_iter().cycle()) {
-                tokio::time::sleep_until((began + REVOKE * number).into()).await;
-                if stopped.get() {
-                    break;
-                }
-                let told = answer(address, &load::post("/revoke", &format!("token={token}"))).await;
-                if told.starts_with("HTTP/1.1 200") {
-                    done.borrow_mut().push(token);
-                }
-            }
-        });
+        Ok(minted)
+    }
+
+    /// Cuts the primary off, kills it, and starts it again. Returns when it died.
+    async fn kill_the_primary(&mut self, dying: Dying, traffic: &Traffic) -> Result<Instant, Fault> {
         tokio::time::sleep(BEFORE).await;
         self.replicas.iter().try_for_each(|replica| replica.signal("-STOP"))?;
         // What is sent from now on reaches nobody.
@@ -251,22 +245,20 @@ impl<'a> Scene<'a> {
         let died = Instant::now();
         if dying == Dying::Brokers {
             self.brokers.clear();
-            stop.set(true);
+            traffic.stop.set(true);
         }
         self.replicas.iter().try_for_each(|replica| replica.signal("-CONT"))?;
         tokio::time::sleep(AGAIN).await;
         self.primary.again()?;
         tokio::time::sleep(AFTER).await;
-        stop.set(true);
-        exchanging.await?;
-        revoking.await?;
-        if dying == Dying::Brokers {
-            self.begin().await?;
-        }
-        let acknowledged = acknowledged.take();
+        Ok(died)
+    }
+
+    /// Returns the number of acknowledged revocations that some broker does not know.
+    async fn lost(&self, acknowledged: &[String]) -> Result<usize, Fault> {
         let mut lost = 0;
         let addresses: Vec<&'static str> = self.brokers.iter().map(Process::address).collect();
-        for token in &acknowledged {
+        for token in acknowledged {
             for address in &addresses {
                 let told = load::one(address, &load::introspection(token)).await?;
                 if told.contains("\"active\":true") {
@@ -278,15 +270,54 @@ impl<'a> Scene<'a> {
                 }
             }
         }
-        drop(self.sentinels);
-        let failed = failed.borrow();
-        let after: Vec<&(Instant, bool)> = failed.iter().filter(|(at, _)| *at >= died).collect();
-        Ok(Failover {
-            unavailable: after.iter().map(|(at, _)| *at - died).max().unwrap_or_default(),
-            others: if dying == Dying::Brokers { 0 } else { failed.iter().filter(|(_, is_503)| !is_503).count() },
-            acknowledged: acknowledged.len(),
-            lost,
-        })
+        Ok(lost)
+    }
+}
+
+/// The load while the primary dies.
+#[derive(Clone)]
+struct Traffic {
+    began: Instant,
+    stop: Rc<Cell<bool>>,
+    addresses: Vec<&'static str>,
+}
+
+impl Traffic {
+    /// Exchanges at an even pace. `failed` gets each that was not answered with 200: when it was due, and whether the
+    /// answer was 503.
+    async fn exchange(self, assertions: Vec<String>, failed: Rc<RefCell<Vec<(Instant, bool)>>>) {
+        let mut running = Vec::new();
+        for ((number, assertion), address) in (0_u32..).zip(assertions).zip(self.addresses.into_iter().cycle()) {
+            let due = self.began + EXCHANGE * number;
+            tokio::time::sleep_until(due.into()).await;
+            if self.stop.get() {
+                break;
+            }
+            let failed = Rc::clone(&failed);
+            running.push(spawn_local(async move {
+                let told = answer(address, &load::exchange(&assertion, "orders")).await;
+                if !told.starts_with("HTTP/1.1 200") {
+                    failed.borrow_mut().push((due, told.starts_with("HTTP/1.1 503")));
+                }
+            }));
+        }
+        for one in running {
+            let _ = one.await;
+        }
+    }
+
+    /// Revokes at an even pace. `acknowledged` gets each token whose revocation was answered with 200.
+    async fn revoke(self, minted: Vec<String>, acknowledged: Rc<RefCell<Vec<String>>>) {
+        for ((number, token), address) in (0_u32..).zip(minted).zip(self.addresses.into_iter().cycle()) {
+            tokio::time::sleep_until((self.began + REVOKE * number).into()).await;
+            if self.stop.get() {
+                break;
+            }
+            let told = answer(address, &load::post("/revoke", &format!("token={token}"))).await;
+            if told.starts_with("HTTP/1.1 200") {
+                acknowledged.borrow_mut().push(token);
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! then millions of requests, no two alike in key, subject, client and path.
 
 use crate::assertions::{Assertions, Refused};
+use crate::bars::{self, Bar, Bound, round};
 use crate::load::{self, Turn};
 use crate::process::{self, Process};
 use crate::{CONNECTIONS, Fault, Place, ROUNDS};
@@ -16,14 +17,6 @@ const TURN: Duration = Duration::from_secs(5);
 const EACH: usize = 2_000;
 /// How often memory is looked at.
 const SAMPLES: usize = 40;
-
-struct Bar {
-    what: &'static str,
-    measured: f64,
-    unit: &'static str,
-    bar: f64,
-    holds: bool,
-}
 
 pub(crate) async fn run(results: &Path, requests: usize) -> Result<(), Fault> {
     let programs = std::env::current_exe()?.parent().map(Path::to_owned).ok_or("where are the programs?")?;
@@ -43,119 +36,149 @@ pub(crate) async fn run(results: &Path, requests: usize) -> Result<(), Fault> {
     eprintln!("nothing but good exchanges");
     let mut next = || good.pop().map(|token| load::exchange(&token, "orders"));
     let clean = load::saturate(&broker, &mut next, CONNECTIONS, TURN, &mut |_| ()).await?;
+    let refusals = refusals_alone(&broker, &bad).await?;
+    let mut refused = Mixed { bad: &bad, number: 0 };
+    eprintln!("one half of each");
+    let (both, granted) = one_half_of_each(&broker, &mut good, &mut refused).await?;
+    eprintln!("a quarter of the full load, good ones alone; then as many refusals beside them");
+    let pace = count(clean.exchanges) / clean.seconds / 4.0;
+    let tail = tail_beside(&broker, &mut good, &mut refused, pace).await?;
+    let spent: f64 = refusals.iter().map(|(_, turn)| cost(*turn)).sum::<f64>() / count(u64::try_from(refusals.len())?);
+    let left = both.cpu - spent * count(both.exchanges - granted);
+    let kept = 100.0 * (count(granted) / left) * cost(clean);
+
+    eprintln!("a fifth of as many to warm up, then {requests} hostile requests, no two alike, from as many addresses");
+    let warm = requests / 5;
+    flood(&broker, &assertions, 0..warm).await?;
+    let memory = flood(&broker, &assertions, warm..warm + requests).await?;
+    Report { clean, refusals, requests, memory }.write(results, kept, tail)
+}
+
+/// Refused assertions, of each kind in turn, and of each kind every one.
+struct Mixed<'a> {
+    bad: &'a [(Refused, Vec<String>)],
+    number: usize,
+}
+
+impl Mixed<'_> {
+    fn next(&mut self) -> Option<Vec<u8>> {
+        self.number += 1;
+        let (_, tokens) = self.bad.get(self.number % self.bad.len())?;
+        tokens.get(self.number / self.bad.len() % EACH).map(|token| load::exchange(token, "orders"))
+    }
+}
+
+async fn refusals_alone(broker: &Process, bad: &[(Refused, Vec<String>)]) -> Result<Vec<(&'static str, Turn)>, Fault> {
     let mut refusals = Vec::new();
-    for (kind, tokens) in &bad {
+    for (kind, tokens) in bad {
         eprintln!("nothing but refusals: {}", kind.name());
         let mut round = tokens.iter().cycle();
         let mut next = || round.next().map(|token| load::exchange(token, "orders"));
-        let turn = load::saturate_with(&broker, &mut next, CONNECTIONS, TURN / 2, &mut load::expect_refusal).await?;
+        let turn = load::saturate_with(broker, &mut next, CONNECTIONS, TURN / 2, &mut load::expect_refusal).await?;
         refusals.push((kind.name(), turn));
     }
-    eprintln!("one half of each");
-    // Of each kind in turn, and of each kind every one.
-    let mut number = 0;
-    let mut refused = || {
-        number += 1;
-        let (_, tokens) = bad.get(number % bad.len())?;
-        tokens.get(number / bad.len() % EACH).map(|token| load::exchange(token, "orders"))
+    Ok(refusals)
+}
+
+/// Good exchanges and refusals by turns. Returns the turn, and the number that was granted.
+async fn one_half_of_each(
+    broker: &Process,
+    good: &mut Vec<String>,
+    refused: &mut Mixed<'_>,
+) -> Result<(Turn, u64), Fault> {
+    let (mut granted, mut sent_good, mut odd) = (0_u64, 0_u64, false);
+    let mut next = || {
+        odd = !odd;
+        sent_good += u64::from(odd);
+        if odd { good.pop().map(|token| load::exchange(&token, "orders")) } else { refused.next() }
     };
-    let mut counted = 0_u64;
-    let mut odd = false;
-    let mut sent_good = 0_u64;
-    let both = {
-        let mut next = || {
-            odd = !odd;
-            sent_good += u64::from(odd);
-            if odd { good.pop().map(|token| load::exchange(&token, "orders")) } else { refused() }
-        };
-        let mut judge = |answer: &str| {
-            counted += u64::from(answer.starts_with("HTTP/1.1 200"));
-            if answer.starts_with("HTTP/1.1 5") { Err(answer.to_owned().into()) } else { Ok(()) }
-        };
-        load::saturate_with(&broker, &mut next, CONNECTIONS, TURN, &mut judge).await?
+    let mut judge = |answer: &str| {
+        granted += u64::from(answer.starts_with("HTTP/1.1 200"));
+        if answer.starts_with("HTTP/1.1 5") { Err(answer.to_owned().into()) } else { Ok(()) }
     };
-    if counted + u64::try_from(CONNECTIONS)? < sent_good {
-        return Err(format!("{sent_good} good exchanges, and {counted} granted").into());
+    let both = load::saturate_with(broker, &mut next, CONNECTIONS, TURN, &mut judge).await?;
+    if granted + u64::try_from(CONNECTIONS)? < sent_good {
+        return Err(format!("{sent_good} good exchanges, and {granted} granted").into());
     }
-    eprintln!("a quarter of the full load, good ones alone; then as many refusals beside them");
-    let pace = count(clean.exchanges) / clean.seconds / 4.0;
-    // In turns, so that what the machine does meanwhile falls on both.
+    Ok((both, granted))
+}
+
+/// The p99 of good exchanges at `pace` beside as many refusals, as a multiple of their p99 alone. Both are measured in
+/// turns, so that what the machine does meanwhile falls on both.
+async fn tail_beside(
+    broker: &Process,
+    good: &mut Vec<String>,
+    refused: &mut Mixed<'_>,
+    pace: f64,
+) -> Result<f64, Fault> {
     let (mut alone, mut beside) = (load::histogram()?, load::histogram()?);
     for _ in 0..ROUNDS {
-        alone.add(load::paced(broker.address(), &mut good, pace, TURN).await?)?;
+        alone.add(load::paced(broker.address(), good, pace, TURN).await?)?;
         let mut odd = false;
         let mut next = || {
             odd = !odd;
             if odd {
                 good.pop().map(|token| (load::exchange(&token, "orders"), true))
             } else {
-                refused().map(|request| (request, false))
+                refused.next().map(|request| (request, false))
             }
         };
         beside.add(load::paced_with(broker.address(), &mut next, pace * 2.0, TURN).await?)?;
     }
-    let spent: f64 = refusals.iter().map(|(_, turn)| cost(*turn)).sum::<f64>() / count(u64::try_from(refusals.len())?);
-    let left = both.cpu - spent * count(both.exchanges - counted);
-    let kept = 100.0 * (count(counted) / left) * cost(clean);
-    let tail = count(beside.value_at_quantile(0.99)) / count(alone.value_at_quantile(0.99).max(1));
+    Ok(count(beside.value_at_quantile(0.99)) / count(alone.value_at_quantile(0.99).max(1)))
+}
 
-    eprintln!("a fifth of as many to warm up, then {requests} hostile requests, no two alike, from as many addresses");
-    let warm = requests / 5;
-    flood(&broker, &assertions, 0..warm).await?;
-    let samples = flood(&broker, &assertions, warm..warm + requests).await?;
-    let most = samples.iter().map(|(_, mb)| *mb).fold(f64::MIN, f64::max);
-    let least = samples.iter().map(|(_, mb)| *mb).fold(f64::MAX, f64::min);
-    let apart = (most - least) / 2.0;
+struct Report {
+    clean: Turn,
+    refusals: Vec<(&'static str, Turn)>,
+    requests: usize,
+    /// Requests done, and resident memory in MB.
+    memory: Vec<(usize, f64)>,
+}
 
-    let bars = [
-        Bar {
-            what: "throughput of good exchanges per core-second left to them, beside as many refusals",
-            measured: kept,
-            unit: "%",
-            bar: 80.0,
-            holds: kept >= 80.0,
-        },
-        Bar {
-            what: "p99 of good exchanges beside as many refusals / alone",
-            measured: tail,
-            unit: "x",
-            bar: 3.0,
-            holds: tail <= 3.0,
-        },
-        Bar {
-            what: "resident memory over the hostile requests, to both sides of its middle",
-            measured: apart,
-            unit: "MB",
-            bar: 5.0,
-            holds: apart <= 5.0,
-        },
-    ];
-    println!("good alone           {:6.1} µs CPU", 1e6 * cost(clean));
-    for (name, turn) in &refusals {
-        println!("{name:20} {:6.1} µs CPU  {:6.0} a second", 1e6 * cost(*turn), count(turn.exchanges) / turn.seconds);
+impl Report {
+    fn write(&self, results: &Path, kept: f64, tail: f64) -> Result<(), Fault> {
+        let most = self.memory.iter().map(|(_, mb)| *mb).fold(f64::MIN, f64::max);
+        let least = self.memory.iter().map(|(_, mb)| *mb).fold(f64::MAX, f64::min);
+        let bars = [
+            Bar {
+                what: "throughput of good exchanges per core-second left to them, beside as many refusals",
+                measured: kept,
+                unit: "%",
+                bar: Bound::AtLeast(80.0),
+            },
+            Bar {
+                what: "p99 of good exchanges beside as many refusals / alone",
+                measured: tail,
+                unit: "x",
+                bar: Bound::AtMost(3.0),
+            },
+            Bar {
+                what: "resident memory over the hostile requests, to both sides of its middle",
+                measured: (most - least) / 2.0,
+                unit: "MB",
+                bar: Bound::AtMost(5.0),
+            },
+        ];
+        println!("good alone           {:6.1} µs CPU", 1e6 * cost(self.clean));
+        for (name, turn) in &self.refusals {
+            let a_second = count(turn.exchanges) / turn.seconds;
+            println!("{name:20} {:6.1} µs CPU  {a_second:6.0} a second", 1e6 * cost(*turn));
+        }
+        println!("memory between {least:.1} and {most:.1} MB");
+        let refusal = |(name, turn): &(&'static str, Turn)| ((*name).to_owned(), json!(round(1e6 * cost(*turn))));
+        let sample = |(done, mb): &(usize, f64)| json!({"requests": done, "resident_mb": round(*mb)});
+        let report = json!({
+            "good_alone_cpu_us": round(1e6 * cost(self.clean)),
+            "refusals_cpu_us": self.refusals.iter().map(refusal).collect::<serde_json::Map<_, _>>(),
+            "bars": bars.iter().map(Bar::json).collect::<Vec<_>>(),
+            "requests": self.requests,
+            "memory": self.memory.iter().map(sample).collect::<Vec<_>>(),
+        });
+        std::fs::create_dir_all(results)?;
+        std::fs::write(results.join("hostile.json"), serde_json::to_string_pretty(&report)? + "\n")?;
+        bars::judge(&bars)
     }
-    println!("memory between {least:.1} and {most:.1} MB");
-    for bar in &bars {
-        println!(
-            "{}  {}: {:.1} {} (bar {} {})",
-            if bar.holds { "holds" } else { "FAILS" },
-            bar.what,
-            bar.measured,
-            bar.unit,
-            bar.bar,
-            bar.unit
-        );
-    }
-    let report = json!({
-        "good_alone_cpu_us": round(1e6 * cost(clean)),
-        "refusals_cpu_us": refusals.iter().map(|(name, turn)| ((*name).to_owned(), json!(round(1e6 * cost(*turn))))).collect::<serde_json::Map<_, _>>(),
-        "bars": bars.iter().map(|bar| json!({"what": bar.what, "measured": round(bar.measured), "unit": bar.unit, "bar": bar.bar, "holds": bar.holds})).collect::<Vec<_>>(),
-        "requests": requests,
-        "memory": samples.iter().map(|(done, mb)| json!({"requests": done, "resident_mb": round(*mb)})).collect::<Vec<_>>(),
-    });
-    std::fs::create_dir_all(results)?;
-    std::fs::write(results.join("hostile.json"), serde_json::to_string_pretty(&report)? + "\n")?;
-    if bars.iter().all(|bar| bar.holds) { Ok(()) } else { Err("a bar is not held".into()) }
 }
 
 /// Memory in MB after every part of `numbers`, whose requests have distinct kids, subjects, issuers, clients and paths.
@@ -208,8 +231,4 @@ fn cost(turn: Turn) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 fn count(number: u64) -> f64 {
     number as f64
-}
-
-fn round(number: f64) -> f64 {
-    (number * 10.0).round() / 10.0
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "measuring is about the real clock")]
 
 mod assertions;
+mod bars;
 mod bound;
 mod draw;
 mod failover;

@@ -1,6 +1,7 @@
 //! What came out: for people, as JSON, and drawn.
 
 use crate::Fault;
+use crate::bars::round;
 use crate::load::Turn;
 use crate::stages::Stages;
 use hdrhistogram::Histogram;
@@ -245,8 +246,4 @@ fn rate(turns: &[Turn]) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "times are far below 2^52 microseconds")]
 fn quantile(histogram: &Histogram<u64>, at: f64) -> f64 {
     histogram.value_at_quantile(at) as f64
-}
-
-fn round(number: f64) -> f64 {
-    (number * 10.0).round() / 10.0
 }

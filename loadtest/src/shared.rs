@@ -2,6 +2,7 @@
 //! them weigh.
 
 use crate::assertions::Assertions;
+use crate::bars::round;
 use crate::draw::{self, Figure};
 use crate::load::{self, Turn};
 use crate::process::{self, Process, Redis};
@@ -36,37 +37,13 @@ pub(crate) async fn run(results: &Path) -> Result<(), Fault> {
     let mut tokens = assertions.sign(seconds * (2 * ROUNDS + 4) * 10_000)?;
     let reusable = assertions.reusable()?;
     process::pin_myself()?;
-    let folder = |name: &str, change: &dyn Fn(String) -> String| brokers_folder(place.path(), name, change);
 
     eprintln!("an exchange with the embedded store, and with Redis");
-    let redis = Redis::start(place.path(), 18_379, PERSISTED)?;
-    let embedded = folder("embedded", &|config| config)?;
-    let on_redis = folder("redis", &|config| shared(&config, &redis.url(), "persisted", 1))?;
-    let mut one = Process::broker(&programs, &embedded)?;
-    one.ready().await?;
-    let mut other = Process::broker_at(&programs, &on_redis, "127.0.0.1:18082", "127.0.0.1:18083")?;
-    other.ready().await?;
-    let (mut alone, mut with_redis) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        for (broker, turns) in [(&one, &mut alone), (&other, &mut with_redis)] {
-            let mut next = || tokens.pop().map(|token| load::exchange(&token, "orders"));
-            turns.push(load::saturate(broker, &mut next, CONNECTIONS, TURN, &mut |_| ()).await?);
-        }
-    }
-    drop((one, other, redis));
+    let (alone, with_redis) = embedded_and_redis(&programs, place.path(), &mut tokens).await?;
 
     eprintln!("{A_SECOND} revocations a second on three replicas, for {} s", REVOKING.as_secs());
     let redis = Redis::start(place.path(), 18_380, STRICT)?;
-    let mut replicas = Vec::new();
-    for number in 0..3_u16 {
-        let place =
-            folder(&format!("replica-{number}"), &|config| shared(&config, &redis.url(), "strict", 1 + number))?;
-        let (listen, management) = (18_080 + 2 * (1 + number), 18_081 + 2 * (1 + number));
-        let mut broker =
-            Process::broker_at(&programs, &place, &format!("127.0.0.1:{listen}"), &format!("127.0.0.1:{management}"))?;
-        broker.ready().await?;
-        replicas.push(broker);
-    }
+    let replicas = three_replicas(&programs, place.path(), &redis).await?;
     let mut minted = Vec::new();
     let wanted = A_SECOND * usize::try_from(REVOKING.as_secs())?;
     let mut again = || Some(load::exchange(&reusable, "orders"));
@@ -99,6 +76,42 @@ pub(crate) async fn run(results: &Path) -> Result<(), Fault> {
     let many = with_many(&programs, place.path(), &reusable).await?;
     let report = Report { alone, with_redis, half, spread, alive, many };
     report.write(results)
+}
+
+/// The turns of a broker with the embedded store, and of one with Redis.
+async fn embedded_and_redis(
+    programs: &Path,
+    place: &Path,
+    tokens: &mut Vec<String>,
+) -> Result<(Vec<Turn>, Vec<Turn>), Fault> {
+    let redis = Redis::start(place, 18_379, PERSISTED)?;
+    let embedded = brokers_folder(place, "embedded", &|config| config)?;
+    let on_redis = brokers_folder(place, "redis", &|config| shared(&config, &redis.url(), "persisted", 1))?;
+    let mut one = Process::broker(programs, &embedded)?;
+    one.ready().await?;
+    let mut other = Process::broker_at(programs, &on_redis, "127.0.0.1:18082", "127.0.0.1:18083")?;
+    other.ready().await?;
+    let (mut alone, mut with_redis) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        for (broker, turns) in [(&one, &mut alone), (&other, &mut with_redis)] {
+            let mut next = || tokens.pop().map(|token| load::exchange(&token, "orders"));
+            turns.push(load::saturate(broker, &mut next, CONNECTIONS, TURN, &mut |_| ()).await?);
+        }
+    }
+    Ok((alone, with_redis))
+}
+
+async fn three_replicas(programs: &Path, place: &Path, redis: &Redis) -> Result<Vec<Process>, Fault> {
+    let mut replicas = Vec::new();
+    for number in 1..=3_u16 {
+        let name = format!("replica-{number}");
+        let place = brokers_folder(place, &name, &|config| shared(&config, &redis.url(), "strict", number))?;
+        let [listen, management] = [18_080, 18_081].map(|port| format!("127.0.0.1:{}", port + 2 * number));
+        let mut broker = Process::broker_at(programs, &place, &listen, &management)?;
+        broker.ready().await?;
+        replicas.push(broker);
+    }
+    Ok(replicas)
 }
 
 /// A folder for one broker, beside what all of them share.
@@ -377,8 +390,4 @@ fn rate(turns: &[Turn]) -> f64 {
     let (seconds, exchanges) =
         turns.iter().fold((0.0, 0.0), |(seconds, all), turn| (seconds + turn.seconds, all + turn.exchanges as f64));
     exchanges / seconds
-}
-
-pub(crate) fn round(number: f64) -> f64 {
-    (number * 100.0).round() / 100.0
 }

@@ -13,6 +13,16 @@ use std::marker::PhantomData;
 /// The longest life of an assertion that a client signs itself, in seconds: what libraries make by default is an hour.
 const MAX_LIFETIME: u32 = 3_600;
 
+/// The client whose own assertion is verified.
+pub struct OwnKeys<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its public keys.
+    pub keys: &'a IssuerKeys,
+    /// The broker's issuer identifier, which the assertion must be for.
+    pub broker: &'a str,
+}
+
 impl Untrusted<ClientAssertion> {
     /// Returns the client that the assertion claims to be from, to find the keys to try. The claim proves nothing.
     #[must_use]
@@ -22,19 +32,19 @@ impl Untrusted<ClientAssertion> {
         routing.issuer.filter(|issuer| routing.subject == Some(*issuer)).map(str::to_owned)
     }
 
-    /// Verifies an assertion that the client `id` signed itself for the broker `issuer`. The first use that it returns
-    /// has to be reserved before the assertion counts.
+    /// Verifies an assertion that `client` signed itself. The first use that it returns has to be reserved before the
+    /// assertion counts.
     ///
     /// # Errors
     /// [`AssertionError`] names the first check that failed.
     pub async fn verify_own(
         &self,
-        (id, issuer): (&str, &str),
-        keys: &IssuerKeys,
+        client: OwnKeys<'_>,
         bounds: Bounds,
         now: Timestamp,
         trail: &mut AuditTrail,
     ) -> Result<FirstUse, AssertionError> {
+        let OwnKeys { id, keys, broker } = client;
         let compact = Compact::parse_within(&self.text, bounds)?;
         let header = compact.header().clone();
         let keys = keys.current(header.key_id.as_deref(), header.algorithm, now).await.map_err(AssertionError::Keys)?;
@@ -57,7 +67,7 @@ impl Untrusted<ClientAssertion> {
         let expected = || format!("both {id}");
         trail.require("client iss, sub", same, expected, || "compared", AssertionError::Claim("iss".into()))?;
         // Our issuer identifier and nothing else: never the endpoint's URL, never one of several (rfc7523bis §4).
-        claims::audience(members, &[issuer.to_owned()], trail)?;
+        claims::audience(members, &[broker.to_owned()], trail)?;
         let cap = Lifetime::new(MAX_LIFETIME).ok_or(AssertionError::Lifetime)?;
         let expires = times(members, cap, now, trail)?;
         let jti = claims::text(members, "jti")?.ok_or(AssertionError::Claim("jti".into()))?;

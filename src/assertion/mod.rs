@@ -12,6 +12,7 @@ mod proof;
 mod refusal;
 mod verify;
 
+pub use client::OwnKeys;
 pub use fetch::{FetchError, Fetcher, Names};
 pub use issuer::{Accept, Accepted, Issuer, Signer};
 pub use keys::{IssuerKeys, KeyFault, KeySource, Refresh};

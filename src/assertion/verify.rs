@@ -127,9 +127,8 @@ impl Issuers {
         )?;
         let issuer = self.route(&compact, trail)?;
         issuer.admits(token.declared, compact.header(), trail)?;
-        let signed_part = compact.signing_input();
-        let (payload, header) = issuer.check_signature::<R>(compact, now, trail).await?;
-        issuer.judge(payload.members(), &header, signed_part, now, trail)
+        let signed = issuer.check_signature::<R>(compact, now, trail).await?;
+        issuer.judge(&signed, now, trail)
     }
 
     /// The issuer whose keys are to be tried: by `iss`, or by the trust domain of a SPIFFE ID in `sub`.
@@ -154,6 +153,14 @@ impl Issuers {
     }
 }
 
+/// A token whose signature holds.
+struct Signed<'a> {
+    payload: Payload,
+    header: Header,
+    /// The octets that were signed.
+    signed_part: &'a str,
+}
+
 impl Issuer {
     /// Checks what needs no key: the declared type, the algorithm and the header's members.
     fn admits(&self, declared: TokenType, header: &Header, trail: &mut AuditTrail) -> Result<(), AssertionError> {
@@ -166,13 +173,13 @@ impl Issuer {
         self.kind.check_header(header)
     }
 
-    async fn check_signature<R: Role>(
+    async fn check_signature<'a, R: Role>(
         &self,
-        compact: Compact<'_>,
+        compact: Compact<'a>,
         now: Timestamp,
         trail: &mut AuditTrail,
-    ) -> Result<(Payload, Header), AssertionError> {
-        let header = compact.header().clone();
+    ) -> Result<Signed<'a>, AssertionError> {
+        let (header, signed_part) = (compact.header().clone(), compact.signing_input());
         let kid = header.key_id.as_deref();
         let keys = self.keys.current(kid, header.algorithm, now).await.map_err(AssertionError::Keys)?;
         if R::IS_SUBJECT {
@@ -187,18 +194,18 @@ impl Issuer {
         let key = trail.require_ok("key", found, expected, |_| kid.unwrap_or("no kid").to_owned())?;
         let verified = compact.verify(key).map_err(|_| AssertionError::Signature);
         let presented = |verified: &Result<_, _>| if verified.is_ok() { "verifies" } else { "does not verify" };
-        Ok((trail.require_ok("signature", verified, || "verifies", presented)?, header))
+        let payload = trail.require_ok("signature", verified, || "verifies", presented)?;
+        Ok(Signed { payload, header, signed_part })
     }
 
     /// Everything that is read from claims whose signature holds.
     fn judge<R: Role>(
         &self,
-        claims: &Map<String, Value>,
-        header: &Header,
-        signed_part: &str,
+        signed: &Signed<'_>,
         now: Timestamp,
         trail: &mut AuditTrail,
     ) -> Result<Verified<R>, AssertionError> {
+        let claims = signed.payload.members();
         let subject = claims::subject(claims, self.kind.subject_bytes)?;
         let jti = claims::text(claims, "jti")?;
         if R::IS_SUBJECT {
@@ -210,7 +217,7 @@ impl Issuer {
         let expected = || mismatch.map(ToString::to_string).unwrap_or_default();
         trail.require("accept", mismatch.is_none(), expected, presented, AssertionError::NotAccepted)?;
         trail.vouched();
-        self.check_type(header, trail)?;
+        self.check_type(&signed.header, trail)?;
         audience(claims, &self.audiences, trail)?;
         let expires = times(claims, self.max_lifetime, now, trail)?;
         let attributes = self.attributes(claims, subject, trail)?;
@@ -231,7 +238,7 @@ impl Issuer {
                 // ECDSA can be written in two ways.
                 key: match jti {
                     Some(jti) => Digest::of("jti", &[&self.signer.to_string(), jti]),
-                    None => Digest::of("signed part", &[signed_part]),
+                    None => Digest::of("signed part", &[signed.signed_part]),
                 },
                 until: expires.plus(MARK_MARGIN),
             }),

@@ -97,6 +97,7 @@ impl AuditTrail {
     ///
     /// # Errors
     /// `refusal`.
+    #[expect(clippy::too_many_arguments, reason = "each is read at the check, and none belongs to another")]
     pub fn require<F, E: Into<Cow<'static, str>>, P: Into<Cow<'static, str>>>(
         &mut self,
         name: &'static str,

@@ -1,6 +1,6 @@
 //! The configuration as it is resolved, for people: every default filled in, every path whole, no secret.
 
-use super::{Client, ClientMethod, Config, Issuer, KeyPlace, Redis, RedisMode, Target};
+use super::{Client, ClientMethod, Config, Issuer, KeyPlace, Limits, Redis, RedisMode, Server, Target};
 use crate::assertion::{Accept, Signer};
 use crate::domain::{AttributeDeclaration, Audience};
 use serde_json::{Map, Value, json};
@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 
 pub(super) fn show(config: &Config) -> Value {
     let Config {
-        server,
+        server: _,
         limits,
         store,
         signing,
@@ -21,38 +21,8 @@ pub(super) fn show(config: &Config) -> Value {
         targets,
         clients,
     } = config;
-    let tls = server.tls.as_ref().map(|tls| json!({"certificate": tls.certificate, "key": tls.key}));
     without_nulls(json!({
-        "server": {
-            "issuer": server.issuer,
-            "listen": server.listen.to_string(),
-            "management": server.management.map(|address| address.to_string()),
-            "control": server.control,
-            "workers": server.workers,
-            "drain": server.drain.to_string(),
-            "tenant": server.tenant,
-            "trusted_proxies": server.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "tls": tls,
-            "limits": {
-                "body_bytes": limits.body,
-                "head_bytes": limits.head,
-                "uri_bytes": limits.uri,
-                "token_bytes": limits.token,
-                "json_depth": limits.json_depth,
-                "parameters": limits.parameters,
-                "targets": limits.targets,
-                "head_timeout": limits.head_timeout.to_string(),
-                "body_timeout": limits.body_timeout.to_string(),
-                "idle_timeout": limits.idle_timeout.to_string(),
-                "in_flight": limits.in_flight,
-                "in_flight_per_network": limits.in_flight_per_network,
-                "requests_per_network": limits.per_network.map_or(0, NonZeroU32::get),
-                "requests_per_workload": limits.per_workload.map_or(0, NonZeroU32::get),
-                "requests_per_issuer": limits.per_issuer.map_or(0, NonZeroU32::get),
-                "connections": limits.connections,
-                "connections_per_network": limits.connections_per_network,
-            },
-        },
+        "server": server(&config.server, limits),
         "store": {
             "kind": if store.redis.is_some() { "redis" } else { "embedded" },
             "path": store.path,
@@ -87,6 +57,40 @@ pub(super) fn show(config: &Config) -> Value {
         "targets": targets.iter().map(target).collect::<Vec<_>>(),
         "clients": clients.iter().map(client).collect::<Vec<_>>(),
     }))
+}
+
+fn server(server: &Server, limits: &Limits) -> Value {
+    let tls = server.tls.as_ref().map(|tls| json!({"certificate": tls.certificate, "key": tls.key}));
+    json!({
+        "issuer": server.issuer,
+        "listen": server.listen.to_string(),
+        "management": server.management.map(|address| address.to_string()),
+        "control": server.control,
+        "workers": server.workers,
+        "drain": server.drain.to_string(),
+        "tenant": server.tenant,
+        "trusted_proxies": server.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "tls": tls,
+        "limits": {
+            "body_bytes": limits.body,
+            "head_bytes": limits.head,
+            "uri_bytes": limits.uri,
+            "token_bytes": limits.token,
+            "json_depth": limits.json_depth,
+            "parameters": limits.parameters,
+            "targets": limits.targets,
+            "head_timeout": limits.head_timeout.to_string(),
+            "body_timeout": limits.body_timeout.to_string(),
+            "idle_timeout": limits.idle_timeout.to_string(),
+            "in_flight": limits.in_flight,
+            "in_flight_per_network": limits.in_flight_per_network,
+            "requests_per_network": limits.per_network.map_or(0, NonZeroU32::get),
+            "requests_per_workload": limits.per_workload.map_or(0, NonZeroU32::get),
+            "requests_per_issuer": limits.per_issuer.map_or(0, NonZeroU32::get),
+            "connections": limits.connections,
+            "connections_per_network": limits.connections_per_network,
+        },
+    })
 }
 
 fn redis(redis: &Redis) -> Value {

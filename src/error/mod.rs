@@ -154,26 +154,21 @@ impl Error {
     /// The one table. Exhaustive on purpose: a new error has to say here what it tells.
     #[must_use]
     pub fn wire(&self) -> Wire {
+        let invalid = |reason, description| wire(400, "invalid_request", reason, description);
         match self {
             Self::Request(fault) => table::request(*fault),
             Self::Client(fault) => table::client(fault),
             Self::Assertion(fault) => table::assertion(fault),
             Self::Proof(fault) => table::proof(fault),
-            Self::NotItsAudience => wire(
-                400,
-                "invalid_request",
+            Self::NotItsAudience => invalid(
                 "presenter_not_audience",
                 "an access token of this broker can be exchanged by an authenticated client that its aud names",
             ),
-            Self::LineageTooLong => wire(
-                400,
-                "invalid_request",
+            Self::LineageTooLong => invalid(
                 "lineage_too_long",
                 "the subject token has as many tokens above it as one may have; exchange an earlier one",
             ),
-            Self::TokenTooLarge => wire(
-                400,
-                "invalid_request",
+            Self::TokenTooLarge => invalid(
                 "token_too_large",
                 "the token would be larger than resource servers read; name fewer targets in task_target, or exchange an earlier token",
             ),
@@ -183,23 +178,16 @@ impl Error {
             | Self::TargetDenied
             | Self::OutsideTask
             | Self::Suspended(Kind::Target) => NO_TARGET,
-            Self::ConfirmationRequired => wire(
-                400,
-                "invalid_request",
-                "confirmation_required",
-                "a task is opened by who proves a key; send a DPoP proof",
-            ),
-            Self::TaskInTask => wire(
-                400,
-                "invalid_request",
+            Self::ConfirmationRequired => {
+                invalid("confirmation_required", "opening a task requires a DPoP proof; send one")
+            }
+            Self::TaskInTask => invalid(
                 "task_subject_refused",
                 "a task is opened by an assertion of the platform; a token of this broker opens none",
             ),
-            Self::TaskSpent => wire(
-                400,
-                "invalid_request",
+            Self::TaskSpent => invalid(
                 "task_budget_spent",
-                "the task has got as many tokens as it was opened for; open another one",
+                "the task has received the number of tokens that it was opened for; open another one",
             ),
             Self::TooManyTasks => wire(
                 429,
@@ -207,12 +195,9 @@ impl Error {
                 "too_many_tasks",
                 "too many tasks are open; end those that are done with, by posting their tokens to /revoke",
             ),
-            Self::TaskIdle => wire(
-                400,
-                "invalid_request",
-                "task_idle",
-                "the task asked for no token for too long and is over; open another one",
-            ),
+            Self::TaskIdle => {
+                invalid("task_idle", "the task asked for no token for too long and has ended; open another one")
+            }
             Self::TaskUnknown | Self::Suspended(_) => REFUSED,
             Self::ScopeDenied => wire(
                 400,
@@ -220,9 +205,7 @@ impl Error {
                 "scope_refused",
                 "not every scope that was asked for is available to this workload; ask for fewer, or leave scope out",
             ),
-            Self::Replayed => wire(
-                400,
-                "invalid_request",
+            Self::Replayed => invalid(
                 "subject_token_replayed",
                 "the subject token was exchanged before and can be exchanged once; get a new one",
             ),

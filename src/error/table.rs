@@ -3,7 +3,7 @@
 use super::{REFUSED, Unavailable, Wire, wire};
 use crate::assertion::{AssertionError, ProofFault};
 use crate::client::ClientError;
-use crate::form::{HttpError, RequestError, Required, TaskParameter};
+use crate::form::{CredentialsError, HttpError, RequestError, Required, TaskParameter};
 use crate::rates::Throttled;
 use crate::store::StoreError;
 use countersign_verify::dpop::ProofError;
@@ -108,7 +108,7 @@ pub(super) fn assertion(fault: &AssertionError) -> Wire {
     }
 }
 
-/// RFC 9449 §5: a proof is the caller's own work, so it is told what is wrong with it.
+/// RFC 9449 §5: a proof is the caller's own work, so the caller learns what is wrong with it.
 pub(super) fn proof(fault: &ProofFault) -> Wire {
     let told = |reason, description| wire(400, "invalid_dpop_proof", reason, description);
     match fault {
@@ -183,8 +183,9 @@ pub(super) fn unavailable(fault: &Unavailable) -> Wire {
 
 /// RFC 6749 §5.2: a malformed request is always explained.
 pub(super) fn request(fault: RequestError) -> Wire {
-    let invalid = |reason, description| wire(400, "invalid_request", reason, description);
-    let target = |reason, description| wire(400, "invalid_target", reason, description);
+    let told = |error, reason, description| wire(400, error, reason, description);
+    let invalid = |reason, description| told("invalid_request", reason, description);
+    let target = |reason, description| told("invalid_target", reason, description);
     match fault {
         RequestError::Http(fault) => http(fault),
         RequestError::Missing(parameter) => missing(parameter),
@@ -194,8 +195,7 @@ pub(super) fn request(fault: RequestError) -> Wire {
             invalid("form_malformed", "the body is not form-encoded UTF-8; percent-encode every value")
         }
         RequestError::TooMany => invalid("too_many_parameters", "there are more parameters than this broker reads"),
-        RequestError::GrantType => wire(
-            400,
+        RequestError::GrantType => told(
             "unsupported_grant_type",
             "grant_type_unsupported",
             "grant_type must be urn:ietf:params:oauth:grant-type:token-exchange or client_credentials",
@@ -228,37 +228,42 @@ pub(super) fn request(fault: RequestError) -> Wire {
             "task_ parameters open a task: name this broker itself as the audience, or leave them out",
         ),
         RequestError::Lifetime => invalid("lifetime_malformed", "lifetime must be a whole number of seconds from 1"),
-        RequestError::Scope => wire(
-            400,
+        RequestError::Scope => told(
             "invalid_scope",
             "scope_malformed",
             "scope must be at most 32 names of printable ASCII, separated by one space each",
         ),
-        RequestError::AuthorizationDetails => wire(
-            400,
+        RequestError::AuthorizationDetails => told(
             "invalid_authorization_details",
             "authorization_details_unsupported",
             "authorization_details is not supported by this version; use scope",
         ),
         RequestError::Dpop => {
-            invalid("dpop_unsupported", "a DPoP proof is of no use at this endpoint; leave the DPoP header out")
+            invalid("dpop_unsupported", "this endpoint takes no DPoP proof; leave the DPoP header out")
         }
-        RequestError::ClientScheme => wire(
+        RequestError::Credentials(fault) => credentials(fault),
+    }
+}
+
+fn credentials(fault: CredentialsError) -> Wire {
+    let invalid = |reason, description| wire(400, "invalid_request", reason, description);
+    match fault {
+        CredentialsError::Scheme => wire(
             401,
             "invalid_client",
             "client_method_unsupported",
             "this way to authenticate is not supported; use Basic in Authorization, or client_secret or client_assertion in the body",
         ),
-        RequestError::SeveralMethods => {
+        CredentialsError::SeveralMethods => {
             invalid("several_client_methods", "the client authenticated in more than one way; use one")
         }
-        RequestError::ClientMismatch => {
+        CredentialsError::Mismatch => {
             invalid("client_id_mismatch", "client_id is not the client that authenticated; leave it out")
         }
-        RequestError::ClientAssertionPair => {
+        CredentialsError::AssertionPair => {
             invalid("client_assertion_incomplete", "client_assertion and client_assertion_type must be sent together")
         }
-        RequestError::ClientAssertionType => invalid(
+        CredentialsError::AssertionType => invalid(
             "client_assertion_type_unsupported",
             "client_assertion_type must be the URN of jwt-bearer, or of jwt-spiffe for a JWT-SVID",
         ),

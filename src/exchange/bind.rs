@@ -64,8 +64,7 @@ impl BoundExchange {
     pub(super) fn bind(
         requested: Requested,
         (subject, fresh): (Verified<SubjectToken>, Fresh),
-        caller: Caller,
-        confirmation: Option<Confirmation>,
+        (caller, confirmation): (Caller, Option<Confirmation>),
         context: BindContext<'_>,
         trail: &mut AuditTrail,
     ) -> Result<Self, Error> {

@@ -2,15 +2,14 @@
 //! Nothing is used up here: an assertion that counts once is reserved when something is given for it.
 
 use super::Snapshot;
-use crate::assertion::{AssertionError, ClientAssertion, Confirmation, SubjectToken, Untrusted, Verified};
+use crate::assertion::{AssertionError, ClientAssertion, Confirmation, OwnKeys, SubjectToken, Untrusted, Verified};
 use crate::audit::AuditTrail;
 use crate::client::{Attempts, Client, ClientError, Credentials, Method};
 use crate::domain::{FirstUse, Timestamp, TokenType, Workload};
 use crate::error::{Error, Unavailable};
-use crate::form::{Form, Parameter, RequestError, Required};
+use crate::form::{CredentialsError, Form, Parameter, RequestError, Required};
 use crate::revocation::{NotSuspended, Revocations};
 use crate::store::{Reservations, Reserved};
-use countersign_verify::jws::Bounds;
 use countersign_verify::revocation::Kind;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -42,32 +41,32 @@ impl Presented {
         let (secret, assertion) = (form.single(Parameter::ClientSecret)?, form.single(Parameter::ClientAssertion)?);
         let kind = form.single(Parameter::ClientAssertionType)?;
         match (basic, secret, assertion) {
-            (None, None, None) if kind.is_some() => Err(RequestError::ClientAssertionPair),
+            (None, None, None) if kind.is_some() => Err(CredentialsError::AssertionPair.into()),
             (None, None, None) => Ok(Self::Nothing),
             (Some(credentials), None, None) => {
                 let same = |id: &str| credentials.readings.iter().any(|(own, _)| own == id);
                 if kind.is_some() {
-                    Err(RequestError::SeveralMethods)
+                    Err(CredentialsError::SeveralMethods.into())
                 } else if claimed.is_some_and(|id| !credentials.readings.is_empty() && !same(id)) {
-                    Err(RequestError::ClientMismatch)
+                    Err(CredentialsError::Mismatch.into())
                 } else {
                     Ok(Self::Basic(credentials))
                 }
             }
-            (None, Some(_), None) if kind.is_some() => Err(RequestError::SeveralMethods),
+            (None, Some(_), None) if kind.is_some() => Err(CredentialsError::SeveralMethods.into()),
             (None, Some(secret), None) => {
                 let id = claimed.ok_or(RequestError::Missing(Required::ClientId))?;
                 Ok(Self::Post(id.to_owned(), Zeroizing::new(secret.to_owned())))
             }
             (None, None, Some(assertion)) => {
                 let assertion = Untrusted::new(assertion.to_owned(), TokenType::Jwt);
-                match kind.ok_or(RequestError::ClientAssertionPair)? {
+                match kind.ok_or(CredentialsError::AssertionPair)? {
                     JWT_BEARER => Ok(Self::Assertion(assertion)),
                     JWT_SPIFFE => Ok(Self::Svid(assertion)),
-                    _ => Err(RequestError::ClientAssertionType),
+                    _ => Err(CredentialsError::AssertionType.into()),
                 }
             }
-            _ => Err(RequestError::SeveralMethods),
+            _ => Err(CredentialsError::SeveralMethods.into()),
         }
     }
 }
@@ -173,7 +172,7 @@ impl ClientAuth {
         basic: Option<Credentials>,
         trail: &mut AuditTrail,
     ) -> Result<Caller, Error> {
-        let Request { form, peer, snapshot, now } = request;
+        let Request { form, peer, snapshot, .. } = request;
         let claimed = form.single(Parameter::ClientId)?;
         let clients = &snapshot.clients;
         let proven: Proven<'_> = match Presented::read(form, basic)? {
@@ -195,9 +194,9 @@ impl ClientAuth {
                 self.by_secret(named, peer, || clients.by_post(&id, &secret))?.into()
             }
             Presented::Assertion(token) => {
-                let bounds = snapshot.issuers.bounds();
-                match token.names_client(bounds).as_deref().and_then(|id| clients.find(id)) {
-                    Some(client) => self.by_own_key(&token, client, bounds, now, trail).await?,
+                let names_client = token.names_client(snapshot.issuers.bounds());
+                match names_client.as_deref().and_then(|id| clients.find(id)) {
+                    Some(client) => self.by_own_key(&token, client, request, trail).await?,
                     None => self.by_issuer(&token, request, false, trail).await?,
                 }
             }
@@ -205,7 +204,7 @@ impl ClientAuth {
         };
         let Proven { client, assertion, first_use } = proven;
         if claimed.is_some_and(|id| id != client.id.as_str()) {
-            return Err(RequestError::ClientMismatch.into());
+            return Err(RequestError::from(CredentialsError::Mismatch).into());
         }
         trail.client(&client.id);
         let not_suspended = self.not_suspended(Kind::Client, client.id.as_str(), trail)?;
@@ -259,13 +258,13 @@ impl ClientAuth {
         &self,
         token: &Untrusted<ClientAssertion>,
         client: &'a Arc<Client>,
-        bounds: Bounds,
-        now: Timestamp,
+        request: Request<'a>,
         trail: &mut AuditTrail,
     ) -> Result<Proven<'a>, Error> {
         let Method::PrivateKeyJwt(keys) = &client.method else { return Err(ClientError::Refused.into()) };
-        let names = (client.id.as_str(), self.issuer.as_str());
-        let first_use = token.verify_own(names, keys, bounds, now, trail).await.map_err(refused)?;
+        let own = OwnKeys { id: client.id.as_str(), keys, broker: &self.issuer };
+        let bounds = request.snapshot.issuers.bounds();
+        let first_use = token.verify_own(own, bounds, request.now, trail).await.map_err(refused)?;
         Ok(Proven { client, assertion: None, first_use: Some(first_use) })
     }
 

@@ -201,7 +201,7 @@ impl Broker {
         trail.lap(Stage::Verify);
 
         let context = BindContext { snapshot: &snapshot, revocations, rates, network: peer.into() };
-        let bound = BoundExchange::bind(requested, (subject, fresh), caller, confirmation, context, trail)?;
+        let bound = BoundExchange::bind(requested, (subject, fresh), (caller, confirmation), context, trail)?;
         trail.lap(Stage::Bind);
 
         let authorized = AuthorizedExchange::ask(bound, (&snapshot.policy, rates), peer, now, trail)?;

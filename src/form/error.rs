@@ -203,19 +203,27 @@ pub enum RequestError {
     /// A DPoP proof was sent to an endpoint that takes none.
     #[error("a DPoP proof was sent to an endpoint that takes none")]
     Dpop,
+    /// The client's credentials cannot be read.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+}
+
+/// Client credentials that cannot be read, or that contradict each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialsError {
     /// `Authorization` has another scheme than Basic.
     #[error("`Authorization` has another scheme than Basic")]
-    ClientScheme,
+    Scheme,
     /// The client authenticated in more than one way.
     #[error("the client authenticated in more than one way")]
     SeveralMethods,
     /// `client_id` is not the client that authenticated.
     #[error("`client_id` is not the client that authenticated")]
-    ClientMismatch,
+    Mismatch,
     /// `client_assertion` and `client_assertion_type` do not come together.
     #[error("`client_assertion` and `client_assertion_type` were not sent together")]
-    ClientAssertionPair,
+    AssertionPair,
     /// `client_assertion_type` is unknown.
     #[error("`client_assertion_type` names a kind of assertion that is not supported")]
-    ClientAssertionType,
+    AssertionType,
 }

@@ -2,7 +2,7 @@
 
 mod error;
 
-pub use error::{HttpError, Parameter, RequestError, Required, TaskParameter};
+pub use error::{CredentialsError, HttpError, Parameter, RequestError, Required, TaskParameter};
 
 use zeroize::Zeroize as _;
 

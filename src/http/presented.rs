@@ -6,7 +6,7 @@ use crate::client::Credentials;
 use crate::domain::Network;
 use crate::error::Error;
 use crate::exchange::{Presented, Proofs};
-use crate::form::{Form, FormBounds, HttpError, Parameter, RequestError};
+use crate::form::{CredentialsError, Form, FormBounds, HttpError, Parameter, RequestError};
 use actix_web::HttpRequest;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::web::Payload;
@@ -44,7 +44,7 @@ pub(super) async fn read<'a>(
     let unsupported = if !is_harmless(request.query_string()) {
         Some(HttpError::Query.into())
     } else if !known_scheme {
-        Some(RequestError::ClientScheme)
+        Some(CredentialsError::Scheme.into())
     } else {
         None
     };

@@ -58,7 +58,7 @@ impl Asker {
         let entities = self.entities(question);
         let one = |scope: &String| match &entities {
             Ok(entities) => match self.request(question, scope) {
-                Ok(request) => self.verdict(scope, &request, &sets, entities, &bound),
+                Ok(request) => self.verdict(scope, (&request, entities), &sets, &bound),
                 Err(fault) => denied(scope, fault),
             },
             Err(fault) => denied(scope, fault.clone()),
@@ -69,9 +69,8 @@ impl Asker {
     fn verdict(
         &self,
         scope: &str,
-        request: &Request,
+        (request, entities): (&Request, &Entities),
         sets: &[&PolicySet],
-        entities: &Entities,
         bound: &impl Fn(&str) -> Option<i64>,
     ) -> Verdict {
         let (mut permits, mut forbids, mut errors) = (Vec::new(), Vec::new(), Vec::new());

@@ -233,7 +233,7 @@ impl Keys {
         }
         let from = if held.current(purpose, algorithm).is_some() { now.plus(PUBLISHED_BEFORE_USE) } else { now };
         let before = held.records.clone();
-        let made = self.make(held, purpose, algorithm, from, now).await?;
+        let made = self.make(held, (purpose, algorithm), from, now).await?;
         self.keep_or_undo(held, before, lease, now).await?;
         Ok(made)
     }
@@ -317,7 +317,7 @@ impl Keys {
             held.files.remove(kid);
         }
         if needs_another {
-            self.make(held, purpose, algorithm, now, now).await?;
+            self.make(held, (purpose, algorithm), now, now).await?;
             self.keep(held, lease, now).await?;
         }
         Ok(revoked)

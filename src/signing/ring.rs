@@ -139,7 +139,7 @@ impl KeyRing {
         algorithm: Algorithm,
         now: Timestamp,
     ) -> Result<(String, &str), SigningError> {
-        self.sign_with(Purpose::Tokens, None, Some(algorithm), claims, now)
+        self.sign_with((Purpose::Tokens, None), Some(algorithm), claims, now)
     }
 
     /// Signs `payload` as a document of the broker, a compact JWS. No document is a token.
@@ -148,13 +148,12 @@ impl KeyRing {
     /// [`SigningError`] if no key is active for the document's purpose, or it cannot be used; no other key is tried.
     pub fn sign(&self, document: Document, payload: &impl Serialize, now: Timestamp) -> Result<String, SigningError> {
         let (purpose, typ) = document.signed_as();
-        self.sign_with(purpose, Some(typ), None, payload, now).map(|(signed, _)| signed)
+        self.sign_with((purpose, Some(typ)), None, payload, now).map(|(signed, _)| signed)
     }
 
     fn sign_with(
         &self,
-        purpose: Purpose,
-        other: Option<&str>,
+        (purpose, other): (Purpose, Option<&str>),
         algorithm: Option<Algorithm>,
         payload: &impl Serialize,
         now: Timestamp,

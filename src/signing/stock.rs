@@ -87,7 +87,7 @@ impl Keys {
                 Some(_) => {}
                 None if unrecorded == Unrecorded::Adopted => {
                     let longest = held.rotation.longest.seconds();
-                    adopt(&mut known, purpose, &*signer, first.contains(&purpose), longest, now);
+                    adopt(&mut known, (purpose, &*signer), first.contains(&purpose), longest, now);
                     held.unsaved = true;
                 }
                 None => continue,
@@ -147,7 +147,13 @@ impl Held {
 
 /// Records a key that an operator put there. The `first` of a purpose sign at once, the last by name of each algorithm;
 /// one that comes later is published before it signs.
-fn adopt(known: &mut Vec<KeyRecord>, purpose: Purpose, signer: &dyn Signer, first: bool, longest: i64, now: Timestamp) {
+fn adopt(
+    known: &mut Vec<KeyRecord>,
+    (purpose, signer): (Purpose, &dyn Signer),
+    first: bool,
+    longest: i64,
+    now: Timestamp,
+) {
     let signs_from = if first { now } else { now.plus(PUBLISHED_BEFORE_USE) };
     let line = |record: &&mut KeyRecord| is_of(record, purpose, signer.algorithm()) && record.signs_until.is_none();
     let alone = known.iter_mut().filter(line).map(|record| record.signs_until = Some(signs_from)).count() == 0;

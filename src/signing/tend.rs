@@ -17,14 +17,14 @@ impl Keys {
         let before = held.records.clone();
         for (purpose, algorithm) in held.wanted() {
             match held.current(purpose, algorithm).map(|current| current.signs_from) {
-                None => drop(self.make(held, purpose, algorithm, now, now).await?),
+                None => drop(self.make(held, (purpose, algorithm), now, now).await?),
                 Some(since) => {
                     let due = held
                         .rotation
                         .every
                         .is_some_and(|every| since.plus(every.seconds() - PUBLISHED_BEFORE_USE) <= now && since <= now);
                     if due {
-                        self.make(held, purpose, algorithm, now.plus(PUBLISHED_BEFORE_USE), now).await?;
+                        self.make(held, (purpose, algorithm), now.plus(PUBLISHED_BEFORE_USE), now).await?;
                     }
                 }
             }
@@ -66,8 +66,7 @@ impl Keys {
     pub(super) async fn make(
         &self,
         held: &mut Held,
-        purpose: Purpose,
-        algorithm: Algorithm,
+        (purpose, algorithm): (Purpose, Algorithm),
         signs_from: Timestamp,
         now: Timestamp,
     ) -> Result<KeyRecord, KeyError> {

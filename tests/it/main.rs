@@ -1,6 +1,7 @@
 //! The integration tests: one binary, because linking is slow. Each starts a whole broker over HTTP, with a clock to
 //! advance, and issuers that sign real tokens.
 #![expect(unreachable_pub, reason = "a test crate is nobody's library")]
+#![expect(clippy::too_many_lines, reason = "a test is as long as its table of cases, or as the story that it tells")]
 #![expect(clippy::disallowed_methods, reason = "tests wait for real processes and read their own environment")]
 #![expect(
     clippy::unwrap_used,

@@ -322,11 +322,11 @@ fn f12_a_resource_server_takes_a_bound_token_with_a_proof_of_it_alone() {
         ath.map_or_else(|| proof.clone(), |ath| proof.clone().claim("ath", json!(ath))).sign()
     };
     let good = shown(&keys().ed, Some(ath(&minted)));
-    let (token, proof) = verifier.verify_bound(&minted, &good, "GET", uri, NOW).unwrap();
+    let (token, proof) = verifier.verify_bound(&minted, &good, ("GET", uri), NOW).unwrap();
     assert_eq!((token.claims().sub.as_str(), proof.until()), ("github:repo:acme/app:ref:refs/heads/main", NOW + 60));
     assert_eq!(verifier.verify(&minted, NOW), Err(Refusal::Bound));
     let refuse = |token: &str, proof: &str, method: &str, why: Refusal| {
-        assert_eq!(verifier.verify_bound(token, proof, method, uri, NOW).unwrap_err(), why);
+        assert_eq!(verifier.verify_bound(token, proof, (method, uri), NOW).unwrap_err(), why);
     };
     refuse(&minted, &shown(&keys().ed, None), "GET", Refusal::Proof(ProofError::Claim("ath")));
     refuse(&minted, &shown(&keys().ed, Some(ath(&bearer))), "GET", Refusal::Proof(ProofError::Token));

@@ -4,7 +4,7 @@ use crate::support::*;
 use countersign::assertion::{AssertionError, KeyFault, ProofFault};
 use countersign::client::ClientError;
 use countersign::error::{Error, Unavailable};
-use countersign::form::{HttpError, Parameter, RequestError, Required, TaskParameter};
+use countersign::form::{CredentialsError, HttpError, Parameter, RequestError, Required, TaskParameter};
 use countersign::rates::Throttled;
 use countersign::store::StoreError;
 use countersign_verify::Refusal;
@@ -48,11 +48,11 @@ fn every_error() -> Vec<Error> {
         RequestError::Scope,
         RequestError::AuthorizationDetails,
         RequestError::Dpop,
-        RequestError::ClientScheme,
-        RequestError::SeveralMethods,
-        RequestError::ClientMismatch,
-        RequestError::ClientAssertionPair,
-        RequestError::ClientAssertionType,
+        RequestError::Credentials(CredentialsError::Scheme),
+        RequestError::Credentials(CredentialsError::SeveralMethods),
+        RequestError::Credentials(CredentialsError::Mismatch),
+        RequestError::Credentials(CredentialsError::AssertionPair),
+        RequestError::Credentials(CredentialsError::AssertionType),
         RequestError::Missing(Required::ClientId),
     ];
     let assertions = [

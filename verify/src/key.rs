@@ -155,6 +155,45 @@ impl fmt::Debug for Verifier {
     }
 }
 
+fn rsa_verifiers(n: &[u8], e: &[u8], allowed: &[Algorithm]) -> Result<Vec<(Algorithm, Verifier)>, KeyError> {
+    rsa::is_sound(n, e)?;
+    let verifier = |algorithm: &Algorithm| {
+        let parameters = algorithm.rsa()?;
+        let key = aws::RsaPublicKeyComponents { n, e }.to_parsed_public_key(parameters);
+        Some(key.map(|key| (*algorithm, Verifier::Aws(key))).map_err(|_| KeyError::Malformed))
+    };
+    allowed.iter().filter_map(verifier).collect()
+}
+
+fn ec_verifier(
+    curve: &str,
+    bytes: impl Fn(&str) -> Result<Vec<u8>, KeyError>,
+) -> Result<(Algorithm, Verifier), KeyError> {
+    let (algorithm, parameters, length): (_, &'static aws::EcdsaVerificationAlgorithm, usize) = match curve {
+        "P-256" => (Algorithm::Es256, &aws::ECDSA_P256_SHA256_FIXED, 32),
+        "P-384" => (Algorithm::Es384, &aws::ECDSA_P384_SHA384_FIXED, 48),
+        "P-521" => (Algorithm::Es512, &aws::ECDSA_P521_SHA512_FIXED, 66),
+        _ => return Err(KeyError::NotForUs),
+    };
+    let (x, y) = (bytes("x")?, bytes("y")?);
+    // If one number is too short and the other too long, the point as a whole has the right length.
+    if x.len() != length {
+        return Err(KeyError::Malformed);
+    }
+    let point = [&[4], x.as_slice(), y.as_slice()].concat();
+    let key = aws::ParsedPublicKey::new(parameters, point).map_err(|_| KeyError::Malformed)?;
+    Ok((algorithm, Verifier::Aws(key)))
+}
+
+fn ed25519_verifier(x: Vec<u8>) -> Result<(Algorithm, Verifier), KeyError> {
+    let x: [u8; 32] = x.try_into().map_err(|_| KeyError::Malformed)?;
+    let key = ed25519_dalek::VerifyingKey::from_bytes(&x).map_err(|_| KeyError::Malformed)?;
+    if key.is_weak() {
+        return Err(KeyError::Malformed);
+    }
+    Ok((Algorithm::EdDsa, Verifier::Ed25519(Box::new(key))))
+}
+
 impl VerifyingKey {
     /// Reads one JWK. `algorithms` are those that its owner may use: an RSA key that names none verifies these alone.
     ///
@@ -182,56 +221,19 @@ impl VerifyingKey {
             }
         }
         let pinned = text("alg")?.map(str::parse::<Algorithm>).transpose().map_err(|_| KeyError::NotForUs)?;
+        let wanted = |algorithm: &Algorithm| pinned.is_none_or(|pinned| pinned == *algorithm);
+        let allowed: Vec<Algorithm> = algorithms.iter().copied().filter(wanted).collect();
         let bytes = |name: &str| {
             let encoded = text(name)?.ok_or(KeyError::Malformed)?;
             URL_SAFE_NO_PAD.decode(encoded).map_err(|_| KeyError::Malformed)
         };
-        let candidates: Vec<(Algorithm, Verifier)> = match (text("kty")?, text("crv")?) {
-            (Some("RSA"), None) => {
-                let (n, e) = (bytes("n")?, bytes("e")?);
-                rsa::is_sound(&n, &e)?;
-                let wanted = |algorithm: &&Algorithm| pinned.is_none_or(|pinned| pinned == **algorithm);
-                algorithms
-                    .iter()
-                    .filter(wanted)
-                    .filter_map(|algorithm| algorithm.rsa().map(|parameters| (*algorithm, parameters)))
-                    .map(|(algorithm, parameters)| {
-                        let key = aws::RsaPublicKeyComponents { n: &n, e: &e };
-                        let key = key.to_parsed_public_key(parameters).map_err(|_| KeyError::Malformed)?;
-                        Ok((algorithm, Verifier::Aws(key)))
-                    })
-                    .collect::<Result<_, KeyError>>()?
-            }
-            (Some("EC"), Some(curve)) => {
-                let (algorithm, parameters, length): (_, &'static aws::EcdsaVerificationAlgorithm, usize) = match curve
-                {
-                    "P-256" => (Algorithm::Es256, &aws::ECDSA_P256_SHA256_FIXED, 32),
-                    "P-384" => (Algorithm::Es384, &aws::ECDSA_P384_SHA384_FIXED, 48),
-                    "P-521" => (Algorithm::Es512, &aws::ECDSA_P521_SHA512_FIXED, 66),
-                    _ => return Err(KeyError::NotForUs),
-                };
-                let (x, y) = (bytes("x")?, bytes("y")?);
-                // Where one number is too short and the other too long, the point as a whole has the right length.
-                if x.len() != length {
-                    return Err(KeyError::Malformed);
-                }
-                let point = [&[4], x.as_slice(), y.as_slice()].concat();
-                let key = aws::ParsedPublicKey::new(parameters, point).map_err(|_| KeyError::Malformed)?;
-                vec![(algorithm, Verifier::Aws(key))]
-            }
-            (Some("OKP"), Some("Ed25519")) => {
-                let x: [u8; 32] = bytes("x")?.try_into().map_err(|_| KeyError::Malformed)?;
-                let key = ed25519_dalek::VerifyingKey::from_bytes(&x).map_err(|_| KeyError::Malformed)?;
-                if key.is_weak() {
-                    return Err(KeyError::Malformed);
-                }
-                vec![(Algorithm::EdDsa, Verifier::Ed25519(Box::new(key)))]
-            }
+        let mut verifiers = match (text("kty")?, text("crv")?) {
+            (Some("RSA"), None) => rsa_verifiers(&bytes("n")?, &bytes("e")?, &allowed)?,
+            (Some("EC"), Some(curve)) => vec![ec_verifier(curve, bytes)?],
+            (Some("OKP"), Some("Ed25519")) => vec![ed25519_verifier(bytes("x")?)?],
             _ => return Err(KeyError::NotForUs),
         };
-        let allowed =
-            |algorithm: &Algorithm| pinned.is_none_or(|pinned| pinned == *algorithm) && algorithms.contains(algorithm);
-        let verifiers: Vec<_> = candidates.into_iter().filter(|(algorithm, _)| allowed(algorithm)).collect();
+        verifiers.retain(|(algorithm, _)| allowed.contains(algorithm));
         if verifiers.is_empty() { Err(KeyError::NotForUs) } else { Ok(Self { key_id, verifiers }) }
     }
 

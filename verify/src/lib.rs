@@ -176,8 +176,8 @@ impl Verifier {
         if token.claims.cnf.is_some() { Err(Refusal::Bound) } else { Ok(token) }
     }
 
-    /// Verifies a token that came with a proof, in `Authorization: DPoP` (RFC 9449 §7.1), for the request by this
-    /// `method` to this `uri`. The proof's id may come once: remember it until [`Proof::until`].
+    /// Verifies a token that came with a proof, in `Authorization: DPoP` (RFC 9449 §7.1), for the request by a method
+    /// to a URI. The proof's id may come once: remember it until [`Proof::until`].
     ///
     /// # Errors
     /// [`Refusal`] names the first check that fails; answer 401 `invalid_token`, or `invalid_dpop_proof` for
@@ -186,8 +186,7 @@ impl Verifier {
         &self,
         token: &str,
         proof: &str,
-        method: &str,
-        uri: &str,
+        (method, uri): (&str, &str),
         now: i64,
     ) -> Result<(AccessToken, Proof), Refusal> {
         let verified = self.verify_unproved(token, now)?;

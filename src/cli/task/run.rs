@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &Run, output: Output) -> Result<ExitCode, Failure> 
         // Heard from here on, so that nothing stays behind whenever it comes.
         let mut signals = Signals::hear()?;
         let (token, id) = broker.open(arguments, &assertion).await?;
-        let ran = broker.serve(arguments, &token, &places, &mut signals, output).await;
+        let ran = Work { broker: &broker, arguments, task: &token, places: &places, output }.serve(&mut signals).await;
         if let Err(Failure(why)) = broker.end(&token).await {
             let by_itself = "it ends by itself when it is idle";
             output.warning(&format!(
@@ -184,20 +184,25 @@ impl Broker {
         let last = self.post("/revoke", &[("token", task)]).await?;
         if last.status == 200 { Ok(()) } else { Err(refused(&last)) }
     }
+}
 
-    /// Runs the command until it ends, and keeps its tokens fresh.
-    async fn serve(
-        &self,
-        arguments: &Run,
-        task: &str,
-        places: &Places,
-        signals: &mut Signals,
-        output: Output,
-    ) -> Result<ExitCode, Failure> {
+/// A command that runs within a task.
+struct Work<'a> {
+    broker: &'a Broker,
+    arguments: &'a Run,
+    /// The task's token.
+    task: &'a str,
+    places: &'a Places,
+    output: Output,
+}
+
+impl Work<'_> {
+    /// Runs the command until it ends, and renews its tokens.
+    async fn serve(&self, signals: &mut Signals) -> Result<ExitCode, Failure> {
         let first = async {
             let mut due = Vec::new();
-            for (index, target) in arguments.targets.iter().enumerate() {
-                due.push(Due { index, target, after: self.hand_over(arguments, task, target, index, places).await? });
+            for (index, target) in self.arguments.targets.iter().enumerate() {
+                due.push(Due { index, target, after: self.hand_over(target, index).await? });
             }
             Ok::<_, Failure>(due)
         };
@@ -205,8 +210,8 @@ impl Broker {
             due = first => due?,
             signal = signals.next() => return Ok(ended_by(signal)),
         };
-        let mut child = self.spawn(arguments, places)?;
-        let renewing = due.into_iter().map(|due| self.renew(arguments, task, due, places, output));
+        let mut child = self.spawn()?;
+        let renewing = due.into_iter().map(|due| self.renew(due));
         let mut renewing = std::pin::pin!(futures_util::future::join_all(renewing));
         loop {
             tokio::select! {
@@ -218,38 +223,32 @@ impl Broker {
     }
 
     /// Asks for a token for `target`, and puts it where the command reads it; how long until it is to be renewed.
-    async fn hand_over(
-        &self,
-        arguments: &Run,
-        task: &str,
-        target: &str,
-        index: usize,
-        places: &Places,
-    ) -> Result<Duration, Failure> {
-        let given = self.token(task, target, arguments.scope.as_deref()).await?;
-        places.write(&places.token(index), &given.token)?;
+    async fn hand_over(&self, target: &str, index: usize) -> Result<Duration, Failure> {
+        let given = self.broker.token(self.task, target, self.arguments.scope.as_deref()).await?;
+        self.places.write(&self.places.token(index), &given.token)?;
         Ok(given.renew_after())
     }
 
     /// Renews the token of one target, for as long as the command runs.
-    async fn renew(&self, arguments: &Run, task: &str, due: Due<'_>, places: &Places, output: Output) {
+    async fn renew(&self, due: Due<'_>) {
         let (mut after, mut backoff) = (due.after, Backoff::new(RETRY.0, RETRY.1));
         loop {
             tokio::time::sleep(after).await;
-            match self.hand_over(arguments, task, due.target, due.index, places).await {
+            match self.hand_over(due.target, due.index).await {
                 Ok(next) => {
                     after = next;
                     backoff.reset();
                 }
                 Err(Failure(why)) => {
-                    output.warning(&format!("the token for {} is not renewed: {why}", due.target));
+                    self.output.warning(&format!("the token for {} is not renewed: {why}", due.target));
                     after = backoff.delay();
                 }
             }
         }
     }
 
-    fn spawn(&self, arguments: &Run, places: &Places) -> Result<Child, Failure> {
+    fn spawn(&self) -> Result<Child, Failure> {
+        let Self { arguments, places, .. } = self;
         let Some((program, rest)) = arguments.command.split_first() else {
             return Err(Failure("there is no command".to_owned()));
         };
@@ -258,7 +257,7 @@ impl Broker {
         for index in 0..arguments.targets.len() {
             command.env(format!("COUNTERSIGN_TOKEN_FILE_{}", index + 1), places.token(index));
         }
-        if self.prover.is_some() {
+        if self.broker.prover.is_some() {
             command.env("COUNTERSIGN_KEY_FILE", places.key());
         }
         command.spawn().map_err(|fault| Failure(format!("`{}` cannot be run: {fault}", program.display())))

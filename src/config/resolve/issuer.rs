@@ -105,7 +105,7 @@ impl Reader<'_> {
         match kind.signer {
             SignerKind::Issuer => {
                 let hint = &kind.issuer_hint;
-                self.issuer_url(&keys.issuer, "issuer", hint, place, private).map(Signer::Issuer)
+                self.issuer_url(&keys.issuer, ("issuer", hint), place, private).map(Signer::Issuer)
             }
             SignerKind::TrustDomain => {
                 let hint = "write its name, e.g. \"prod.acme.example\"";
@@ -139,7 +139,7 @@ impl Reader<'_> {
             return self.path(&keys.jwks_file, "jwks_file").map(KeyPlace::File);
         }
         if keys.jwks_uri.place().is_some() {
-            return self.issuer_url(&keys.jwks_uri, "jwks_uri", "", &(0..0), private).map(KeyPlace::Url);
+            return self.issuer_url(&keys.jwks_uri, ("jwks_uri", ""), &(0..0), private).map(KeyPlace::Url);
         }
         Some(KeyPlace::Discovery)
     }

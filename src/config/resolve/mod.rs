@@ -16,6 +16,7 @@ use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use toml::Spanned;
 use url::Url;
 
 /// Limit of rotations that the longest-lived token may outlive: each leaves a key of each algorithm at `/jwks`.
@@ -38,30 +39,10 @@ pub(super) fn resolve(file: &file::File, directory: &Path, problems: &mut Proble
     let refresh = reader.refresh(&file.keys.keys);
     let telemetry = reader.telemetry(&file.telemetry);
     let algorithm = signing.as_ref().map_or(Algorithm::Es256, |signing| signing.algorithm);
-    let issuers: Vec<(_, Issuer)> = file
-        .issuers
-        .iter()
-        .filter_map(|entry| {
-            Some((place_of(&entry.get_ref().name, entry), reader.issuer(entry.get_ref(), &entry.span())?))
-        })
-        .collect();
-    let targets: Vec<(_, Target)> = file
-        .targets
-        .iter()
-        .filter_map(|entry| {
-            Some((
-                place_of(&entry.get_ref().audience, entry),
-                reader.target(entry.get_ref(), &entry.span(), algorithm)?,
-            ))
-        })
-        .collect();
-    let clients: Vec<(_, Client)> = file
-        .clients
-        .iter()
-        .filter_map(|entry| {
-            Some((place_of(&entry.get_ref().id, entry), reader.client(entry.get_ref(), &entry.span())?))
-        })
-        .collect();
+    let issuers = entries(&file.issuers, |entry| &entry.name, |entry, place| reader.issuer(entry, place));
+    let targets =
+        entries(&file.targets, |entry| &entry.audience, |entry, place| reader.target(entry, place, algorithm));
+    let clients = entries(&file.clients, |entry| &entry.id, |entry, place| reader.client(entry, place));
     let us = server.as_ref().map(|server| server.issuer.as_str());
     reader.across(us, &issuers, &targets, &clients);
     if let Some(signing) = &signing {
@@ -90,8 +71,17 @@ pub(super) fn resolve(file: &file::File, directory: &Path, problems: &mut Proble
     })
 }
 
-fn place_of<T>(key: &Field<String>, entry: &toml::Spanned<T>) -> Range<usize> {
-    key.place().unwrap_or_else(|| entry.span())
+/// The entries that could be read, each with the place of the key that names it.
+fn entries<W, E>(
+    written: &[Spanned<W>],
+    name: impl Fn(&W) -> &Field<String>,
+    mut read: impl FnMut(&W, &Range<usize>) -> Option<E>,
+) -> Vec<(Range<usize>, E)> {
+    let entry = |written: &Spanned<W>| {
+        let place = name(written.get_ref()).place().unwrap_or_else(|| written.span());
+        Some((place, read(written.get_ref(), &written.span())?))
+    };
+    written.iter().filter_map(entry).collect()
 }
 
 struct Reader<'a> {
@@ -196,8 +186,7 @@ impl Reader<'_> {
     fn issuer_url(
         &mut self,
         field: &Field<String>,
-        key: &str,
-        hint: &str,
+        (key, hint): (&str, &str),
         section: &Range<usize>,
         loopback: bool,
     ) -> Option<String> {
@@ -283,6 +272,20 @@ impl Reader<'_> {
                 }
             }
         }
+        self.clients_differ(issuers, targets, clients);
+    }
+}
+
+impl Reader<'_> {
+    /// Refuses clients that could be taken for another one, or for a workload, and names that nothing has.
+    fn clients_differ(
+        &mut self,
+        issuers: &[(Range<usize>, Issuer)],
+        targets: &[(Range<usize>, Target)],
+        clients: &[(Range<usize>, Client)],
+    ) {
+        let mut seen: HashSet<(&str, String)> = HashSet::new();
+        let mut twice = |kind: &'static str, name: &str| !seen.insert((kind, name.to_owned()));
         for (place, client) in clients {
             if twice("client", client.id.as_str()) {
                 self.problem(place.clone(), format!("two clients have the id `{}`; rename one", client.id));
@@ -317,9 +320,7 @@ impl Reader<'_> {
             }
         }
     }
-}
 
-impl Reader<'_> {
     /// Refuses two entries whose attributes policy would see under one name: `principal.a_b` of `a-b`, or a kind's.
     fn records_differ(&mut self, issuers: &[(Range<usize>, Issuer)]) {
         for (at, (place, issuer)) in issuers.iter().enumerate() {

@@ -22,8 +22,8 @@ const SHORTEST_ROTATION: i64 = 3_600;
 impl Reader<'_> {
     pub(super) fn server(&mut self, section: &Section<file::Server>) -> Option<Server> {
         let (keys, place) = (&section.keys, &section.place);
-        let issuer =
-            self.issuer_url(&keys.issuer, "server.issuer", "write the https URL that clients know you by", place, true);
+        let hint = "write the https URL that clients know you by";
+        let issuer = self.issuer_url(&keys.issuer, ("server.issuer", hint), place, true);
         let listen: Option<SocketAddr> = self.required_parsed(
             &keys.listen,
             "server.listen",
@@ -36,15 +36,7 @@ impl Reader<'_> {
         } else {
             Some(self.directory.join("data/control.sock"))
         };
-        let tls = if keys.tls.given {
-            let (tls, place) = (&keys.tls.keys, &keys.tls.place);
-            let certificate =
-                self.required_path(&tls.certificate, "server.tls.certificate", "name the PEM file of the chain", place);
-            let key = self.required_path(&tls.key, "server.tls.key", "name the PEM file of the private key", place);
-            Some(Tls { certificate: certificate?, key: key? })
-        } else {
-            None
-        };
+        let tls = if keys.tls.given { Some(self.tls(&keys.tls)?) } else { None };
         if let (Some(listen), None) = (listen, &tls)
             && !listen.ip().is_loopback()
         {
@@ -82,6 +74,14 @@ impl Reader<'_> {
             tenant,
             trusted_proxies: trusted_proxies?,
         })
+    }
+
+    fn tls(&mut self, section: &Section<file::Tls>) -> Option<Tls> {
+        let (keys, place) = (&section.keys, &section.place);
+        let hint = "name the PEM file of the chain";
+        let certificate = self.required_path(&keys.certificate, "server.tls.certificate", hint, place);
+        let key = self.required_path(&keys.key, "server.tls.key", "name the PEM file of the private key", place);
+        Some(Tls { certificate: certificate?, key: key? })
     }
 
     /// Networks, and single addresses as networks of one.

@@ -2,7 +2,7 @@
 
 use super::{Reader, is_loopback_name};
 use crate::config::file;
-use crate::config::raw::Section;
+use crate::config::raw::{Field, Section};
 use crate::config::{Durability, Redis, RedisMode, Store};
 use crate::domain::Lifetime;
 use std::ops::Range;
@@ -65,20 +65,7 @@ impl Reader<'_> {
             let message = "`store.redis.key_prefix` is longer than 64 bytes, or has braces, by which a cluster spreads keys; choose another one";
             self.problem(keys.key_prefix.place().unwrap_or(0..0), message);
         }
-        let durability = match keys.durability.place() {
-            None => Some(Durability::Strict),
-            Some(place) => {
-                let name = keys.durability.optional("store.redis.durability", self.problems)?.clone();
-                let known = Durability::ALL.into_iter().find(|durability| durability.name() == name);
-                if known.is_none() {
-                    let message = format!(
-                        "`store.redis.durability`: `{name}` is not known; use `strict`, `persisted` or `memory`"
-                    );
-                    self.problem(place, message);
-                }
-                known
-            }
-        };
+        let durability = self.durability(&keys.durability);
         let replicas = self.number(&keys.replicas, "store.redis.replicas", 0, 0..=MOST_REPLICAS);
         if durability == Some(Durability::Strict)
             && mode.as_ref().is_some_and(|mode| *mode != RedisMode::Standalone)
@@ -115,6 +102,18 @@ impl Reader<'_> {
             ca_file: ca?,
             certificate: certificate?.zip(key?),
         })
+    }
+
+    fn durability(&mut self, field: &Field<String>) -> Option<Durability> {
+        let Some(place) = field.place() else { return Some(Durability::Strict) };
+        let name = field.optional("store.redis.durability", self.problems)?.clone();
+        let known = Durability::ALL.into_iter().find(|durability| durability.name() == name);
+        if known.is_none() {
+            let message =
+                format!("`store.redis.durability`: `{name}` is not known; use `strict`, `persisted` or `memory`");
+            self.problem(place, message);
+        }
+        known
     }
 
     fn redis_mode(&mut self, keys: &file::Redis) -> Option<RedisMode> {

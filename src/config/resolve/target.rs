@@ -97,7 +97,7 @@ impl Reader<'_> {
                 match (keys.jwks_file.place(), keys.jwks_uri.place()) {
                     (Some(_), None) => self.path(&keys.jwks_file, "jwks_file").map(KeyPlace::File),
                     (None, Some(_)) => {
-                        self.issuer_url(&keys.jwks_uri, "jwks_uri", "", &(0..0), false).map(KeyPlace::Url)
+                        self.issuer_url(&keys.jwks_uri, ("jwks_uri", ""), &(0..0), false).map(KeyPlace::Url)
                     }
                     _ => {
                         self.problem(

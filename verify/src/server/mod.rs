@@ -215,7 +215,7 @@ impl ResourceServer {
     /// [`Denied`].
     pub async fn accept_bound(&self, token: &str, proof: &str, method: &str, uri: &str) -> Result<AccessToken, Denied> {
         let now = now();
-        let verified = self.known(|verifier| verifier.verify_bound(token, proof, method, uri, now)).await;
+        let verified = self.known(|verifier| verifier.verify_bound(token, proof, (method, uri), now)).await;
         let (token, proof) = verified?;
         self.alive(&token, now).await?;
         self.shared.first_use(&proof, now)?;
