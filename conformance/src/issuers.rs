@@ -48,7 +48,9 @@ fn public(key: &Jwk, kid: &str, algorithm: Option<&str>, usage: &str) -> Result<
 
 /// `object` with another value of `member`.
 fn with(mut object: Value, member: &str, value: Value) -> Value {
-    object[member] = value;
+    if let Some(members) = object.as_object_mut() {
+        members.insert(member.to_owned(), value);
+    }
     object
 }
 

@@ -81,11 +81,14 @@ fn set<'a>(send: &'a Send, values: &'a Values) -> impl Iterator<Item = (String, 
     })
 }
 
+/// Names and values, in order.
+type Pairs = Vec<(String, String)>;
+
 fn authenticate(
     (auth, send): (Option<&str>, &Send),
     world: &World<'_>,
     values: &Values,
-    (form, headers): (&mut Vec<(String, String)>, &mut Vec<(String, String)>),
+    (form, headers): (&mut Pairs, &mut Pairs),
 ) -> Result<(), Fault> {
     let client = |name: &str| {
         let client = world.profile.clients.get(name).ok_or_else(|| format!("the profile has no client `{name}`"))?;

@@ -121,7 +121,7 @@ const HOMES: [(&str, &[&str]); 42] = [
     ("ed25519_dalek", &["signing/ed25519.rs"]),
     ("flate2", &["introspection/status.rs"]),
     ("form_urlencoded", &["cli"]),
-    ("futures_util", &["http", "cli/task", "store/redis", "revocation/shared.rs"]),
+    ("futures_util", &["http", "cli/task", "store/redis", "revocation/follow.rs"]),
     ("hex", &["audit/line.rs", "cli", "config", "policy/load.rs"]),
     ("governor", &["rates.rs"]),
     ("ipnet", &["config", "http"]),

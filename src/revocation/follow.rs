@@ -1,8 +1,9 @@
 //! A log that several brokers append to: it is followed all the time, and when another server has taken over, what it
 //! lacks and this replica knows is appended again.
 
-use super::status::There;
-use super::{Revocations, apply, read};
+use super::Revocations;
+use super::log::{apply, read};
+use super::status_rows::There;
 use crate::domain::{Clock, StatusRow, Timestamp};
 use crate::store::{About, Begun, Entry, Place, RevocationLog, Revoked, StoreError};
 use countersign_verify::backoff::Backoff;
