@@ -1,27 +1,42 @@
 //! Rate limits. A request is counted by its network before anything of it is believed, and by workload and issuer once
 //! its assertion is verified. A caller is never slowed down for what a stranger claims about it.
 
-use crate::domain::Network;
+use crate::domain::{Clock, Network};
 use governor::Quota;
-use governor::clock::{Clock as _, DefaultClock};
+use governor::clock::Clock as _;
+use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Buckets of one kind: 65 536 of them and never more, however many ask. A key finds its bucket by a hash with a random
 /// key of this process, so nobody can choose to share one.
 pub struct Buckets {
     hasher: RandomState,
-    limiter: governor::RateLimiter<u16, DashMapStateStore<u16>, DefaultClock>,
+    limiter: governor::RateLimiter<u16, DashMapStateStore<u16>, Monotonic, NoOpMiddleware<Duration>>,
+}
+
+/// The monotonic time of the broker's clock.
+#[derive(Clone)]
+struct Monotonic(Arc<dyn Clock>);
+
+impl governor::clock::Clock for Monotonic {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.monotonic()
+    }
 }
 
 impl Buckets {
-    /// Buckets that hold `burst` and gain `per_second`.
+    /// Buckets that hold `burst` and gain `per_second` by `clock`.
     #[must_use]
-    pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
+    pub fn new(per_second: NonZeroU32, burst: NonZeroU32, clock: &Arc<dyn Clock>) -> Self {
         let quota = Quota::per_second(per_second).allow_burst(burst);
-        Self { hasher: RandomState::new(), limiter: governor::RateLimiter::dashmap(quota) }
+        let limiter = governor::RateLimiter::dashmap_with_clock(quota, Monotonic(Arc::clone(clock)));
+        Self { hasher: RandomState::new(), limiter }
     }
 
     /// Takes one from the bucket of `key`.
@@ -32,7 +47,7 @@ impl Buckets {
         let [low, high, ..] = self.hasher.hash_one(key).to_le_bytes();
         self.limiter
             .check_key(&u16::from_le_bytes([low, high]))
-            .map_err(|not_yet| not_yet.wait_time_from(DefaultClock::default().now()))
+            .map_err(|not_yet| not_yet.wait_time_from(self.limiter.clock().now()))
     }
 }
 
@@ -74,10 +89,11 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// RateLimiter within `limits`.
+    /// A limiter for `limits`, by `clock`.
     #[must_use]
-    pub fn new(limits: RateLimits) -> Self {
-        let buckets = |per_second: NonZeroU32| Buckets::new(per_second, per_second.saturating_add(per_second.get()));
+    pub fn new(limits: RateLimits, clock: &Arc<dyn Clock>) -> Self {
+        let buckets =
+            |per_second: NonZeroU32| Buckets::new(per_second, per_second.saturating_add(per_second.get()), clock);
         let RateLimits { network, workload, issuer } = limits;
         Self { networks: network.map(buckets), workloads: workload.map(buckets), issuers: issuer.map(buckets) }
     }
@@ -129,12 +145,17 @@ fn take(buckets: Option<&Buckets>, key: impl Hash, else_: Throttled) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::SystemClock;
     use std::net::{IpAddr, Ipv6Addr};
+
+    fn system() -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
 
     #[test]
     fn l2_l4_a_bucket_is_for_a_64_and_there_are_never_more_than_so_many() {
         let one = NonZeroU32::MIN;
-        let rates = RateLimiter::new(RateLimits { network: Some(one), workload: Some(one), issuer: None });
+        let rates = RateLimiter::new(RateLimits { network: Some(one), workload: Some(one), issuer: None }, &system());
         let address = |host: u64| Network::from(IpAddr::V6(Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(host))));
         assert_eq!([1, 2, 3].map(|host| rates.check_network(address(host)).is_ok()), [true, true, false]);
         for name in 0..200_000 {
@@ -146,7 +167,7 @@ mod tests {
     #[test]
     fn l3_a_workload_is_slowed_down_where_it_asks_and_nowhere_else() {
         let limits = RateLimits { network: None, workload: NonZeroU32::new(1), issuer: NonZeroU32::new(1) };
-        let rates = RateLimiter::new(limits);
+        let rates = RateLimiter::new(limits, &system());
         let network = |last: u8| Network::from(IpAddr::from([192, 0, 2, last]));
         assert_eq!([1, 2].map(|_| rates.check_workload("w", network(1)).is_ok()), [true, true]);
         assert_eq!(rates.check_workload("w", network(1)), Err(Throttled::Workload));

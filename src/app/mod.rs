@@ -16,7 +16,7 @@ use crate::domain::{AttributeRecord, Clock, Entropy, MAX_SKEW, NoEntropy, Timest
 use crate::exchange::{Broker, ClientAuth, Mint, Parts};
 use crate::http::{Certificate, TlsError, UseCases};
 use crate::policy::{self, LoadError, Policy};
-use crate::revocation::Revocations;
+use crate::revocation::{Revocations, Sharing};
 use crate::signing::{KeyError, Keys};
 use crate::store::StoreError;
 use crate::telemetry::{Metrics, Traces};
@@ -200,15 +200,17 @@ impl Installation {
         let replica = replica(&self.config.store.path, &*entropy)?;
         let Stores { records, heads, log, tasks, reservations, max_staleness } = self.stores(&replica, now)?;
         // Before the keys: whether the store is fit to hold anything is looked at first.
-        let revocations = Revocations::load(log, max_staleness, now).await;
+        let sharing = max_staleness.map(|max_staleness| Sharing { max_staleness, clock: Arc::clone(&clock) });
+        let revocations = Revocations::load(log, sharing, now).await;
         let revocations = Arc::new(revocations.map_err(|fault| self.store_fault(fault))?);
         let directory = &self.config.signing.directory;
         let (keys, signer) = Keys::open(directory, records, Arc::clone(&entropy), self.rotation(), now).await?;
         let audit = Arc::new(self.audit_log(&keys, heads, &*entropy, now)?);
         let issuer = || snapshot.issuer.clone();
         let own_tokens = OwnTokens::new(issuer(), Arc::clone(&keys), Arc::clone(&revocations));
-        let client_auth = ClientAuth::new(issuer(), Arc::clone(&revocations), Arc::clone(&reservations));
-        let mint = Mint::new(issuer(), signer);
+        let client_auth =
+            ClientAuth::new(issuer(), Arc::clone(&revocations), Arc::clone(&reservations), Arc::clone(&clock));
+        let (mint, rates) = (Mint::new(issuer(), signer), self.rates(&clock));
         let broker = Broker::new(Parts {
             replica,
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -222,7 +224,7 @@ impl Installation {
             clock,
             entropy,
             metrics: Arc::new(Metrics::new()),
-            rates: Arc::new(self.rates()),
+            rates: Arc::new(rates),
         });
         Ok(UseCases::new(&Arc::new(broker), &keys))
     }

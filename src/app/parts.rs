@@ -134,13 +134,11 @@ impl Installation {
     }
 
     /// The rate limits.
-    pub(super) fn rates(&self) -> RateLimiter {
+    pub(super) fn rates(&self, clock: &Arc<dyn Clock>) -> RateLimiter {
         let limits = self.config.limits;
-        RateLimiter::new(RateLimits {
-            network: limits.per_network,
-            workload: limits.per_workload,
-            issuer: limits.per_issuer,
-        })
+        let limits =
+            RateLimits { network: limits.per_network, workload: limits.per_workload, issuer: limits.per_issuer };
+        RateLimiter::new(limits, clock)
     }
 
     /// The limits of the HTTP layer.

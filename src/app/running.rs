@@ -69,25 +69,25 @@ impl Listening {
         running.keep_fresh(&broker.snapshot());
         let mut beside = Vec::new();
         if let Some(certificate) = &certificate {
-            beside.push(tokio::spawn(Arc::clone(certificate).keep_current()));
+            beside.push(tokio::spawn(Arc::clone(certificate).keep_current(Arc::clone(&running.clock))));
         }
         if let Some(listener) = management {
             let management = http::management(operator, listener)?;
             beside.push(tokio::spawn(async move { drop(management.await) }));
         }
         beside.push(tokio::spawn(control::serve(control, Arc::clone(&running) as Arc<dyn Commands>)));
-        let tended = Arc::clone(operator);
+        let (tended, clock) = (Arc::clone(operator), Arc::clone(&running.clock));
         beside.push(tokio::spawn(async move {
             loop {
                 // At once where a key was revoked, by another broker too.
                 tokio::select! {
-                    () = tokio::time::sleep(TEND) => {}
+                    () = clock.sleep(TEND) => {}
                     () = tended.broker().revocations().key_revoked() => {}
                 }
                 tended.tend().await;
             }
         }));
-        beside.push(tokio::spawn(Arc::clone(broker.revocations()).follow(Arc::clone(&running.clock))));
+        beside.push(tokio::spawn(Arc::clone(broker.revocations()).follow()));
         let reloading = Arc::clone(&running);
         beside.push(tokio::spawn(async move {
             while reload.recv().await.is_some() {

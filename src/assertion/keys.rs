@@ -223,8 +223,8 @@ impl IssuerKeys {
         Ok(count)
     }
 
-    /// Refreshes for ever: at once where nothing is held, then at each interval, and after a failure four times as
-    /// often.
+    /// Refreshes for ever: at once if nothing is held, then at each interval. After a failure it backs off, from
+    /// [`RETRY`] to a quarter of the interval.
     pub async fn keep_fresh(self: Arc<Self>) {
         let every = self.refresh.every.duration();
         // A set that was taken over is as old as it is.
@@ -233,7 +233,7 @@ impl IssuerKeys {
         let mut backoff = Backoff::new(RETRY, (every / 4).max(RETRY));
         loop {
             let held_nothing = self.held.load().is_none();
-            tokio::time::sleep(wait).await;
+            self.clock.sleep(wait).await;
             let single = self.flight.lock().await;
             // A token may have been first to need them.
             let taken = if held_nothing && self.held.load().is_some() { Ok(0) } else { self.take().await };

@@ -10,6 +10,7 @@ use crate::signing::Keys;
 use countersign_verify::key::NoKey;
 use countersign_verify::{AccessToken, Refusal, verify_any_audience};
 use quick_cache::sync::Cache;
+use serde_json::Value;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -100,14 +101,27 @@ pub fn jti_or_fault(verified: &Result<Arc<AccessToken>, AssertionError>) -> Stri
     }
 }
 
+impl Issuer {
+    /// The attributes that a task token carries, as far as the issuer's entry still declares them; none if they do not
+    /// fit it any more.
+    fn attributes_of_task(&self, facts: Value) -> Option<Attributes> {
+        let mut facts: Attributes = serde_json::from_value(facts).ok()?;
+        let Some(record) = &self.attributes else { return facts.is_empty().then_some(facts) };
+        let values = record.still_fits(facts.remove(&record.name)?)?;
+        facts.is_empty().then(|| Attributes::from([(Arc::clone(&record.name), values)]))
+    }
+}
+
 impl Verified<SubjectToken> {
     /// A token of ours, whose workload `issuer` vouched for in the first place.
     pub(super) fn of_own(token: Arc<AccessToken>, issuer: &Issuer) -> Result<Self, AssertionError> {
         let claims = token.claims();
         // A task's own token, which is for us, stands for the assertion that opened the task.
         let facts = claims.task.facts.clone().filter(|_| claims.aud == claims.iss);
-        let attributes = facts.map_or(Ok(Attributes::new()), serde_json::from_value);
-        let attributes = attributes.map_err(|_| AssertionError::OwnToken(Refusal::Claims))?;
+        let attributes = match facts {
+            Some(facts) => issuer.attributes_of_task(facts).ok_or(AssertionError::OwnToken(Refusal::Claims))?,
+            None => Attributes::new(),
+        };
         let workload = Workload {
             name: claims.sub.clone(),
             issuer: issuer.name.to_string(),

@@ -2,6 +2,7 @@
 //! the caller learns of it.
 
 use super::keys::KeyFault;
+use crate::domain::AttributeFault;
 use countersign_verify::Refusal;
 use countersign_verify::jws::EnvelopeError;
 use countersign_verify::key::NoKey;
@@ -37,6 +38,9 @@ pub enum AssertionError {
     /// A claim is missing or of the wrong type.
     #[error("the claim `{0}` is missing or malformed")]
     Claim(Cow<'static, str>),
+    /// A declared attribute cannot be read from its claim.
+    #[error(transparent)]
+    Attribute(#[from] AttributeFault),
     /// `aud` is not exactly us.
     #[error("the token's `aud` is not exactly this broker")]
     Audience,
@@ -85,7 +89,7 @@ impl AssertionError {
             Self::Key(_) => "key_unknown",
             Self::Signature => "signature_invalid",
             Self::Type => "typ_mismatch",
-            Self::Claim(_) => "claim_malformed",
+            Self::Claim(_) | Self::Attribute(_) => "claim_malformed",
             Self::Audience => "audience_mismatch",
             Self::Expired => "token_expired",
             Self::NotYetValid => "token_not_yet_valid",

@@ -265,24 +265,22 @@ impl Issuer {
         subject: &str,
         trail: &mut AuditTrail,
     ) -> Result<Attributes, AssertionError> {
-        let Some(record) = &self.attributes else { return Ok(Attributes::new()) };
+        let record = self.attributes.as_deref();
         let read = self.kind.read(record, claims, subject).map_err(|fault| {
-            let expected = || format!("the attributes of principal.{}, each of its type", record.name);
             let presented = fault.to_string();
-            trail.refusal("attributes", expected, || presented, fault)
+            trail.refusal("attributes", || "each claim has the type of its attribute", || presented, fault)
         })?;
-        Ok(Attributes::from([(Arc::clone(&record.name), read)]))
+        Ok(record.map(|record| (Arc::clone(&record.name), read)).into_iter().collect())
     }
 
     fn name_of(&self, claims: &Map<String, Value>, subject: &str) -> Result<WorkloadName, AssertionError> {
-        if self.kind.is_trust_domain() {
-            let id = subject.parse().map_err(|_| AssertionError::Claim("sub".into()))?;
-            return Ok(WorkloadName::spiffe(&id));
+        if let Signer::TrustDomain(trust_domain) = &self.signer {
+            let id: Option<SpiffeId> = subject.parse().ok();
+            // The keys were found by this very `sub`; a name of another trust domain must not leave all the same.
+            let id = id.filter(|id| id.trust_domain() == trust_domain.as_str());
+            return id.map(|id| WorkloadName::spiffe(&id)).ok_or(AssertionError::Claim("sub".into()));
         }
-        let Some(template) = self.workload.as_ref().or(self.kind.workload.as_ref()) else {
-            return Ok(WorkloadName::of_issuer(&self.name, subject));
-        };
-        let stable = template.render(|claim| claims.get(claim).and_then(Value::as_str));
+        let stable = self.workload.as_ref().unwrap_or(&self.kind.workload).render(claims);
         let stable =
             stable.filter(|stable| stable.len() <= 1024 && stable.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
         let stable = stable.ok_or(AssertionError::Claim("workload".into()))?;

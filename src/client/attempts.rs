@@ -2,13 +2,14 @@
 //! Clients that authenticate by a key are never slowed down, nor is an address from which the client proved itself
 //! lately.
 
-use crate::domain::Network;
+use crate::domain::{Clock, Network};
 use crate::rates::Buckets;
 use quick_cache::sync::Cache;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Wrong secrets that an address may send at once, and then in a second.
 const BY_ADDRESS: (NonZeroU32, NonZeroU32) = (nonzero(20), nonzero(1));
@@ -33,34 +34,36 @@ pub struct Attempts {
     hasher: RandomState,
     by_address: Buckets,
     by_client: Buckets,
-    /// Until when a network or a client is slowed down.
-    slowed: Cache<u64, Instant>,
-    /// Until when a client is trusted in a network.
-    trusted: Cache<u64, Instant>,
+    /// The monotonic time until which a network or a client is slowed down.
+    slowed: Cache<u64, Duration>,
+    /// The monotonic time until which a client is trusted in a network.
+    trusted: Cache<u64, Duration>,
+    clock: Arc<dyn Clock>,
 }
 
-impl Default for Attempts {
-    fn default() -> Self {
-        let buckets = |(burst, rate)| Buckets::new(rate, burst);
+impl Attempts {
+    /// No attempt yet. `clock` says how much time passes.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let buckets = |(burst, rate)| Buckets::new(rate, burst, &clock);
         Self {
             hasher: RandomState::new(),
             by_address: buckets(BY_ADDRESS),
             by_client: buckets(BY_CLIENT),
             slowed: Cache::new(REMEMBERED),
             trusted: Cache::new(REMEMBERED),
+            clock,
         }
     }
-}
 
-impl Attempts {
     /// Returns true if a secret for `client` from `peer` may be compared now.
     #[must_use]
     pub fn may_try(&self, client: &str, peer: IpAddr) -> bool {
         if self.slowed.is_empty() {
             return true;
         }
-        let now = now();
-        let lasts = |until: Option<Instant>| until.is_some_and(|until| until > now);
+        let now = self.clock.monotonic();
+        let lasts = |until: Option<Duration>| until.is_some_and(|until| until > now);
         let slowed = |key| lasts(self.slowed.get(&key));
         lasts(self.trusted.get(&self.pair(client, peer)))
             || !(slowed(self.address(peer)) || slowed(self.client(client)))
@@ -70,14 +73,14 @@ impl Attempts {
     pub fn failed(&self, client: &str, peer: IpAddr) {
         for (buckets, key) in [(&self.by_address, self.address(peer)), (&self.by_client, self.client(client))] {
             if let Err(wait) = buckets.take(key) {
-                self.slowed.insert(key, now() + wait);
+                self.slowed.insert(key, self.clock.monotonic() + wait);
             }
         }
     }
 
     /// A secret for `client` from `peer` was right.
     pub fn proved(&self, client: &str, peer: IpAddr) {
-        self.trusted.insert(self.pair(client, peer), now() + TRUSTED_FOR);
+        self.trusted.insert(self.pair(client, peer), self.clock.monotonic() + TRUSTED_FOR);
     }
 
     fn address(&self, peer: IpAddr) -> u64 {
@@ -91,9 +94,4 @@ impl Attempts {
     fn pair(&self, client: &str, peer: IpAddr) -> u64 {
         self.hasher.hash_one((client, Network::from(peer)))
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "how long something takes is no date")]
-fn now() -> Instant {
-    Instant::now()
 }

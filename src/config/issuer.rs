@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 
 /// A value that `accept` names.
 #[derive(Debug, Clone, serde::Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a value of `accept` is a string, a whole number or a boolean")]
 #[schemars(inline)]
 pub(super) enum AcceptedValue {
     /// Text.

@@ -68,7 +68,7 @@ pub enum AttributeType {
     Integer,
     /// `true` or `false`.
     Boolean,
-    /// A list of strings, whose order says nothing.
+    /// A list of strings; the order is ignored.
     Set,
     /// The string `"true"` or `"false"`; policy sees a boolean.
     BooleanString,
@@ -88,6 +88,16 @@ impl AttributeType {
                 let values = claim.as_array().filter(|values| values.len() <= MAX_SET)?;
                 values.iter().map(text).collect::<Option<_>>().map(AttributeValue::Set)
             }
+        }
+    }
+
+    /// Returns true if `value` has this type.
+    fn is_of(self, value: &AttributeValue) -> bool {
+        match self {
+            Self::String => matches!(value, AttributeValue::Text(_)),
+            Self::Integer => matches!(value, AttributeValue::Integer(_)),
+            Self::Boolean | Self::BooleanString => matches!(value, AttributeValue::Boolean(_)),
+            Self::Set => matches!(value, AttributeValue::Set(_)),
         }
     }
 
@@ -145,7 +155,7 @@ impl ClaimPointer {
     /// Returns the claim; none if it is absent.
     ///
     /// # Errors
-    /// [`NoObject`] if a member on the way is present and no object: it must not pass for an absent claim.
+    /// [`NoObject`] if a member on the way is present but not an object: it must not pass for an absent claim.
     pub fn find<'a>(&self, claims: &'a Map<String, Value>) -> Result<Option<&'a Value>, NoObject> {
         let mut found = claims.get(&self.first);
         for name in &self.rest {
@@ -165,7 +175,8 @@ impl FromStr for ClaimPointer {
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let malformed =
             Malformed("a claim is named by a JSON pointer that begins with `/`, e.g. `/kubernetes.io/namespace`");
-        let escapes_hold = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
+        let escapes_hold =
+            text.split('~').skip(1).all(|after| after.starts_with(['0', '1'])) && !text.contains(char::is_control);
         let path = text.strip_prefix('/').filter(|path| !path.is_empty() && escapes_hold).ok_or(malformed)?;
         let mut names = path.split('/').map(|name| name.replace("~1", "/").replace("~0", "~"));
         let first = names.next().unwrap_or_default();
@@ -190,12 +201,38 @@ pub struct AttributeDeclaration {
     pub value: AttributeType,
     /// True if an assertion without it is refused.
     pub required: bool,
+    /// True if the platform writes `null` for an absent claim.
+    pub nullable: bool,
     /// True if it is an id that is never given to somebody else.
     pub stable: bool,
     /// True if somebody without rights can choose its value.
     pub outsider: bool,
     /// The meaning, for people.
     pub about: String,
+}
+
+/// A claim from which a declared attribute cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the claim `{claim}` is {found}, and its attribute has type {expected}")]
+pub struct AttributeFault {
+    /// The claim, by its JSON pointer.
+    pub claim: String,
+    /// The name of the declared type.
+    pub expected: &'static str,
+    /// What was found instead.
+    pub found: String,
+}
+
+/// The type of a claim that does not fit, for people.
+fn found(claim: &Value) -> &'static str {
+    match claim {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number, or one that is too large",
+        Value::String(_) => "a string, or one that is too long",
+        Value::Array(_) => "a list, or one that is too long or has other values",
+        Value::Object(_) => "an object",
+    }
 }
 
 /// A record of attributes that policy sees as `principal.<name>`.
@@ -213,21 +250,39 @@ impl AttributeRecord {
     /// Reads the attributes from claims whose signature holds.
     ///
     /// # Errors
-    /// The name of the first attribute whose claim has another type, is too long, or is required and absent.
-    pub fn read(&self, claims: &Map<String, Value>) -> Result<AttributeValues, Arc<str>> {
+    /// [`AttributeFault`] for the first claim that has another type, is too long, or is required and absent.
+    pub fn read(&self, claims: &Map<String, Value>) -> Result<AttributeValues, AttributeFault> {
         let mut values = AttributeValues::new();
         for declared in &self.attributes {
             let Some(pointer) = &declared.claim else { continue };
-            let wrong = || Arc::clone(&declared.name);
-            match pointer.find(claims).map_err(|NoObject| wrong())? {
+            let wrong = |found: &str| AttributeFault {
+                claim: pointer.to_string(),
+                expected: declared.value.name(),
+                found: found.to_owned(),
+            };
+            match pointer.find(claims).map_err(|NoObject| wrong("below something that is not an object"))? {
+                Some(Value::Null) if declared.nullable && !declared.required => {}
                 Some(claim) => {
-                    values.insert(Arc::clone(&declared.name), declared.value.read(claim).ok_or_else(wrong)?);
+                    let value = declared.value.read(claim).ok_or_else(|| wrong(found(claim)))?;
+                    values.insert(Arc::clone(&declared.name), value);
                 }
-                None if declared.required => return Err(wrong()),
+                None if declared.required => return Err(wrong("absent")),
                 None => {}
             }
         }
         Ok(values)
+    }
+
+    /// Returns the values that were read when a task was opened, as far as they are still declared; none if they do not
+    /// fit the declarations of today, so that no policy tests them as something else.
+    #[must_use]
+    pub fn still_fits(&self, mut values: AttributeValues) -> Option<AttributeValues> {
+        values.retain(|name, _| self.attribute(name).is_some());
+        let fits = |declared: &AttributeDeclaration| match values.get(&declared.name) {
+            Some(value) => declared.value.is_of(value),
+            None => !declared.required,
+        };
+        self.attributes.iter().all(fits).then_some(values)
     }
 
     /// The declaration of the attribute `name`.
@@ -259,6 +314,38 @@ mod tests {
         for malformed in ["", "/", "namespace", "/a~2b", "/a~"] {
             assert!(malformed.parse::<ClaimPointer>().is_err(), "{malformed}");
         }
+    }
+
+    #[test]
+    fn a_required_attribute_refuses_null_is_absent_only_if_declared_and_old_values_must_still_fit() {
+        let declared = |name: &str, value, required, nullable| AttributeDeclaration {
+            name: name.into(),
+            claim: Some(ClaimPointer::to_claim(name)),
+            value,
+            required,
+            nullable,
+            stable: false,
+            outsider: false,
+            about: String::new(),
+        };
+        let attributes = vec![
+            declared("id", AttributeType::String, true, false),
+            declared("level", AttributeType::Integer, false, true),
+        ];
+        let record = AttributeRecord { name: "x".into(), attributes, of_kind: false };
+        let read = |claims: Value| record.read(claims.as_object().unwrap()).map_err(|fault| fault.to_string());
+        assert_eq!(read(json!({"id": "a", "level": null})).unwrap().len(), 1);
+        assert_eq!(read(json!({"id": "a", "level": 1})).unwrap().len(), 2);
+        assert_eq!(
+            read(json!({"level": 1})).unwrap_err(),
+            "the claim `/id` is absent, and its attribute has type string"
+        );
+        assert!(read(json!({"id": null})).unwrap_err().contains("is null"));
+        let values = |values: Value| serde_json::from_value::<AttributeValues>(values).unwrap();
+        let fits = |old: Value| record.still_fits(values(old));
+        assert_eq!(fits(json!({"id": "a", "gone": true})), Some(values(json!({"id": "a"}))));
+        assert_eq!(fits(json!({"id": "a", "level": "3"})), None, "another type");
+        assert_eq!(fits(json!({"level": 3})), None, "required, and not there");
     }
 
     #[test]

@@ -18,8 +18,8 @@ mod token_type;
 mod workload;
 
 pub use attribute::{
-    AttributeDeclaration, AttributeRecord, AttributeType, AttributeValue, AttributeValues, Attributes, ClaimPointer,
-    MAX_ATTRIBUTE, MAX_SET, NoObject,
+    AttributeDeclaration, AttributeFault, AttributeRecord, AttributeType, AttributeValue, AttributeValues, Attributes,
+    ClaimPointer, MAX_ATTRIBUTE, MAX_SET, NoObject,
 };
 pub use chain_head::ChainHead;
 pub use digest::{Digest, DigestKey, FirstUse, sha256};
@@ -32,6 +32,6 @@ pub use signing_key::{JWKS_MAX_AGE, KeyRecord, KeyState, PUBLISHED_BEFORE_USE, P
 pub use status::{ListId, StatusRow};
 pub use target::{Target, Targets, is_absolute_uri};
 pub use task::{MAX_BUDGET, TaskRecord, TaskState};
-pub use time::{Clock, Lifetime, MAX_SKEW, SystemClock, Timestamp};
+pub use time::{Clock, Lifetime, MAX_SKEW, Sleep, SystemClock, Timestamp, within};
 pub use token_type::TokenType;
 pub use workload::Workload;

@@ -1,28 +1,35 @@
 //! Templates of workload names: `workload = "{repository_id}:{ref}"`.
 
-use super::Malformed;
+use super::{ClaimPointer, Malformed};
+use serde_json::{Map, Value};
 use std::fmt;
 use std::str::FromStr;
 
-/// Text with claims in braces. Every claim's value has its `:` and `%` percent-encoded and every two claims are kept
-/// apart by a `:`, so that two different sets of values never give the same name.
+/// Text with claims in braces: claims by their names, or claims within other claims by a JSON pointer. Every claim's
+/// value has its `:` and `%` percent-encoded and every two claims are kept apart by a `:`, so that two different sets of
+/// values never give the same name. A template that is one claim alone gives its value as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameTemplate(Vec<Part>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
-    Claim(String),
+    Claim(String, ClaimPointer),
 }
 
 impl NameTemplate {
-    /// The name that the claims found by `claim` give; none when one of them is missing.
-    pub fn render<'a>(&self, claim: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
+    /// The name that `claims` give; none if one of them is absent or not a string.
+    #[must_use]
+    pub fn render(&self, claims: &Map<String, Value>) -> Option<String> {
+        let value = |pointer: &ClaimPointer| pointer.find(claims).ok().flatten().and_then(Value::as_str);
+        if let [Part::Claim(_, pointer)] = self.0.as_slice() {
+            return value(pointer).map(str::to_owned);
+        }
         let mut name = String::new();
         for part in &self.0 {
             match part {
                 Part::Text(text) => name.push_str(text),
-                Part::Claim(wanted) => name.push_str(&claim(wanted)?.replace('%', "%25").replace(':', "%3A")),
+                Part::Claim(_, pointer) => name.push_str(&value(pointer)?.replace('%', "%25").replace(':', "%3A")),
             }
         }
         Some(name)
@@ -31,7 +38,7 @@ impl NameTemplate {
     /// The claims that it uses.
     pub fn claims(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {
-            Part::Claim(claim) => Some(claim.as_str()),
+            Part::Claim(claim, _) => Some(claim.as_str()),
             Part::Text(_) => None,
         })
     }
@@ -41,7 +48,7 @@ impl fmt::Display for NameTemplate {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| match part {
             Part::Text(text) => out.write_str(text),
-            Part::Claim(claim) => write!(out, "{{{claim}}}"),
+            Part::Claim(claim, _) => write!(out, "{{{claim}}}"),
         })
     }
 }
@@ -58,12 +65,13 @@ impl FromStr for NameTemplate {
                 if claim.is_empty() || claim.contains('{') {
                     return Err(Malformed("has an empty or malformed claim between braces"));
                 }
-                if matches!(parts.last(), Some(Part::Claim(_))) {
+                if matches!(parts.last(), Some(Part::Claim(..))) {
                     return Err(Malformed(
                         "joins two claims without a `:` between them, so that two workloads could share a name",
                     ));
                 }
-                parts.push(Part::Claim(claim.to_owned()));
+                let pointer = if claim.starts_with('/') { claim.parse()? } else { ClaimPointer::to_claim(claim) };
+                parts.push(Part::Claim(claim.to_owned(), pointer));
                 rest = after;
             } else {
                 let end = rest.find('{').unwrap_or(rest.len());
@@ -113,17 +121,21 @@ impl FromStr for NameTemplate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn values_cannot_move_a_boundary() {
-        let template: NameTemplate = "{a}:{b}".parse().unwrap();
-        let name = |a: &'static str, b: &'static str| {
-            template.render(move |claim| Some(if claim == "a" { a } else { b })).unwrap()
+        let render = |template: &str, claims: Value| {
+            template.parse::<NameTemplate>().unwrap().render(claims.as_object().unwrap())
         };
+        let name = |a: &str, b: &str| render("{a}:{b}", json!({"a": a, "b": b})).unwrap();
         assert_eq!(name("x", "refs/heads/main"), "x:refs/heads/main");
         assert_ne!(name("x:y", "z"), name("x", "y:z"));
         assert_ne!(name("x%3Ay", "z"), name("x:y", "z"));
-        assert_eq!(template.render(|claim| (claim == "a").then_some("x")), None);
+        assert_eq!(render("{a}:{b}", json!({"a": "x"})), None);
+        assert_eq!(render("{a}:{b}", json!({"a": "x", "b": 74})), None, "an id is a string");
+        assert_eq!(render("{a}", json!({"a": "x:y"})).as_deref(), Some("x:y"), "one claim cannot be confused");
+        assert_eq!(render("{/a/b}:x", json!({"a": {"b": "1"}})).as_deref(), Some("1:x"));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Time as a value: `now` is read once an exchange and passed down.
 
 use std::fmt;
+use std::pin::Pin;
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 /// Largest difference between a clock and other evidence of the time, in seconds, before the broker takes the clock for
 /// wrong.
@@ -65,10 +67,39 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The source of the time.
+/// The end of a wait.
+pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// The source of the time. Dates come from the wall clock, which can jump; durations and waits come from the monotonic
+/// clock. Deadlines of network connections alone are kept by the runtime.
 pub trait Clock: Send + Sync {
-    /// The present second.
+    /// The present second of the wall clock.
     fn now(&self) -> Timestamp;
+
+    /// The monotonic time: how long ago an arbitrary moment is. It never goes back.
+    fn monotonic(&self) -> Duration {
+        static BEGAN: LazyLock<Instant> = LazyLock::new(instant);
+        instant().saturating_duration_since(*BEGAN)
+    }
+
+    /// Waits for `duration` of monotonic time.
+    fn sleep(&self, duration: Duration) -> Sleep<'_> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+/// Waits for `wanted`, at most `duration` of the monotonic time of `clock`; none if that was too short.
+pub async fn within<T>(clock: &dyn Clock, duration: Duration, wanted: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = wanted => Some(done),
+        () = clock.sleep(duration) => None,
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's monotonic clock")]
+fn instant() -> Instant {
+    Instant::now()
 }
 
 /// The machine's clock.

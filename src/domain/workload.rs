@@ -22,7 +22,8 @@ pub struct Workload {
     pub attributes: Attributes,
 }
 
-/// Reads attributes. Lines of the audit log that earlier versions wrote have the text `own-token` for none.
+/// Reads attributes. Lines of the audit log that earlier versions wrote have the text `own-token` for none, and name
+/// GitHub's by the kind.
 fn attributes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Attributes, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -31,7 +32,12 @@ fn attributes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Attributes, 
         None(#[expect(dead_code, reason = "it says nothing more")] String),
     }
     Ok(match Written::deserialize(deserializer)? {
-        Written::Records(records) => records,
+        Written::Records(mut records) => {
+            if let Some(values) = records.remove("github-actions") {
+                records.insert("github".into(), values);
+            }
+            records
+        }
         Written::None(_) => Attributes::new(),
     })
 }

@@ -52,6 +52,7 @@ pub(super) fn client(fault: &ClientError) -> Wire {
             | AssertionError::Key(_)
             | AssertionError::Signature
             | AssertionError::Claim(_)
+            | AssertionError::Attribute(_)
             | AssertionError::Lifetime
             | AssertionError::NotAccepted
             | AssertionError::OwnToken(_)
@@ -78,6 +79,7 @@ pub(super) fn assertion(fault: &AssertionError) -> Wire {
         | AssertionError::Key(_)
         | AssertionError::Signature
         | AssertionError::Claim(_)
+        | AssertionError::Attribute(_)
         | AssertionError::Lifetime
         | AssertionError::NotAccepted
         | AssertionError::OwnToken(_)

@@ -5,7 +5,7 @@ use super::Snapshot;
 use crate::assertion::{AssertionError, ClientAssertion, Confirmation, OwnKeys, SubjectToken, Untrusted, Verified};
 use crate::audit::AuditTrail;
 use crate::client::{Attempts, Client, ClientError, Credentials, Method};
-use crate::domain::{FirstUse, Timestamp, TokenType, Workload};
+use crate::domain::{Clock, FirstUse, Timestamp, TokenType, Workload};
 use crate::error::{Error, Unavailable};
 use crate::form::{CredentialsError, Form, Parameter, RequestError, Required};
 use crate::revocation::{NotSuspended, Revocations};
@@ -157,8 +157,13 @@ pub struct Request<'a> {
 impl ClientAuth {
     /// Returns an authenticator for the broker `issuer`.
     #[must_use]
-    pub fn new(issuer: String, revocations: Arc<Revocations>, reservations: Arc<dyn Reservations>) -> Self {
-        Self { issuer, attempts: Attempts::default(), revocations, reservations }
+    pub fn new(
+        issuer: String,
+        revocations: Arc<Revocations>,
+        reservations: Arc<dyn Reservations>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { issuer, attempts: Attempts::new(clock), revocations, reservations }
     }
 
     /// Authenticates the caller. A registered `client_id` without credentials is refused; any other `client_id` without

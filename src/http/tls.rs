@@ -1,6 +1,7 @@
 //! TLS of the public listener. The certificate is exchanged in place when its files change; a pair that cannot be used
 //! leaves the one that is served.
 
+use crate::domain::Clock;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
@@ -67,9 +68,9 @@ impl Certificate {
     }
 
     /// Reloads whenever a file has changed, for ever.
-    pub async fn keep_current(self: Arc<Self>) {
+    pub async fn keep_current(self: Arc<Self>, clock: Arc<dyn Clock>) {
         loop {
-            tokio::time::sleep(LOOK).await;
+            clock.sleep(LOOK).await;
             if stamp(&self.chain, &self.key) == **self.stamp.load() {
                 continue;
             }

@@ -154,6 +154,6 @@ impl RevocationFeed {
             // Targets that were left out concern the client now, or the other way round: it has to begin again.
             return Some(Follower::lost(revocations.position()));
         }
-        Some(subscription.follower.next().await)
+        Some(subscription.follower.next(&*self.broker.parts().clock).await)
     }
 }

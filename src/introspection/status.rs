@@ -1,7 +1,7 @@
 //! Status lists as they are served: compressed and signed when something has changed or time has passed, and then from
 //! memory (draft-ietf-oauth-status-list-20 §8).
 
-use crate::domain::{ListId, Timestamp};
+use crate::domain::{Clock, ListId, Timestamp};
 use crate::error::{Error, Unavailable};
 use crate::exchange::Broker;
 use crate::signing::{Document, KeyRing, Keys};
@@ -11,7 +11,7 @@ use flate2::read::GzEncoder;
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Cache lifetime of a list, in seconds (`ttl`).
 pub const STATUS_TTL: u32 = 15;
@@ -28,15 +28,16 @@ pub struct StatusDocument {
     pub gzip: Vec<u8>,
     /// The number of changes, the time and the keys of the list. The keys are not kept alive by it.
     changes: u64,
-    made: Instant,
+    /// The monotonic time at which it was signed.
+    made: Duration,
     signed: Timestamp,
     keys: Weak<KeyRing>,
 }
 
 impl StatusDocument {
-    fn is_good(&self, changes: u64, keys: &Arc<KeyRing>, now: Timestamp) -> bool {
-        let age = now.since(self.signed);
-        (self.changes == changes || self.made.elapsed() < AT_MOST_EVERY)
+    fn is_good(&self, changes: u64, keys: &Arc<KeyRing>, clock: &dyn Clock) -> bool {
+        let age = clock.now().since(self.signed);
+        (self.changes == changes || clock.monotonic().saturating_sub(self.made) < AT_MOST_EVERY)
             && std::ptr::eq(self.keys.as_ptr(), Arc::as_ptr(keys))
             && (0..i64::from(STATUS_TTL)).contains(&age)
     }
@@ -67,9 +68,9 @@ impl StatusLists {
         revocations.fresh().map_err(Unavailable::Store)?;
         let Some(changes) = revocations.status_changes(list, clock.now()).await else { return Ok(None) };
         let served = |changes| {
-            let (keys, now) = (Arc::clone(&self.keys.ring()), clock.now());
+            let keys = Arc::clone(&self.keys.ring());
             let served = self.served.lock().unwrap_or_else(PoisonError::into_inner).get(list).cloned();
-            served.filter(|served| served.is_good(changes, &keys, now))
+            served.filter(|served| served.is_good(changes, &keys, &**clock))
         };
         if let Some(served) = served(changes) {
             return Ok(Some(served));
@@ -81,10 +82,10 @@ impl StatusLists {
         }
         let Some((entries, changes)) = revocations.status_entries(list) else { return Ok(None) };
         let uri = list.uri(&self.broker.snapshot().issuer);
-        let (keys, now) = (Arc::clone(&self.keys.ring()), clock.now());
-        let sign = move || document(uri, &entries, changes, &keys, now);
-        let made = tokio::task::spawn_blocking(sign).await.map_err(|_| Unavailable::Signing)??;
-        let made = Arc::new(made);
+        let (keys, now, made) = (Arc::clone(&self.keys.ring()), clock.now(), clock.monotonic());
+        let sign = move || document(uri, &entries, &keys, now).map(|(jwt, gzip)| (jwt, gzip, Arc::downgrade(&keys)));
+        let (jwt, gzip, keys) = tokio::task::spawn_blocking(sign).await.map_err(|_| Unavailable::Signing)??;
+        let made = Arc::new(StatusDocument { jwt, gzip, changes, made, signed: now, keys });
         let alive = revocations.status_lists(now);
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         served.retain(|list, _| alive.binary_search(list).is_ok());
@@ -101,22 +102,17 @@ impl StatusLists {
     }
 }
 
+/// The signed list, and the same as gzip.
 fn document(
     uri: String,
     entries: &[u8],
-    changes: u64,
     keys: &Arc<KeyRing>,
     now: Timestamp,
-) -> Result<StatusDocument, Unavailable> {
+) -> Result<(Vec<u8>, Vec<u8>), Unavailable> {
     let (iat, status_list) = (now.seconds(), Entries::of(entries));
     let content = Content { sub: uri, iat, exp: now.plus(LIVES).seconds(), ttl: STATUS_TTL.into(), status_list };
     let jwt = keys.sign(Document::StatusList, &content, now).map_err(|_| Unavailable::Signing)?.into_bytes();
     let mut gzip = Vec::new();
     GzEncoder::new(jwt.as_slice(), Compression::default()).read_to_end(&mut gzip).map_err(|_| Unavailable::Signing)?;
-    Ok(StatusDocument { jwt, gzip, changes, made: instant(), signed: now, keys: Arc::downgrade(keys) })
-}
-
-#[expect(clippy::disallowed_methods, reason = "how long something takes is no date")]
-fn instant() -> Instant {
-    Instant::now()
+    Ok((jwt, gzip))
 }

@@ -204,6 +204,19 @@ mod tests {
     use crate::policy::{Action, Facts, Hints, Task, schema};
     use std::sync::Arc;
 
+    fn declared((value, required): (AttributeType, bool)) -> AttributeDeclaration {
+        AttributeDeclaration {
+            name: format!("a_{}_{required}", value.name().replace('-', "_")).into(),
+            claim: None,
+            value,
+            required,
+            nullable: false,
+            stable: true,
+            outsider: true,
+            about: "x".to_owned(),
+        }
+    }
+
     #[test]
     fn what_is_built_fits_the_schema_for_every_kind_of_workload() {
         let types =
@@ -215,15 +228,6 @@ mod tests {
             AttributeValue::Set(["x".to_owned()].into()),
             AttributeValue::Boolean(false),
         ];
-        let declared = |(value, required): (AttributeType, bool)| AttributeDeclaration {
-            name: format!("a_{}_{required}", value.name().replace('-', "_")).into(),
-            claim: None,
-            value,
-            required,
-            stable: true,
-            outsider: true,
-            about: "x".to_owned(),
-        };
         let attributes =
             types.into_iter().flat_map(|value| [declared((value, true)), declared((value, false))]).collect();
         let record = AttributeRecord { name: "every".into(), attributes, of_kind: true };

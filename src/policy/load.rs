@@ -123,6 +123,11 @@ impl Loader {
         }
         let mut reads = Reads::default();
         reads.add(&json);
+        if let Some(name) = reads.unknown(&self.records) {
+            return Err(format!(
+                "`{id}`: no issuer states `principal.{name}`; fix the name, or configure the issuer that states it"
+            ));
+        }
         let compares = [("confirmation", reads.context.contains("confirmation")), ("purpose", reads.purpose)];
         let compares: Vec<_> = compares.into_iter().filter(|(_, compares)| *compares).map(|(what, _)| what).collect();
         if !compares.is_empty() {
@@ -149,10 +154,7 @@ impl Loader {
         let result = Validator::new(schema).validate(&self.set, ValidationMode::Strict);
         // A policy that can never apply is a warning to Cedar; a forbid of that kind would only look like safety.
         let errors = result.validation_errors().map(|fault| self.located(fault.policy_id(), fault));
-        let warnings = result.validation_warnings().map(|fault| {
-            let located = self.located(fault.policy_id(), fault);
-            format!("{located}; remove the policy, or configure the issuer whose attributes it reads")
-        });
+        let warnings = result.validation_warnings().map(|fault| self.located(fault.policy_id(), fault));
         let faults: Vec<String> = errors.chain(warnings).collect();
         self.problems.extend(faults);
         if self.set.is_empty() && self.problems.is_empty() {

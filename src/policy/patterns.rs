@@ -56,7 +56,7 @@ fn search(expression: &Value, here: Match, records: &[Arc<AttributeRecord>]) -> 
 }
 
 /// Returns true if no stranger chooses or receives such a value: a scope, or an attribute of a kind of issuer that is
-/// neither marked as an outsider's choice nor an id. Of an entry's own attributes nobody knows that.
+/// neither marked as an outsider's choice nor an id. Attributes that an entry declares are never exempt.
 fn is_ours(left: &Value, records: &[Arc<AttributeRecord>]) -> bool {
     let declared = principal_attribute(left).and_then(|(record, attribute)| {
         let record = records.iter().find(|declared| &*declared.name == record && declared.of_kind)?;

@@ -1,7 +1,12 @@
 //! The parts of a question that policies read: the other parts need not be built for an exchange.
 
+use crate::domain::AttributeRecord;
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+/// Attributes that a workload of any issuer can have.
+const OF_EVERY_WORKLOAD: [&str; 2] = ["owner", "environment"];
 
 /// The parts of a question that one policy, or a set of policies, reads.
 #[derive(Debug, Default)]
@@ -12,6 +17,8 @@ pub(super) struct Reads {
     records: HashMap<String, Record>,
     /// True if `context.hints.task_purpose` is read.
     pub(super) purpose: bool,
+    /// What is named after `principal`: an attribute, and an attribute of that.
+    named: BTreeSet<(String, Option<String>)>,
 }
 
 /// The attributes of a record that are read.
@@ -43,6 +50,7 @@ impl Reads {
     /// Adds what `other` reads.
     pub(super) fn merge(&mut self, other: Self) {
         self.context.extend(other.context);
+        self.named.extend(other.named);
         for (name, record) in other.records {
             let own = self.records.entry(name).or_default();
             own.whole |= record.whole;
@@ -61,20 +69,43 @@ impl Reads {
         self.records.entry(record.to_owned()).or_default().whole = true;
     }
 
+    /// The first name after `principal` that nothing has, if there is one.
+    pub(super) fn unknown(&self, records: &[Arc<AttributeRecord>]) -> Option<String> {
+        let is_known = |(record, attribute): &&(String, Option<String>)| {
+            if OF_EVERY_WORKLOAD.contains(&record.as_str()) {
+                return true;
+            }
+            let declared = records.iter().find(|declared| *declared.name == **record);
+            declared.is_some_and(|declared| attribute.as_ref().is_none_or(|name| declared.attribute(name).is_some()))
+        };
+        let (record, attribute) = self.named.iter().find(|named| !is_known(named))?;
+        Some(attribute.as_ref().map_or_else(|| record.clone(), |attribute| format!("{record}.{attribute}")))
+    }
+
+    /// Adds one access. An attribute of a record counts whatever the record is taken from: the principal may be behind
+    /// `if`, in a record, or named by its id.
     fn access(&mut self, operator: &str, left: &Value, attribute: &str) {
         if is_variable(left, "context") {
             self.context.insert(attribute.to_owned());
         }
-        if let Some((of, inner)) = left.get(".").and_then(member) {
-            self.purpose |= inner == "hints" && attribute == "task_purpose";
-            if is_variable(of, "principal") {
-                self.records.entry(inner.to_owned()).or_default().attributes.insert(attribute.to_owned());
-                return;
-            }
-        } else if is_variable(left, "principal") && operator != "has" {
-            self.records.entry(attribute.to_owned()).or_default().whole = true;
+        if is_variable(left, "principal") {
+            self.named.insert((attribute.to_owned(), None));
         }
-        self.add(left);
+        let Some((of, inner)) = left.get(".").and_then(member) else {
+            if operator != "has" {
+                self.records.entry(attribute.to_owned()).or_default().whole = true;
+            }
+            return self.add(left);
+        };
+        self.purpose |= inner == "hints" && attribute == "task_purpose";
+        self.records.entry(inner.to_owned()).or_default().attributes.insert(attribute.to_owned());
+        if is_variable(of, "context") {
+            self.context.insert(inner.to_owned());
+        }
+        if is_variable(of, "principal") {
+            self.named.insert((inner.to_owned(), Some(attribute.to_owned())));
+        }
+        self.add(of);
     }
 }
 

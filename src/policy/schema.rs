@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 /// The part that is the same in every installation.
 const FIXED: &str = include_str!("fixed.cedarschema");
-/// The line of the fixed part after which the records of attributes follow.
-const LAST_OF_WORKLOAD: &str = "entity Workload in [Issuer] = {\n  owner?: String,\n  environment?: String,\n";
+/// The line of the fixed part in whose place the records of attributes stand.
+const RECORDS: &str = "  // RECORDS\n";
 
 /// The schema for workloads that have `records`.
 #[must_use]
@@ -22,7 +22,7 @@ pub fn schema(records: &[Arc<AttributeRecord>]) -> String {
         }
         types.push_str("};\n");
     }
-    let mut schema = FIXED.replacen(LAST_OF_WORKLOAD, &format!("{LAST_OF_WORKLOAD}{members}"), 1);
+    let mut schema = FIXED.replacen(RECORDS, &members, 1);
     schema.push_str(&types);
     schema
 }

@@ -2,7 +2,7 @@
 //! A follower that falls too far behind begins again.
 
 use super::Revocations;
-use crate::domain::Timestamp;
+use crate::domain::{Clock, Timestamp, within};
 use crate::store::{Revoked, StoreError};
 use countersign_verify::feed::{Event, HERE, Here, LOST, RECORD, Snapshot, Told};
 use countersign_verify::revocation::Name;
@@ -111,11 +111,11 @@ impl Revocations {
 
 impl Follower {
     /// Waits for the next events, at most a second.
-    pub async fn next(&mut self) -> Heard {
+    pub async fn next(&mut self, clock: &dyn Clock) -> Heard {
         let mut applied = self.revocations.place.subscribe();
         let after = self.position;
         // In time or not: what there is then is told.
-        let _ = tokio::time::timeout(BEAT, applied.wait_for(|place| place.position > after)).await;
+        let _ = within(clock, BEAT, applied.wait_for(|place| place.position > after)).await;
         let here = self.revocations.position();
         let (told, is_last) = {
             let latest = self.revocations.latest();

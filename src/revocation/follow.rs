@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long to wait for a record that was appended a moment ago.
 pub(super) const CATCH_UP: Duration = Duration::from_secs(1);
@@ -22,19 +22,31 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// Limit of records that are appended again at once.
 const AT_ONCE: usize = 64;
 
+/// A log that other brokers append to: how old the view of it may be, and by which clock.
+pub struct Sharing {
+    /// The age past which the view answers nothing.
+    pub max_staleness: Duration,
+    /// The clock that measures it.
+    pub clock: Arc<dyn Clock>,
+}
+
 /// The freshness of the shared log.
 pub(super) struct Shared {
-    max_staleness: Duration,
-    /// The time of the last request that found every record applied. None if that is not known.
-    heard: Mutex<Option<Instant>>,
+    sharing: Sharing,
+    /// The monotonic time of the last request that found every record applied. None if that is not known.
+    heard: Mutex<Option<Duration>>,
 }
 
 impl Shared {
-    pub(super) fn new(max_staleness: Duration) -> Self {
-        Self { max_staleness, heard: Mutex::default() }
+    pub(super) fn new(sharing: Sharing) -> Self {
+        Self { sharing, heard: Mutex::default() }
     }
 
-    pub(super) fn heard(&self, at: Instant) {
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.sharing.clock
+    }
+
+    pub(super) fn heard(&self, at: Duration) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
     }
 
@@ -43,8 +55,7 @@ impl Shared {
     }
 
     pub(super) fn fresh(&self) -> Result<(), StoreError> {
-        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_fresh = heard.is_some_and(|at| instant().saturating_duration_since(at) <= self.max_staleness);
+        let is_fresh = self.age().is_some_and(|age| age <= self.sharing.max_staleness);
         if is_fresh { Ok(()) } else { Err(StoreError::Stale) }
     }
 
@@ -55,9 +66,12 @@ impl Shared {
 
     /// In milliseconds; as long as can be where nothing is known.
     pub(super) fn staleness(&self) -> u64 {
+        self.age().and_then(|age| u64::try_from(age.as_millis()).ok()).unwrap_or(u64::MAX)
+    }
+
+    fn age(&self) -> Option<Duration> {
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let age = heard.map(|at| instant().saturating_duration_since(at).as_millis());
-        age.and_then(|age| u64::try_from(age).ok()).unwrap_or(u64::MAX)
+        heard.map(|at| self.clock().monotonic().saturating_sub(at))
     }
 }
 
@@ -73,12 +87,13 @@ impl Revocations {
     }
 
     /// Follows the log for ever, where others append to it.
-    pub async fn follow(self: Arc<Self>, clock: Arc<dyn Clock>) {
+    pub async fn follow(self: Arc<Self>) {
         let Some(shared) = &self.shared else { return };
+        let clock = shared.clock();
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut begun = true;
         loop {
-            let asked = instant();
+            let asked = clock.monotonic();
             begun &= !self.statuses().begin_again();
             // Until all that the new server lacks is put back, its log is not followed.
             let heard = if begun { self.log.follow(self.place(), clock.now()).await } else { Err(StoreError::History) };
@@ -101,7 +116,7 @@ impl Revocations {
                 Ok(()) => backoff.reset(),
                 Err(fault) => {
                     tracing::warn!(%fault, staleness_ms = shared.staleness(), "the revocation log cannot be followed");
-                    tokio::time::sleep(backoff.delay()).await;
+                    clock.sleep(backoff.delay()).await;
                 }
             }
         }
@@ -109,7 +124,7 @@ impl Revocations {
 
     /// Reads the log of a server that has taken over, and appends again what it lacks.
     async fn begin_again(&self, shared: &Shared, now: Timestamp) -> Result<(), StoreError> {
-        let asked = instant();
+        let asked = shared.clock().monotonic();
         let known = self.position();
         let Begun { position, records, .. } = self.log.begin(known, now).await?;
         let (mut view, mut newer, mut there) = (View::with_room(records), Vec::new(), There::default());
@@ -160,7 +175,7 @@ impl Revocations {
         self.keys_changed.notify_one();
         shared.heard(asked);
         if !lacking.is_empty() {
-            tokio::spawn(put_back(Arc::clone(&self.log), lacking, now));
+            tokio::spawn(put_back(Arc::clone(&self.log), lacking, Arc::clone(&shared.sharing.clock), now));
         }
         Ok(())
     }
@@ -184,15 +199,16 @@ impl Revocations {
 
 /// Puts rows of status lists back, which nobody has to wait for: this broker knows them. Until another server takes
 /// over again.
-async fn put_back(log: Arc<dyn RevocationLog>, mut rows: Vec<StatusRow>, since: Timestamp) {
-    let began = instant();
+async fn put_back(log: Arc<dyn RevocationLog>, mut rows: Vec<StatusRow>, clock: Arc<dyn Clock>, since: Timestamp) {
+    let began = clock.monotonic();
     tracing::error!(
         rows = rows.len(),
         "the server that has taken over had lost entries of status lists; they are put back"
     );
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     loop {
-        let now = since.plus(began.elapsed().as_secs().try_into().unwrap_or(i64::MAX));
+        let passed = clock.monotonic().saturating_sub(began);
+        let now = since.plus(passed.as_secs().try_into().unwrap_or(i64::MAX));
         rows.retain(|row| row.until >= now);
         if rows.is_empty() {
             return;
@@ -205,13 +221,8 @@ async fn put_back(log: Arc<dyn RevocationLog>, mut rows: Vec<StatusRow>, since: 
             return;
         }
         if !lost.is_empty() {
-            tokio::time::sleep(backoff.delay()).await;
+            clock.sleep(backoff.delay()).await;
             rows.extend(lost.into_iter().map(|(row, _)| row));
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "how long something takes is no date")]
-pub(super) fn instant() -> Instant {
-    Instant::now()
 }

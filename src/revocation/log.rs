@@ -1,7 +1,7 @@
 //! The log: how a revocation becomes durable, and how what it has next is put in force.
 
 use super::{Revocations, follow};
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, within};
 use crate::store::{Act, Entry, Page, Place, RevocationLog, Revoked, StoreError};
 use countersign_verify::revocation::Kind;
 use countersign_verify::view::View;
@@ -64,10 +64,10 @@ impl Revocations {
         shared.fresh()?;
         let mut applied = self.place.subscribe();
         let reached = applied.wait_for(|applied| applied.position >= position);
-        match tokio::time::timeout(follow::CATCH_UP, reached).await {
-            Ok(reached) => Ok(reached.is_ok()),
+        match within(shared.clock(), follow::CATCH_UP, reached).await {
+            Some(reached) => Ok(reached.is_ok()),
             // Nothing is left to be read, or it is not known whether there is.
-            Err(_) => shared.heard_lately().then_some(false).ok_or(StoreError::Stale),
+            None => shared.heard_lately().then_some(false).ok_or(StoreError::Stale),
         }
     }
 

@@ -10,6 +10,7 @@ mod status_rows;
 mod view;
 
 pub use feed::{Follower, Heard};
+pub use follow::Sharing;
 pub use view::{Fresh, NotSuspended};
 
 use crate::domain::Timestamp;
@@ -21,7 +22,6 @@ use log::{apply, read};
 use status_rows::Statuses;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 
 /// Limit of requests that wait for a status list that is not known here, so that invented names block nobody.
@@ -54,17 +54,16 @@ pub struct Revocations {
 }
 
 impl Revocations {
-    /// Reads the log. If other brokers append to it too, a view that is older than `max_staleness` answers nothing.
+    /// Reads the log. `sharing` is given if other brokers append to it too.
     ///
     /// # Errors
     /// [`StoreError`] when it cannot be read whole: a replica that does not know what is revoked does not start.
     pub async fn load(
         log: Arc<dyn RevocationLog>,
-        max_staleness: Option<Duration>,
+        sharing: Option<Sharing>,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
-        let shared = max_staleness.map(Shared::new);
-        let asked = follow::instant();
+        let shared = sharing.map(|sharing| (sharing.clock.monotonic(), Shared::new(sharing)));
         let Begun { position, records, swept } = log.begin(0, now).await?;
         let (mut view, mut statuses) = (View::with_room(records), Statuses::default());
         let read = read(&*log, |page| {
@@ -76,9 +75,10 @@ impl Revocations {
         let place = read.await?.max(Place { position, row: 0 });
         statuses.judge_all(|name| view.reach(name));
         statuses.were_swept(swept, now);
-        if let Some(shared) = &shared {
+        let shared = shared.map(|(asked, shared)| {
             shared.heard(asked);
-        }
+            shared
+        });
         Ok(Self {
             log,
             view: RwLock::new(view),

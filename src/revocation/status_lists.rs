@@ -1,7 +1,7 @@
 //! The status lists of this replica: entries are given to tokens, and set by what is revoked.
 
 use super::{Revocations, follow};
-use crate::domain::{Entropy, ListId, StatusRow, Timestamp};
+use crate::domain::{Entropy, ListId, StatusRow, Timestamp, within};
 use crate::store::{Page, StoreError};
 
 impl Revocations {
@@ -32,9 +32,7 @@ impl Revocations {
             statuses.changes(list)
         };
         let changes = known();
-        if changes.is_some() || self.shared.is_none() {
-            return changes;
-        }
+        let Some(shared) = self.shared.as_ref().filter(|_| changes.is_none()) else { return changes };
         let Ok(_place) = self.waiting_for_lists.try_acquire() else { return None };
         let heard = async {
             loop {
@@ -45,7 +43,7 @@ impl Revocations {
                 begun.await;
             }
         };
-        tokio::time::timeout(follow::CATCH_UP, heard).await.ok()
+        within(shared.clock(), follow::CATCH_UP, heard).await
     }
 
     /// The entries of a status list as they are published, and how often they have changed.

@@ -115,11 +115,16 @@ impl Metrics {
         let mut registry = Registry::with_prefix("countersign");
         let build: Family<[Label; 1], Gauge> = Family::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
-        registry.register("build", "The version that runs", build);
+        registry.register("build", "The version of the running broker", build);
         let requests: Family<[Label; 2], Counter> = Family::default();
-        registry.register("requests", "Answers, by endpoint and HTTP status", Family::clone(&requests));
+        registry.register("requests", "Answered requests, by endpoint and HTTP status", Family::clone(&requests));
         let seconds: Family<[Label; 1], Histogram> = Family::new_with_constructor(histogram);
-        registry.register_with_unit("request", "How long answers took", Unit::Seconds, seconds.clone());
+        registry.register_with_unit(
+            "request",
+            "Duration of a request, from its head to its answer",
+            Unit::Seconds,
+            seconds.clone(),
+        );
         let endpoints = ENDPOINTS.map(|name| Endpoint {
             name,
             ok: requests.get_or_create(&[("endpoint", name), ("status", "200")]).clone(),
@@ -127,26 +132,26 @@ impl Metrics {
         });
         let by_stage: Family<[Label; 1], Histogram> = Family::new_with_constructor(histogram);
         let stages = Stage::ALL.map(|stage| by_stage.get_or_create(&[("stage", stage.name())]).clone());
-        registry.register_with_unit("stage", "How long each stage of an exchange took", Unit::Seconds, by_stage);
+        registry.register_with_unit("stage", "Duration of each stage of an exchange", Unit::Seconds, by_stage);
         let audit = histogram();
-        let help = "How long the audit lines of grants took to write, which is a part of the stage record";
+        let help = "Duration of writing the audit line of a grant, which is part of the stage record";
         registry.register_with_unit("audit_write", help, Unit::Seconds, audit.clone());
         let refusals = Family::default();
         registry.register(
             "refusals",
-            "Refusals, by endpoint and the reason that the caller was told",
+            "Refused requests, by endpoint and the reason in the answer",
             Family::clone(&refusals),
         );
         let minted = Family::default();
-        registry.register("tokens_minted", "Tokens that left, by what they are signed with", Family::clone(&minted));
+        registry.register("tokens_minted", "Issued tokens, by signing algorithm", Family::clone(&minted));
         let introspections = Family::default();
         registry.register(
             "introspections",
-            "Answers of introspection: whether the token was alive, and whether it had been verified before",
+            "Introspected tokens: whether the token was active, and whether it had been verified before",
             Family::clone(&introspections),
         );
         let reloads = Family::default();
-        registry.register("reloads", "Reloads of the configuration, by how they ended", Family::clone(&reloads));
+        registry.register("reloads", "Reloads of the configuration, by result", Family::clone(&reloads));
         let gauges = Gauges::default();
         gauges.register(&mut registry);
         Self { registry, requests, endpoints, stages, audit, refusals, minted, introspections, reloads, gauges }
@@ -208,38 +213,50 @@ impl Metrics {
 impl Gauges {
     fn register(&self, registry: &mut Registry) {
         let gauges: [(&str, &str, &Gauge); 15] = [
-            ("signing_keys_missing", "Kinds of key that there has to be and that cannot sign", &self.keys_missing),
+            ("signing_keys_missing", "Required signing keys that are missing or cannot sign", &self.keys_missing),
             ("issuers", "Configured issuers", &self.issuers),
+            ("issuers_without_keys", "Issuers whose key set is too old to be trusted", &self.issuers_without_keys),
+            ("oldest_issuer_keys_seconds", "Age of the oldest key set of an issuer", &self.oldest_issuer_keys),
             (
-                "issuers_without_keys",
-                "Issuers whose keys are not fresh enough to be trusted",
-                &self.issuers_without_keys,
+                "clock_skew_seconds",
+                "Smallest difference between this clock and the clock of an issuer",
+                &self.clock_skew,
             ),
-            ("oldest_issuer_keys_seconds", "The age of the oldest key set of an issuer", &self.oldest_issuer_keys),
-            ("clock_skew_seconds", "The smallest difference to the clock of an issuer", &self.clock_skew),
-            ("revocations", "Live revocations in memory", &self.revocations),
-            ("status_rows", "Tokens with an entry of a status list, at most 4 million", &self.status_rows),
-            ("revocation_position", "The applied position in the revocation log", &self.revocation_position),
+            ("revocations", "Revocations in force", &self.revocations),
+            ("status_rows", "Tokens that have a status list entry, at most 4 million", &self.status_rows),
+            (
+                "revocation_position",
+                "Position in the revocation log that this replica has applied",
+                &self.revocation_position,
+            ),
             (
                 "revocation_staleness_milliseconds",
-                "How long the shared revocation log could not be read",
+                "Time since the shared revocation log was last read",
                 &self.revocation_staleness,
             ),
-            ("first_uses", "First-use marks in memory", &self.first_uses),
-            ("oldest_signing_key_seconds", "The age of the oldest key that signs", &self.oldest_signing_key),
-            ("audit_next_line", "The number of the next line of the audit log", &self.audit_next),
-            ("audit_free_bytes", "Free bytes of the audit log's file system", &self.audit_free),
-            ("configured_at_seconds", "Since when the configuration is in force", &self.configured_at),
-            ("resident_memory_bytes", "Resident memory", &self.resident),
+            ("first_uses", "Replay guards in memory", &self.first_uses),
+            ("oldest_signing_key_seconds", "Age of the oldest key that signs", &self.oldest_signing_key),
+            ("audit_next_line", "Number of the next line of the audit log", &self.audit_next),
+            ("audit_free_bytes", "Free bytes on the file system of the audit log", &self.audit_free),
+            (
+                "configured_at_seconds",
+                "Time at which the configuration was loaded, in seconds since 1970",
+                &self.configured_at,
+            ),
+            ("resident_memory_bytes", "Resident memory of the broker", &self.resident),
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
         }
         let counters = [
             ("audit_lines", "Lines written to the audit log", &self.audit_lines),
-            ("audit_counted_refusals", "Refusals that were counted and not written", &self.audit_counted),
-            ("audit_failed_writes", "Writes of the audit log that failed", &self.audit_failed),
-            ("audit_gaps", "Times that lines of the audit log were found to be lost", &self.audit_gaps),
+            (
+                "audit_counted_refusals",
+                "Refusals that were counted instead of written to the audit log",
+                &self.audit_counted,
+            ),
+            ("audit_failed_writes", "Failed writes to the audit log", &self.audit_failed),
+            ("audit_gaps", "Detected losses of audit log lines", &self.audit_gaps),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());

@@ -12,7 +12,7 @@ use countersign::store::{About, Act, Embedded, Entry, RevocationLog};
 use countersign_verify::revocation::{Kind, Named};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
@@ -114,17 +114,15 @@ fn a_refresh_that_is_under_way_serves_whoever_waits_for_one() {
 
 #[test]
 fn keys_that_could_not_be_read_are_asked_for_again_soon() {
-    let often = "workers = 2\n[keys]\nrefresh_every = \"8s\"";
-    let broker = Setup::new().change("workers = 2", often).start();
-    broker.write("cluster.jwks", "no JWK set");
-    // Until it has failed in the background.
-    std::thread::sleep(Duration::from_secs(9));
-    // The same kid, so that no unknown one causes a refresh.
-    broker.write("cluster.jwks", &keys().evil.jwks().to_string());
-    let since = Instant::now();
-    while broker.exchange(&Token::cluster().key(&keys().evil).sign(), &[]).status != 200 {
-        assert!(since.elapsed() < Duration::from_secs(6), "in a quarter of the time between two refreshes");
-        std::thread::sleep(Duration::from_millis(100));
+    let upstream = Upstream::new(|_| Answer::status(500));
+    let keys_at = format!("jwks_uri = \"{}/jwks\"\nallow_private_addresses = true", upstream.url());
+    let broker = Setup::new().change("jwks_file = \"cluster.jwks\"", &keys_at).start();
+    let failed = |times: usize| until("it has failed again", || upstream.connections() >= times);
+    failed(1);
+    // A quarter of the five minutes between two refreshes is enough for the next try, each time.
+    for times in 2..5 {
+        broker.clock.pass(76);
+        failed(times);
     }
 }
 

@@ -309,7 +309,7 @@ fn j17_whoever_guesses_is_slowed_down_and_nobody_else_is_locked_out() {
 #[test]
 fn a_client_that_proved_itself_is_not_slowed_down_for_the_guesses_of_others() {
     use std::net::IpAddr;
-    let attempts = countersign::client::Attempts::default();
+    let attempts = countersign::client::Attempts::new(std::sync::Arc::new(TestClock::new()));
     let (own, attacker): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [198, 51, 100, 1].into());
     attempts.failed("c1", attacker);
     attempts.proved("c1", own);

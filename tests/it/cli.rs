@@ -7,7 +7,6 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
@@ -397,11 +396,7 @@ fn demo_serve_prints_commands_that_work_as_often_as_they_are_run() {
     let (first, used) = (json(exchange), shell(&format!("cat {folder}/*/assertion.jwt")));
     assert_eq!(first["token_type"], "Bearer");
     // A used assertion is replaced by a fresh one.
-    let began = Instant::now();
-    while shell(&format!("cat {folder}/*/assertion.jwt")) == used {
-        assert!(began.elapsed() < Duration::from_secs(60), "no fresh assertion comes");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until("a fresh assertion comes", || shell(&format!("cat {folder}/*/assertion.jwt")) != used);
     assert_eq!(json(exchange)["token_type"], "Bearer", "again, with a fresh assertion");
     assert_eq!(json(&format!("{token}\n{introspect}"))["active"], true);
     assert_eq!(json(&format!("{token}\n{revoke}\n{introspect}"))["active"], false);

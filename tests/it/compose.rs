@@ -2,7 +2,8 @@
 //! that `prepare` makes, two brokers and the demo's issuer.
 
 use crate::cli::{Serving, err, out, program};
-use crate::support::redis::{Server, until};
+use crate::support::redis::Server;
+use crate::support::until;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};

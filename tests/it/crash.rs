@@ -204,13 +204,11 @@ fn l11_a_full_disk_stops_minting_and_nothing_else_and_mends_itself() {
     let before = exchange(broker.address, &subject).token();
     broker.fill();
     // What was reserved ahead is used up first.
-    let since = Instant::now();
     let refused = loop {
         let reply = exchange(broker.address, &once());
         if reply.status != 200 {
             break reply;
         }
-        assert!(since.elapsed() < Duration::from_secs(120), "the disk does not fill");
     };
     assert_eq!((refused.status, refused.text("error")), (503, "temporarily_unavailable"));
     assert!(["audit_unavailable", "store_unavailable"].contains(&refused.text("reason")), "{}", refused.text);
@@ -224,13 +222,7 @@ fn l11_a_full_disk_stops_minting_and_nothing_else_and_mends_itself() {
     let jwks = send(broker.address, b"GET /jwks HTTP/1.1\r\nhost: x\r\n\r\n");
     assert_eq!(jwks.status, 200);
     let ready = || send(broker.management, b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").status;
-    let until = |status: u16| {
-        let since = Instant::now();
-        while ready() != status {
-            assert!(since.elapsed() < Duration::from_secs(20), "readiness does not become {status}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    };
+    let until = |status: u16| until("readiness changes", || ready() == status);
     std::fs::remove_file(broker.seen.join("filler")).unwrap();
     // Ready again by itself, before any caller has written.
     until(200);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn raw(broker: &TestBroker, head: &str, body: &[u8]) -> Reply {
     send(broker.address, &[head.replace('\n', "\r\n").as_bytes(), b"\r\n\r\n", body].concat())
@@ -52,7 +52,6 @@ fn too_much_too_long_and_too_slow_have_their_own_answers() {
         raw(&broker, &format!("POST /token HTTP/1.1\nhost: x\nx-big: {}", "a".repeat(200_000)), b"").status,
         431
     );
-    let started = Instant::now();
     oauth(
         &raw(&broker, &format!("POST /token HTTP/1.1\n{form}\ncontent-length: 100"), b"grant_type="),
         408,
@@ -61,7 +60,6 @@ fn too_much_too_long_and_too_slow_have_their_own_answers() {
     let mut stream = TcpStream::connect(broker.address).unwrap();
     stream.write_all(b"POST /token HTTP/1.1\r\nhost: x\r\nx-slow: ").unwrap();
     assert_eq!(read(&mut stream).status, 408);
-    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     assert_eq!(broker.exchange(&Token::github().sign(), &[]).status, 200);
 }
 
@@ -330,13 +328,10 @@ fn tls_serves_an_exchange_and_takes_a_new_certificate_in_place() {
     assert!(exchange(&second).is_err(), "another CA is not trusted");
     assert_ne!(broker.exchange(&Token::github().sign(), &[]).status, 200, "no plain HTTP on that listener");
     std::fs::write(broker.path("tls.pem"), "broken").unwrap();
-    std::thread::sleep(Duration::from_millis(1_500));
+    broker.clock.pass(2);
     assert_eq!(exchange(&first), Ok(200), "a broken pair changes nothing");
     put(broker.root.path(), &second);
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while exchange(&second).is_err() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    assert_eq!(exchange(&second), Ok(200));
+    broker.clock.pass(2);
+    until("the new pair is served", || exchange(&second) == Ok(200));
     assert!(exchange(&first).is_err());
 }

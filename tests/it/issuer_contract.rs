@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use countersign::assertion::{Kind, SignerKind};
-use countersign::domain::{AttributeDeclaration, AttributeType, MAX_ATTRIBUTE, MAX_SET};
+use countersign::domain::{AttributeDeclaration, AttributeType, MAX_ATTRIBUTE, MAX_SET, TokenType};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::Path;
@@ -15,6 +15,8 @@ permit (principal, action == Action::"exchange", resource == Target::"https://le
 /// A kind with its `example.toml`.
 struct Example {
     kind: &'static Kind,
+    /// The name of the entry, as the page shows it.
+    name: String,
     entry: toml::Table,
     claims: Map<String, Value>,
 }
@@ -25,7 +27,9 @@ impl Example {
         let text = fs::read_to_string(folder.join("example.toml")).unwrap();
         let example: toml::Table = toml::from_str(&text).unwrap();
         let claims = serde_json::to_value(&example["claims"]).unwrap();
-        Self { kind, entry: example["entry"].as_table().unwrap().clone(), claims: claims.as_object().unwrap().clone() }
+        let mut entry = example["entry"].as_table().unwrap().clone();
+        let name = entry.remove("name").unwrap().as_str().unwrap().to_owned();
+        Self { kind, name, entry, claims: claims.as_object().unwrap().clone() }
     }
 
     fn is_trust_domain(&self) -> bool {
@@ -118,20 +122,60 @@ impl Example {
     /// For each declared attribute: claims that refuse the assertion, never claims that vanish.
     fn bad_attributes(&self, attributes: &[AttributeDeclaration]) -> Vec<(String, String, &'static str)> {
         let mut bad = Vec::new();
-        for declared in attributes.iter().filter(|declared| declared.claim.is_some()) {
-            let reason = if self.accepts_some(&declared.name) { "workload_not_accepted" } else { "claim_malformed" };
+        for declared in attributes {
+            let Some(pointer) = &declared.claim else { continue };
+            let accepted = self.accepts_some(&declared.name) || self.accepts_some(&pointer.to_string());
+            let reason = if accepted { "workload_not_accepted" } else { "claim_malformed" };
             for wrong in wrong_values(declared.value) {
-                let token = self.token().claim(&declared.name, wrong.clone());
+                if wrong.is_null() && declared.nullable {
+                    continue;
+                }
                 let shown: String = wrong.to_string().chars().take(20).collect();
+                let token = with(self.token(), &pointer.to_string(), Some(wrong));
                 bad.push((format!("{} = {shown}", declared.name), token.sign(), reason));
             }
             if declared.required {
-                let token = self.token().without(&declared.name);
+                let token = with(self.token(), &pointer.to_string(), None);
                 bad.push((format!("no {}", declared.name), token.sign(), reason));
             }
         }
         bad
     }
+
+    /// The attributes that policy sees: the kind's, or those that the example declares.
+    fn attributes(&self) -> Vec<AttributeDeclaration> {
+        let kind = self.kind.attributes.as_ref().map(|record| record.attributes.clone());
+        kind.unwrap_or_else(|| {
+            let text = format!("{AROUND_AN_ENTRY}{}", shown_entry(self));
+            let config = countersign::config::Config::parse(&text, "c.toml".as_ref(), "".as_ref()).unwrap();
+            config.issuers[0].attributes.as_ref().unwrap().attributes.clone()
+        })
+    }
+
+    /// The problems of the entry with `more` in it.
+    fn problems(&self, more: &str) -> String {
+        let text = format!("{AROUND_AN_ENTRY}{}{more}\n", shown_entry(self));
+        match countersign::config::Config::parse(&text, "c.toml".as_ref(), "".as_ref()) {
+            Ok(_) => String::new(),
+            Err(problems) => problems.to_string(),
+        }
+    }
+}
+
+/// `token` with another value of a claim, or without it.
+fn with(mut token: Token, pointer: &str, value: Option<Value>) -> Token {
+    let mut names: Vec<String> =
+        pointer.split('/').skip(1).map(|name| name.replace("~1", "/").replace("~0", "~")).collect();
+    let last = names.pop().unwrap();
+    let mut members = &mut token.claims;
+    for name in names {
+        members = members.entry(name).or_insert_with(|| json!({})).as_object_mut().unwrap();
+    }
+    match value {
+        Some(value) => members.insert(last, value),
+        None => members.remove(&last),
+    };
+    token
 }
 
 /// The issuer signs with RSA, which every kind allows.
@@ -163,8 +207,7 @@ fn every_kind_refuses_the_same_bad_tokens_and_takes_its_example() {
         assert_eq!(reply.status, 200, "{}: {} {}", kind.name, reply.text, broker.reason(&reply));
         let bad = example.bad();
         assert!(bad.len() >= 25, "{}", bad.len());
-        let declared = kind.attributes.as_ref().map_or(&[][..], |record| &record.attributes);
-        for (name, token, reason) in bad.into_iter().chain(example.bad_attributes(declared)) {
+        for (name, token, reason) in bad.into_iter().chain(example.bad_attributes(&example.attributes())) {
             let reply = exchange(&token);
             assert_eq!((reply.status, broker.reason(&reply).as_str()), (400, reason), "{}: {name}", kind.name);
         }
@@ -182,7 +225,8 @@ fn every_kind_keeps_its_word_about_single_use_and_key_ids() {
         let exchange = |token: &str| broker.exchange(token, &[("audience", LEDGER)]);
         assert_eq!(exchange(&token).status, 200, "{}", kind.name);
         let again = exchange(&token);
-        let expected = if kind.single_use { (400, "subject_token_replayed") } else { (200, "") };
+        let single_use = example.entry.get("single_use").map_or(Some(kind.single_use), toml::Value::as_bool).unwrap();
+        let expected = if single_use { (400, "subject_token_replayed") } else { (200, "") };
         assert_eq!((again.status, broker.reason(&again).as_str()), expected, "{}", kind.name);
         let without_kid = exchange(&example.token().headless("kid").sign());
         let expected = if kind.key_id_required { (400, "key_unknown") } else { (200, "") };
@@ -203,17 +247,14 @@ fn every_kind_shows_policy_the_attributes_that_it_declares() {
         let principal = broker.event(&reply).question.unwrap().principal;
         let record = kind.attributes.as_ref().map_or("contract", |record| &record.name);
         let seen = &principal.attributes[record];
-        let expected = kind.attributes.as_ref().map_or(2, |record| {
-            let present = |declared: &&AttributeDeclaration| {
-                declared.claim.is_none() || example.claims.contains_key(&*declared.name)
-            };
-            record.attributes.iter().filter(present).count()
-        });
+        let present = |declared: &AttributeDeclaration| {
+            declared.claim.as_ref().is_none_or(|pointer| pointer.find(&example.claims).unwrap().is_some())
+        };
+        let expected = example.attributes().into_iter().filter(present).count();
         assert_eq!(seen.len(), expected, "{}: {seen:?}", kind.name);
-        if let Some(template) = &kind.workload {
-            let name = template.render(|claim| example.claims.get(claim).and_then(Value::as_str)).unwrap();
-            assert_eq!(principal.name, format!("contract:{name}"), "{}", kind.name);
-        }
+        let name = kind.workload.render(&example.claims).unwrap();
+        let prefix = if example.is_trust_domain() { "" } else { "contract:" };
+        assert_eq!(principal.name, format!("{prefix}{name}"), "{}", kind.name);
     }
 }
 
@@ -250,7 +291,7 @@ fn declared(attribute: &str, policy: &str) -> TestBroker {
 }
 
 #[test]
-fn k10_a_forbid_on_a_declared_attribute_cannot_be_slipped_past() {
+fn d28_a_forbid_on_a_declared_attribute_cannot_be_slipped_past() {
     let broker = declared(
         "ssh_rerun = { claim = \"/oidc.circleci.com~1ssh-rerun\", type = \"boolean\" }",
         "principal has cluster && principal.cluster has ssh_rerun && principal.cluster.ssh_rerun",
@@ -304,7 +345,9 @@ fn gitlab_workloads_are_named_by_the_project_and_never_by_a_merge_request() {
     assert_eq!(outcome(example.token()), "contract:20:refs/heads/main");
     let renamed = example.token().claim("sub", json!("project_path:acme/renamed:ref_type:branch:ref:main"));
     assert_eq!(outcome(renamed), "contract:20:refs/heads/main");
-    for source in ["merge_request_event", "external_pull_request_event", "security_orchestration_policy", ""] {
+    for source in
+        ["merge_request_event", "external_pull_request_event", "parent_pipeline", "security_orchestration_policy", ""]
+    {
         assert_eq!(
             outcome(example.token().claim("pipeline_source", json!(source))),
             "workload_not_accepted",
@@ -314,14 +357,89 @@ fn gitlab_workloads_are_named_by_the_project_and_never_by_a_merge_request() {
     assert_eq!(outcome(example.token().claim("namespace_id", json!("73"))), "workload_not_accepted");
 }
 
+/// The rest of a configuration around one entry.
+const AROUND_AN_ENTRY: &str = r#"
+server = { issuer = "https://sts.acme.example", listen = "127.0.0.1:8080" }
+store = { kind = "embedded", path = "data" }
+signing = { directory = "keys" }
+audit = { path = "data/audit" }
+policy = { directory = "policies" }
+targets = [{ audience = "https://orders.acme.example", max_lifetime = "5m" }]
+"#;
+
+#[test]
+fn every_kind_checks_its_entry_by_its_description() {
+    for kind in Kind::all() {
+        let example = Example::read(kind);
+        assert_eq!(example.problems(""), "", "{}", kind.name);
+        let refused = |more: &str, expected: &str| {
+            let problems = example.problems(more);
+            assert!(problems.contains(expected), "{}: {more}: {expected} is not in {problems}", kind.name);
+        };
+        let over = kind.longest_lifetime.seconds() + 1;
+        let too_long =
+            if over > countersign::domain::Lifetime::MAX_SECONDS { "is not between" } else { "live for at most" };
+        refused(&format!("max_lifetime = \"{over}s\""), too_long);
+        refused("algorithms = [\"HS256\"]", "`HS256` is not supported for kind");
+        if kind.allowed_algorithms.len() < 10 {
+            refused("algorithms = [\"EdDSA\"]", "`EdDSA` is not supported for kind");
+        }
+        let other = if example.is_trust_domain() { "jwks_file = \"k\"" } else { "trust_domain = \"td.test\"" };
+        refused(other, "is not for kind");
+        if kind.attributes.is_some() {
+            refused("attributes = { a = { claim = \"/a\" } }", "for kind");
+        }
+        for host in &kind.hosts {
+            let oidc = format!(
+                "{AROUND_AN_ENTRY}[[issuers]]\nname = \"x\"\nkind = \"oidc\"\naudiences = [\"y\"]\nissuer = \"https://{host}\"\naccept = {{ sub = [\"z\"] }}"
+            );
+            let problems = countersign::config::Config::parse(&oidc, "c.toml".as_ref(), "".as_ref()).unwrap_err();
+            assert!(problems.to_string().contains(&format!("is of kind `{}`", kind.name)), "{problems}");
+        }
+        for host in &kind.accept.public_hosts {
+            let all = format!(
+                "{AROUND_AN_ENTRY}[[issuers]]\nname = \"x\"\nkind = \"{}\"\naudiences = [\"y\"]\nissuer = \"https://{host}\"",
+                kind.name
+            );
+            let problems = countersign::config::Config::parse(&all, "c.toml".as_ref(), "".as_ref()).unwrap_err();
+            assert!(problems.to_string().contains("anyone can get a token"), "{problems}");
+        }
+    }
+}
+
+#[test]
+fn every_kind_takes_the_declared_types_and_the_subjects_that_it_describes() {
+    for kind in Kind::all() {
+        let example = Example::read(kind);
+        let broker = example.broker();
+        for (declared, urn) in [(TokenType::Jwt, JWT), (TokenType::IdToken, ID_TOKEN)] {
+            let form = [
+                ("grant_type", GRANT),
+                ("subject_token", &example.token().sign()),
+                ("subject_token_type", urn),
+                ("audience", LEDGER),
+            ];
+            let reply = broker.post("/token", &form);
+            let takes = kind.token_types.contains(&declared);
+            assert_eq!(reply.status == 200, takes, "{}: {declared:?} {}", kind.name, reply.text);
+        }
+        let subject = |length: usize| {
+            let begins = if example.is_trust_domain() { "spiffe://prod.acme.example/" } else { "" };
+            json!(format!("{begins}{}", "x".repeat(length - begins.len())))
+        };
+        let reason = |length: usize| {
+            let token = example.token().claim("sub", subject(length)).without("repository").sign();
+            broker.reason(&broker.exchange(&token, &[("audience", LEDGER)]))
+        };
+        assert_eq!(reason(kind.subject_bytes), "", "{}", kind.name);
+        assert_ne!(reason(kind.subject_bytes + 1), "", "{}", kind.name);
+    }
+}
+
 /// The entry of the example, as the docs page shows it.
 fn shown_entry(example: &Example) -> String {
     let keys = if example.is_trust_domain() { "bundle_file = \"prod.bundle.json\"\n" } else { "" };
-    let name = match example.kind.name {
-        "oidc" => "cluster",
-        "spiffe" => "prod",
-        other => other.split('-').next().unwrap(),
-    };
+    let name = &example.name;
     let mut entry = format!("[[issuers]]\nname = \"{name}\"\nkind = \"{}\"\n", example.kind.name);
     entry.push_str("audiences = [\"https://sts.acme.example\"]\n");
     entry.push_str(keys);

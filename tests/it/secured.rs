@@ -2,7 +2,7 @@
 
 use crate::http::TestCa;
 use crate::replicas::{Replicas, TempKeys, on_redis};
-use crate::support::redis::{Cluster, STRICT, Server, Watched, free_port, until};
+use crate::support::redis::{Cluster, Port, STRICT, Server, Watched};
 use crate::support::*;
 use countersign::app::Installation;
 use countersign::domain::SystemEntropy;
@@ -48,7 +48,8 @@ fn o6_a_store_is_reached_over_tls_with_certificates_of_both_sides_and_no_other_i
     let (alien, alien_key) =
         (file(folder.path(), "alien.pem", &other.chain), file(folder.path(), "alien-key.pem", &other.key));
     let password = file(folder.path(), "password", "s3cret-and-l0ng\n");
-    let port = free_port();
+    let held = Port::new();
+    let port = held.number;
     let tls = format!(
         "{STRICT}tls-port {port}\ntls-cert-file {chain}\ntls-key-file {key}\ntls-ca-cert-file {ca}\ntls-auth-clients yes\n{USER}"
     );

@@ -2,7 +2,7 @@
 //! tokens share one.
 
 use crate::replicas::{Replicas, TempKeys, on_redis};
-use crate::support::redis::{PLAIN, STRICT, Server, until};
+use crate::support::redis::{PLAIN, STRICT, Server};
 use crate::support::*;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

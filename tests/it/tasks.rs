@@ -7,7 +7,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 /// Leave to open tasks, and what the workload may have within them: by what its issuer said of it.
 const POLICIES: &str = r#"
@@ -575,11 +574,7 @@ fn a_signal_goes_to_the_command_and_the_task_ends_with_it() {
     let broker = Serving::start(root);
     let script = "trap 'cp \"$COUNTERSIGN_TOKEN_FILE\" last; exit 3' TERM; touch ready; while :; do sleep 0.05; done";
     let mut job = task_run(root, &broker, &[], script).spawn().unwrap();
-    let waited = Instant::now();
-    while !root.join("ready").exists() {
-        assert!(waited.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("the command runs", || root.join("ready").exists());
     let pid = rustix::process::Pid::from_raw(i32::try_from(job.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(job.wait().unwrap().code(), Some(3));
@@ -595,37 +590,28 @@ fn a_command_in_a_task_that_an_operator_ends_is_told_that_its_token_is_not_renew
     let broker = Serving::start(root);
     let script = "touch ready; while [ ! -e go ]; do sleep 0.05; done";
     let mut job = task_run(root, &broker, &[], script).spawn().unwrap();
-    let waited = Instant::now();
-    while !root.join("ready").exists() {
-        assert!(waited.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("the command runs", || root.join("ready").exists());
     let id = told(root, &["task", "list"])[0]["id"].as_str().unwrap().to_owned();
     let ended = run(root, &["task", "end", &id], "");
     assert!(ended.status.success() && out(&ended).contains("everything below it"), "{}", err(&ended));
-    std::thread::sleep(Duration::from_secs(3));
+    let mut warnings = std::io::BufRead::lines(std::io::BufReader::new(job.stderr.take().unwrap()));
+    let mut said = warnings.find_map(|line| line.ok().filter(|line| line.contains("is not renewed"))).unwrap();
     std::fs::write(root.join("go"), "").unwrap();
-    let mut said = String::new();
-    std::io::Read::read_to_string(&mut job.stderr.take().unwrap(), &mut said).unwrap();
+    said.extend(warnings.map_while(Result::ok));
     assert_eq!(job.wait().unwrap().code(), Some(0));
     assert!(said.contains("is not renewed") && said.contains("subject_token_revoked"), "{said}");
     drop(broker);
     let broker = Serving::start(root);
     // Every way to end it shows.
     for named in [["--workload", "github:repo:acme/app:ref:refs/heads/main"], ["--issuer", "github"]] {
-        let mut job = task_run(root, &broker, &[], "exec sleep 60").spawn().unwrap();
-        let since = Instant::now();
+        let mut job = task_run(root, &broker, &[], "touch running; exec sleep 60").spawn().unwrap();
         let used = || {
             let tasks = told(root, &["task", "list"]);
             let open = tasks.as_array().unwrap().iter().filter(|task| task["state"] == "open");
             open.map(|task| task["used"].as_u64().unwrap()).sum::<u64>()
         };
-        while used() == 0 {
-            assert!(since.elapsed() < Duration::from_secs(30));
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        // It runs by now.
-        std::thread::sleep(Duration::from_millis(500));
+        until("the task is used", || used() > 0);
+        until("the command runs", || std::fs::remove_file(root.join("running")).is_ok());
         assert!(run(root, &["revoke", named[0], named[1]], "").status.success());
         assert_eq!(used(), 0, "{named:?}");
         let pid = rustix::process::Pid::from_raw(i32::try_from(job.id()).unwrap()).unwrap();
@@ -635,4 +621,18 @@ fn a_command_in_a_task_that_an_operator_ends_is_told_that_its_token_is_not_renew
     let refused = task_run(root, &broker, &["--unbound"], "touch ran").output().unwrap();
     assert!(!refused.status.success() && err(&refused).contains("confirmation_required"), "{}", err(&refused));
     assert!(!root.join("ran").exists());
+}
+
+#[test]
+fn the_attributes_of_a_task_must_still_fit_the_entry_of_its_issuer() {
+    let broker = started();
+    let opened = opened_by(&broker, &Token::cluster().sign(), None, &[("task_purpose", "import")]);
+    let task = opened.token();
+    assert_eq!(within(&broker, &task, None, ORDERS).status, 200);
+    let config = std::fs::read_to_string(broker.config()).unwrap();
+    let typed = config.replace("{ claim = \"/env\" }", "{ claim = \"/env\", type = \"integer\" }");
+    assert_ne!(typed, config);
+    let broker = broker.restart_after(|root| std::fs::write(root.join("countersign.toml"), typed).unwrap());
+    let reply = within(&broker, &task, None, ORDERS);
+    assert_eq!((reply.status, broker.reason(&reply).as_str()), (400, "own_token_invalid"));
 }

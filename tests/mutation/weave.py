@@ -26,7 +26,7 @@ from tree_sitter import Language, Parser
 
 # What verifies, binds, decides, counts and revokes.
 PACKAGES = {
-    "countersign": "src/assertion/*.rs src/exchange/*.rs src/policy/*.rs src/revocation/*.rs src/client/*.rs src/rates.rs".split(),
+    "countersign": "src/assertion/**/*.rs src/domain/attribute.rs src/config/resolve/accept.rs src/exchange/*.rs src/policy/*.rs src/revocation/*.rs src/client/*.rs src/rates.rs".split(),
     "countersign-verify": ["verify/src/[!w]*.rs"],
 }
 # How many are tried at once.

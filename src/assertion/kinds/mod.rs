@@ -40,9 +40,9 @@ pub struct Kind {
     pub about: String,
     /// The identity under which its issuers sign.
     pub signer: SignerKind,
-    /// What to write for `issuer`.
+    /// The hint for a missing `issuer`.
     pub issuer_hint: String,
-    /// The hosts of issuers of this kind that are known to the public. Kind `oidc` does not take them.
+    /// The hosts of well-known issuers of this kind. Kind `oidc` refuses an issuer at these hosts.
     pub hosts: Vec<String>,
     /// The token types that a request may declare for its assertions.
     pub token_types: Vec<TokenType>,
@@ -64,8 +64,8 @@ pub struct Kind {
     pub single_use_reason: String,
     /// The longest `sub`, in bytes.
     pub subject_bytes: usize,
-    /// The default name of a workload, without its issuer's name; none if it is `sub` itself.
-    pub workload: Option<NameTemplate>,
+    /// The default name of a workload, without its issuer's name.
+    pub workload: NameTemplate,
     /// The rules for an entry's `accept`.
     pub accept: AcceptRules,
     /// The attributes that policy sees. Kind `oidc` has none: an entry declares its own.
@@ -105,11 +105,12 @@ struct Rules {
 impl Rules {
     const NONE: Self = Self { header: |_| Ok(()), claims: |_, _| Ok(()) };
 
-    fn of(kind: &str) -> Self {
+    /// The rules in code of the kind of this name. Its description says `rules = true`, so that neither can be lost.
+    fn of(kind: &str) -> Option<Self> {
         match kind {
-            "github-actions" => Self { claims: github_actions::claims, ..Self::NONE },
-            "spiffe" => Self { header: spiffe::header, claims: spiffe::claims },
-            _ => Self::NONE,
+            "github-actions" => Some(Self { claims: github_actions::claims, ..Self::NONE }),
+            "spiffe" => Some(Self { header: spiffe::header, claims: spiffe::claims }),
+            _ => None,
         }
     }
 }
@@ -142,14 +143,14 @@ impl Kind {
         (self.rules.header)(header)
     }
 
-    /// Reads the attributes that `record` declares, and holds the kind's own rules.
+    /// Reads the attributes that `record` declares, and applies the kind's own rules.
     pub(super) fn read(
         &self,
-        record: &AttributeRecord,
+        record: Option<&AttributeRecord>,
         claims: &Map<String, Value>,
         subject: &str,
     ) -> Result<AttributeValues, AssertionError> {
-        let mut values = record.read(claims).map_err(|name| AssertionError::Claim(name.as_ref().to_owned().into()))?;
+        let mut values = record.map_or(Ok(AttributeValues::new()), |record| record.read(claims))?;
         (self.rules.claims)(subject, &mut values)?;
         Ok(values)
     }
@@ -167,16 +168,19 @@ impl Kind {
             TokenType::from_str(&urn).map_err(|_| format!("{name}: no token type is named `{text}`"))
         };
         let lifetime = |text: &str| text.parse::<Lifetime>().map_err(|fault| format!("{name}: {fault}"));
+        let declared: Result<Vec<_>, String> =
+            described.attributes.into_iter().map(|(name, declared)| declared.named(&name)).collect();
+        let rules = Rules::of(name);
+        if rules.is_some() != described.rules {
+            return Err(format!("{name}: `rules` says {}, and the code does not agree", described.rules));
+        }
         let attributes = match described.principal {
             None => None,
-            Some(principal) => Some(Arc::new(AttributeRecord {
-                name: principal.into(),
-                attributes: described.attributes.into_iter().map(|(name, declared)| declared.named(&name)).collect(),
-                of_kind: true,
-            })),
+            Some(principal) => {
+                Some(Arc::new(AttributeRecord { name: principal.into(), attributes: declared?, of_kind: true }))
+            }
         };
-        let workload = Some(described.workload).filter(|template| template != "{sub}");
-        let workload = workload.map(|template| template.parse::<NameTemplate>()).transpose();
+        let workload = described.workload.parse::<NameTemplate>();
         Ok(Self {
             name,
             about: described.about,
@@ -198,12 +202,12 @@ impl Kind {
             workload: workload.map_err(|fault| format!("{name}: {fault}"))?,
             accept: described.accept,
             attributes,
-            rules: Rules::of(name),
+            rules: rules.unwrap_or(Rules::NONE),
         })
     }
 }
 
-/// The name of no kind.
+/// An unknown kind of issuer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{name}` is no kind of issuer; use {known}", known = Kind::names())]
 pub struct UnknownKind {
@@ -245,6 +249,9 @@ struct Description {
     typ: Vec<String>,
     #[serde(default)]
     key_id_required: bool,
+    /// True if rules in code belong to the kind.
+    #[serde(default)]
+    rules: bool,
     algorithms: Vec<String>,
     allowed_algorithms: Option<Vec<String>>,
     max_lifetime: Lifetimes,
@@ -282,6 +289,8 @@ struct DescribedAttribute {
     #[serde(default)]
     required: bool,
     #[serde(default)]
+    nullable: bool,
+    #[serde(default)]
     stable: bool,
     #[serde(default)]
     outsider: bool,
@@ -291,11 +300,14 @@ struct DescribedAttribute {
 }
 
 impl DescribedAttribute {
-    fn named(self, name: &str) -> AttributeDeclaration {
-        let Self { about, claim, value, required, stable, outsider, rule } = self;
-        let claim = claim.and_then(|pointer| pointer.parse().ok()).or_else(|| Some(ClaimPointer::to_claim(name)));
-        let claim = claim.filter(|_| !rule);
-        AttributeDeclaration { name: name.into(), claim, value, required, stable, outsider, about }
+    fn named(self, name: &str) -> Result<AttributeDeclaration, String> {
+        let Self { about, claim, value, required, nullable, stable, outsider, rule } = self;
+        let claim = match claim {
+            Some(pointer) => pointer.parse().map_err(|fault| format!("`{name}`: {fault}"))?,
+            None => ClaimPointer::to_claim(name),
+        };
+        let claim = Some(claim).filter(|_| !rule);
+        Ok(AttributeDeclaration { name: name.into(), claim, value, required, nullable, stable, outsider, about })
     }
 }
 
@@ -310,7 +322,7 @@ mod tests {
             let declared =
                 |attribute: &str| kind.attributes.as_ref().is_some_and(|record| record.attribute(attribute).is_some());
             let named = kind.accept.one_of.iter().chain(kind.accept.default.keys());
-            let of_name = kind.workload.iter().flat_map(NameTemplate::claims);
+            let of_name = kind.workload.claims().filter(|claim| *claim != "sub");
             for attribute in named.map(String::as_str).chain(of_name) {
                 assert!(declared(attribute), "{name}: `{attribute}`");
             }

@@ -10,8 +10,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use url::Url;
 
-/// Names that a record of attributes cannot have: a workload has attributes of its own, and Cedar has words.
-const RESERVED: [&str; 11] = ["owner", "environment", "true", "false", "if", "then", "else", "in", "is", "like", "has"];
+/// Words of Cedar, which name nothing else.
+const WORDS: [&str; 9] = ["true", "false", "if", "then", "else", "in", "is", "like", "has"];
+/// Attributes that every workload can have, which no record of attributes is named after.
+const OF_EVERY_WORKLOAD: [&str; 2] = ["owner", "environment"];
 
 impl Reader<'_> {
     /// The attributes that policy sees; `None` inside if the entry has none.
@@ -22,25 +24,27 @@ impl Reader<'_> {
         keys: &file::Issuer,
     ) -> Option<Option<Arc<AttributeRecord>>> {
         let Some(place) = keys.attributes.place() else { return Some(kind.attributes.clone()) };
+        if kind.is_trust_domain() {
+            return Some(kind.attributes.clone());
+        }
         if let Some(record) = &kind.attributes {
             let message = format!(
                 "`attributes` is for kind `oidc`; the attributes of this kind are declared: use `principal.{}`",
                 record.name
             );
             self.problem(place, message);
-            return None;
+            return Some(kind.attributes.clone());
         }
         let declared = keys.attributes.optional("attributes", self.problems)?.clone();
         let record: Arc<str> = name?.as_str().replace('-', "_").into();
-        if !is_identifier(&record) {
+        if !is_identifier(&record) || OF_EVERY_WORKLOAD.contains(&&*record) {
             let message = format!(
-                "`attributes`: policy would name them `principal.{record}`, which is not a Cedar name; let `name` begin with a letter"
+                "`attributes`: policy would name them `principal.{record}`, which is not a name that Cedar takes here; rename the entry, and begin with a letter"
             );
             self.problem(place, message);
             return None;
         }
-        let attributes: Vec<_> =
-            declared.iter().map(|(name, entry)| self.attribute(name, entry, &place)).collect::<Vec<_>>();
+        let attributes: Vec<_> = declared.iter().map(|(name, entry)| self.attribute(name, entry, &place)).collect();
         let attributes = attributes.into_iter().collect::<Option<Vec<_>>>()?;
         Some(Some(Arc::new(AttributeRecord { name: record, attributes, of_kind: false })))
     }
@@ -67,7 +71,7 @@ impl Reader<'_> {
         };
         if !is_identifier(name) {
             let message = format!(
-                "`attributes`: `{name}` is not a Cedar name; use letters, digits and `_`, and begin with a letter"
+                "`attributes`: `{name}` is not a name that Cedar takes; use letters, digits and `_`, begin with a letter, and use no word of Cedar"
             );
             self.problem(place.clone(), message);
             return None;
@@ -79,6 +83,7 @@ impl Reader<'_> {
             claim: Some(claim?),
             value: value?,
             required,
+            nullable: false,
             stable,
             outsider,
             about,
@@ -94,6 +99,9 @@ impl Reader<'_> {
         entry: &Range<usize>,
     ) -> Accept {
         let place = keys.accept.place().unwrap_or_else(|| entry.clone());
+        if kind.is_trust_domain() {
+            return Accept::default();
+        }
         let written = keys.accept.optional("accept", self.problems).cloned().unwrap_or_default();
         let mut accepted = Vec::new();
         for (name, values) in &written {
@@ -190,6 +198,6 @@ fn is_identifier(name: &str) -> bool {
     begins
         && name.len() <= 64
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        && !RESERVED.contains(&name)
+        && !WORDS.contains(&name)
         && !name.starts_with("__cedar")
 }

@@ -10,6 +10,7 @@ mod target;
 use super::file;
 use super::raw::Field;
 use super::{Client, ClientMethod, Config, Issuer, Problems, Signing, Target, Tasks};
+use crate::assertion::Kind;
 use countersign_verify::key::Algorithm;
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -328,6 +329,15 @@ impl Reader<'_> {
             let same = |(index, (_, other)): &(usize, &(Range<usize>, Issuer))| {
                 *index != at && other.attributes.as_ref().is_some_and(|other| other.name == record.name)
             };
+            let of_kind = |kind: &&Kind| kind.attributes.as_ref().is_some_and(|of_kind| of_kind.name == record.name);
+            if let Some(kind) = Kind::all().iter().find(of_kind) {
+                let message = format!(
+                    "`principal.{}` has the attributes of kind `{}`; use that kind, or rename this entry",
+                    record.name, kind.name
+                );
+                self.problem(place.clone(), message);
+                continue;
+            }
             if let Some((_, (_, other))) = issuers.iter().enumerate().find(same) {
                 let message = format!(
                     "the attributes of `{}` and of `{}` would both be `principal.{}` in policy; rename this entry",

@@ -15,9 +15,11 @@ pub use prover::proof;
 pub use traced::traces;
 pub use upstream::{Answer, Upstream};
 
-use countersign::domain::{Clock, Timestamp};
+use countersign::domain::{Clock, Sleep, SystemClock, Timestamp};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 pub const STS: &str = "https://sts.test";
 pub const GITHUB: &str = "https://token.actions.githubusercontent.com";
@@ -32,27 +34,82 @@ pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// Where every test's clock begins: after any build of the program, before which no broker starts.
 pub const NOW: i64 = 4_000_000_000;
 
-/// A clock that stands still until it is told.
+/// The wall clock stands still until it is told. The monotonic clock runs, and can be told that more time has passed.
 #[derive(Clone)]
-pub struct TestClock(Arc<AtomicI64>);
+pub struct TestClock(Arc<Times>);
+
+struct Times {
+    wall: AtomicI64,
+    /// Seconds that have passed beside those that really have.
+    passed: AtomicU64,
+    /// Notified when time passes.
+    passing: Notify,
+}
 
 impl TestClock {
     pub fn new() -> Self {
-        Self(Arc::new(AtomicI64::new(NOW)))
+        Self::at(NOW)
     }
 
     /// The machine's time, standing still.
     pub fn real() -> Self {
-        Self(Arc::new(AtomicI64::new(countersign::domain::SystemClock.now().seconds())))
+        Self::at(SystemClock.now().seconds())
     }
 
+    fn at(wall: i64) -> Self {
+        Self(Arc::new(Times { wall: AtomicI64::new(wall), passed: AtomicU64::new(0), passing: Notify::new() }))
+    }
+
+    /// Sets the wall clock ahead, or back.
     pub fn advance(&self, seconds: i64) {
-        self.0.fetch_add(seconds, Ordering::SeqCst);
+        self.0.wall.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// Lets time pass, on both clocks.
+    pub fn pass(&self, seconds: u32) {
+        self.advance(seconds.into());
+        self.0.passed.fetch_add(seconds.into(), Ordering::SeqCst);
+        self.0.passing.notify_waiters();
     }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        Timestamp::new(self.0.load(Ordering::SeqCst)).unwrap()
+        Timestamp::new(self.0.wall.load(Ordering::SeqCst)).unwrap()
+    }
+
+    fn monotonic(&self) -> Duration {
+        SystemClock.monotonic() + Duration::from_secs(self.0.passed.load(Ordering::SeqCst))
+    }
+
+    fn sleep(&self, duration: Duration) -> Sleep<'_> {
+        let until = self.monotonic() + duration;
+        Box::pin(async move {
+            loop {
+                let passing = self.0.passing.notified();
+                tokio::pin!(passing);
+                passing.as_mut().enable();
+                let left = until.saturating_sub(self.monotonic());
+                if left.is_zero() {
+                    return;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(left) => {}
+                    () = passing => {}
+                }
+            }
+        })
+    }
+}
+
+/// How long a test waits for what never comes before it fails. No figure of the broker is held by it.
+pub const HANG: Duration = Duration::from_secs(120);
+
+/// Waits until `is_so`.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < HANG, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,13 +1,15 @@
 //! Real Redis servers on loopback, each a process of its own that ends with the test: one, a primary with replicas and
 //! Sentinels, or a cluster.
 
+use super::until;
+use rustix::net::{AddressFamily, SocketType};
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// What a server of a strict store is started with.
@@ -18,38 +20,44 @@ pub const PLAIN: &str = "appendonly no\n";
 /// One server.
 pub struct Server {
     pub port: u16,
+    _port: Port,
     folder: TempDir,
     child: Mutex<Option<Child>>,
     sentinel: bool,
 }
 
-/// A port that nobody has, and whose like beyond 10 000 nobody has either: a cluster's servers talk there.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 21_000 + u16::try_from(std::process::id() % 97).unwrap() * 100 + step % 100;
-        let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if is_free(port) && is_free(port + 10_000) {
-            return port;
-        }
+/// A port that the system gave. It is held by a socket that does not listen, so that the system gives it to nobody else;
+/// a server that reuses addresses can listen on it all the same.
+pub struct Port {
+    pub number: u16,
+    _held: OwnedFd,
+}
+
+impl Port {
+    pub fn new() -> Self {
+        let held = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        rustix::net::sockopt::set_socket_reuseaddr(&held, true).unwrap();
+        rustix::net::bind(&held, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address: SocketAddr = rustix::net::getsockname(&held).unwrap().try_into().unwrap();
+        Self { number: address.port(), _held: held }
     }
 }
 
 impl Server {
     /// A server with `more` in its configuration.
     pub fn start(more: &str) -> Self {
-        Self::on(free_port(), more, false)
+        Self::on(Port::new(), more, false)
     }
 
-    fn on(port: u16, more: &str, sentinel: bool) -> Self {
+    fn on(held: Port, more: &str, sentinel: bool) -> Self {
+        let port = held.number;
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().display();
         let config = format!("port {port}\nbind 127.0.0.1\ndir {place}\ndaemonize no\nsave \"\"\n{more}");
         // A Sentinel takes some of these for itself.
         let config = if sentinel { format!("port {port}\nbind 127.0.0.1\ndir {place}\n{more}") } else { config };
         fs::write(folder.path().join("redis.conf"), config).unwrap();
-        let server = Self { port, folder, child: Mutex::default(), sentinel };
+        let server = Self { port, _port: held, folder, child: Mutex::default(), sentinel };
         server.again();
         server
     }
@@ -64,14 +72,8 @@ impl Server {
     /// Starts it where it does not run, and waits until it answers.
     pub fn again(&self) {
         self.begin();
-        let began = Instant::now();
-        while !self
-            .try_ask(&["PING"])
-            .is_some_and(|answer| answer.starts_with("+PONG") || answer.starts_with("-NOAUTH"))
-        {
-            assert!(began.elapsed() < Duration::from_secs(20), "{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let answers = |answer: String| answer.starts_with("+PONG") || answer.starts_with("-NOAUTH");
+        until("the server answers", || self.try_ask(&["PING"]).is_some_and(answers));
     }
 
     /// Starts it where it does not run.
@@ -86,10 +88,6 @@ impl Server {
         let output = fs::File::create(self.folder.path().join("log")).unwrap();
         let child = command.stdout(output).stderr(Stdio::null()).spawn();
         *self.child.lock().unwrap() = Some(child.expect("redis-server is installed, as `.ci/needs` sees to"));
-    }
-
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
     pub fn url(&self) -> String {
@@ -153,15 +151,6 @@ impl Drop for Server {
     }
 }
 
-/// Waits, within reason, until `is_so`.
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// A primary with two replicas, watched by three Sentinels.
 pub struct Watched {
     pub servers: Vec<Server>,
@@ -183,7 +172,7 @@ impl Watched {
              sentinel failover-timeout tokens 3000\nsentinel parallel-syncs tokens 2\n",
             primary.port
         );
-        let sentinels: Vec<Server> = (0..3).map(|_| Server::on(free_port(), &watch, true)).collect();
+        let sentinels: Vec<Server> = (0..3).map(|_| Server::on(Port::new(), &watch, true)).collect();
         for sentinel in &sentinels {
             until("the sentinels know each other and the replicas", || {
                 let told = sentinel.ask(&["SENTINEL", "MASTER", "tokens"]);
@@ -209,6 +198,8 @@ impl Watched {
 /// A cluster of three primaries, each with a replica.
 pub struct Cluster {
     pub servers: Vec<Server>,
+    /// The ports by which the servers talk to each other.
+    _buses: Vec<Port>,
 }
 
 impl Cluster {
@@ -216,7 +207,9 @@ impl Cluster {
         let more = format!(
             "{more}cluster-enabled yes\ncluster-node-timeout 1000\ncluster-require-full-coverage no\nrepl-diskless-sync-delay 0\n"
         );
-        let servers: Vec<Server> = (0..6).map(|_| Server::start(&more)).collect();
+        let buses: Vec<Port> = (0..6).map(|_| Port::new()).collect();
+        let start = |bus: &Port| Server::start(&format!("{more}cluster-port {}\n", bus.number));
+        let servers: Vec<Server> = buses.iter().map(start).collect();
         let addresses: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
         let made = Command::new("redis-cli")
             .args(["--cluster", "create"])
@@ -232,7 +225,7 @@ impl Cluster {
                 told.contains("cluster_state:ok") && up && told.contains("cluster_known_nodes:6")
             });
         }
-        Self { servers }
+        Self { servers, _buses: buses }
     }
 
     pub fn urls(&self) -> Vec<String> {

@@ -227,6 +227,15 @@ fn d2_d25_a_pattern_of_a_permit_stops_where_a_name_stops() {
         )
     };
     assert!(Policy::from_texts(&records(), [("p.cedar".to_owned(), spiffe("/ns/pay*").as_str())]).is_err());
+    for (test, pattern) in [
+        ("principal has spiffe && principal.spiffe.trust_domain", "prod*"),
+        ("principal has github && principal.github has repository_id && principal.github.repository_id", "7*"),
+        ("principal has cluster && principal.cluster has env && principal.cluster.env", "prod*"),
+    ] {
+        let text = format!("@id(\"p\") permit (principal, action, resource) when {{ {test} like \"{pattern}\" }};");
+        let refused = Policy::from_texts(&records(), [("p.cedar".to_owned(), text.as_str())]);
+        assert!(refused.err().unwrap().to_string().contains("permits longer names"), "{text}");
+    }
     let permitted = under(&spiffe("/ns/pay/*"));
     let of = |id: &str| Token::svid().claim("sub", json!(id));
     assert!(permitted(&of("spiffe://td.test/ns/pay/sa/web")));

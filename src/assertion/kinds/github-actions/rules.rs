@@ -5,7 +5,7 @@
 use crate::assertion::AssertionError;
 use crate::domain::{AttributeValue, AttributeValues};
 
-/// Holds `subject` against the attributes, if it has one of GitHub's own forms.
+/// Compares `subject` with the attributes, if it has one of GitHub's own forms.
 pub(super) fn claims(subject: &str, values: &mut AttributeValues) -> Result<(), AssertionError> {
     match Repository::of_subject(subject) {
         Some(named) if !named.agrees(values) => Err(AssertionError::Claim("sub".into())),
