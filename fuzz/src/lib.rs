@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign::app::Installation;
-use countersign::assertion::{Issuers, Kind, SubjectToken, Untrusted};
+use countersign::assertion::{IssuerKind, Issuers, SubjectToken, Untrusted};
 use countersign::audit::AuditTrail;
 use countersign::config::Config;
 use countersign::domain::{Clock, SpiffeId, Timestamp, TokenType};
@@ -209,7 +209,7 @@ pub fn configuration(data: &[u8]) {
 /// Policies are taken whole, or refused.
 pub fn policy(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let Some(github) = Kind::all().iter().find_map(|kind| kind.attributes.clone()) else { return };
+    let Some(github) = IssuerKind::all().iter().find_map(|kind| kind.attributes.clone()) else { return };
     if let Ok(policy) = Policy::from_texts(&[github], [("all.cedar".to_owned(), text)]) {
         assert!((1..=text.matches(';').count()).contains(&policy.count()));
     }

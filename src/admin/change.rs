@@ -1,7 +1,7 @@
 //! The revocations, suspensions and resumptions of an operator, by a running broker or in the store alone. Each leaves
 //! an event, whether it is done or not.
 
-use crate::audit::{AuditLog, AuditTrail, Kind, Outcome};
+use crate::audit::{AuditLog, AuditTrail, EventKind, Outcome};
 use crate::domain::{DecisionId, Lifetime, Timestamp};
 use crate::error::Unavailable;
 use crate::exchange::{Answer, close};
@@ -73,7 +73,7 @@ pub async fn change(
     audit: &Arc<AuditLog>,
     now: Timestamp,
 ) -> Answer<()> {
-    let mut trail = AuditTrail::begin(Kind::Revocation, &decision, None, now, audit);
+    let mut trail = AuditTrail::begin(EventKind::Revocation, &decision, None, now, audit);
     // Told whatever comes of it.
     trail.changed(change.text());
     let result = match revocations.enter(change.entry(&decision, now), now).await {

@@ -1,11 +1,11 @@
 //! Rotation and revocation of signing keys, by a running broker or in the store alone.
 
 use super::change::UNSEEN;
-use crate::audit::{AuditLog, AuditTrail, Kind, Outcome, Refused};
+use crate::audit::{AuditLog, AuditTrail, EventKind, Outcome, Refused};
 use crate::domain::{DecisionId, KeyRecord, Purpose, Timestamp};
 use crate::error::{Error, Unavailable};
 use crate::revocation::Revocations;
-use crate::signing::{KeyError, Keys};
+use crate::signing::{Keys, SigningKeysError};
 use crate::store::{About, Act, Entry, StoreError};
 use countersign_verify::key::Algorithm;
 use countersign_verify::revocation::Kind as NamedKind;
@@ -14,15 +14,15 @@ use std::sync::Arc;
 /// Makes a successor for the key of a purpose and an algorithm, where a broker runs or not.
 ///
 /// # Errors
-/// [`KeyError`] when it cannot be made or recorded.
+/// [`SigningKeysError`] when it cannot be made or recorded.
 pub async fn rotate_key(
     (purpose, algorithm): (Purpose, Algorithm),
     decision: &DecisionId,
     keys: &Keys,
     audit: &Arc<AuditLog>,
     now: Timestamp,
-) -> Result<KeyRecord, KeyError> {
-    let mut trail = AuditTrail::begin(Kind::Keys, decision, None, now, audit);
+) -> Result<KeyRecord, SigningKeysError> {
+    let mut trail = AuditTrail::begin(EventKind::Keys, decision, None, now, audit);
     let made = keys.rotate(purpose, algorithm, now).await;
     match &made {
         Ok(key) => trail.changed(format!("{purpose} {algorithm}: {} signs from {}", key.kid, key.signs_from)),
@@ -36,19 +36,19 @@ pub async fn rotate_key(
 /// reason.
 ///
 /// # Errors
-/// [`KeyError::Unknown`], or [`KeyError`] if that is not durable: then ask again.
+/// [`SigningKeysError::Unknown`], or [`SigningKeysError`] if that is not durable: then ask again.
 pub async fn revoke_key(
     (kid, about): (&str, About),
     decision: &DecisionId,
     (keys, revocations, audit): (&Keys, &Arc<Revocations>, &Arc<AuditLog>),
     now: Timestamp,
-) -> Result<KeyRecord, KeyError> {
-    let mut trail = AuditTrail::begin(Kind::Keys, decision, None, now, audit);
+) -> Result<KeyRecord, SigningKeysError> {
+    let mut trail = AuditTrail::begin(EventKind::Keys, decision, None, now, audit);
     let why = about.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let result = async {
         // Dropped first, whatever then fails: it signs and verifies nothing from here on.
         let dropped = keys.revoke(kid, now).await;
-        if matches!(dropped, Err(KeyError::Unknown(_))) {
+        if matches!(dropped, Err(SigningKeysError::Unknown(_))) {
             return dropped;
         }
         let (at, decision) = (now.seconds(), decision.to_string());

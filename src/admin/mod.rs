@@ -10,10 +10,10 @@ pub use change::{Change, change};
 pub use keys::{revoke_key, rotate_key};
 pub use tasks::{TaskEnd, list_tasks};
 
-use crate::audit::{AuditTrail, Kind, Outcome};
+use crate::audit::{AuditTrail, EventKind, Outcome};
 use crate::domain::{ChainHead, KeyRecord, KeyState, Purpose, TaskState};
 use crate::exchange::{Answer, Broker, Parts, Snapshot};
-use crate::signing::{KeyError, Keys, Rotation};
+use crate::signing::{Keys, Rotation, SigningKeysError};
 use crate::store::{About, Revoked, StoreError};
 use countersign_verify::key::Algorithm;
 use std::sync::Arc;
@@ -67,8 +67,8 @@ impl Operator {
     /// Makes a successor for a signing key.
     ///
     /// # Errors
-    /// [`KeyError`] when it cannot be made or recorded.
-    pub async fn rotate(&self, purpose: Purpose, algorithm: Algorithm) -> Result<KeyRecord, KeyError> {
+    /// [`SigningKeysError`] when it cannot be made or recorded.
+    pub async fn rotate(&self, purpose: Purpose, algorithm: Algorithm) -> Result<KeyRecord, SigningKeysError> {
         let (Parts { audit, clock, .. }, decision) = (self.parts(), self.broker.decision());
         rotate_key((purpose, algorithm), &decision, &self.keys, audit, clock.now()).await
     }
@@ -76,8 +76,8 @@ impl Operator {
     /// Drops a compromised key everywhere, and ends what it signed.
     ///
     /// # Errors
-    /// [`KeyError`] if that is not durable: then ask again.
-    pub async fn revoke_key(&self, kid: &str, by: &str, reason: Option<String>) -> Result<KeyRecord, KeyError> {
+    /// [`SigningKeysError`] if that is not durable: then ask again.
+    pub async fn revoke_key(&self, kid: &str, by: &str, reason: Option<String>) -> Result<KeyRecord, SigningKeysError> {
         let (Parts { revocations, audit, clock, .. }, decision) = (self.parts(), self.broker.decision());
         let about = About { by: by.to_owned(), reason, ..About::default() };
         revoke_key((kid, about), &decision, (&self.keys, revocations, audit), clock.now()).await
@@ -101,8 +101,8 @@ impl Operator {
     /// Serves by another snapshot from now on, with the keys that it needs.
     ///
     /// # Errors
-    /// [`KeyError`] when one of them cannot be made: then nothing changes.
-    pub async fn install(&self, snapshot: Snapshot, rotation: Rotation) -> Result<(), KeyError> {
+    /// [`SigningKeysError`] when one of them cannot be made: then nothing changes.
+    pub async fn install(&self, snapshot: Snapshot, rotation: Rotation) -> Result<(), SigningKeysError> {
         let Parts { clock, snapshot: in_force, .. } = self.parts();
         self.keys.follow(rotation, clock.now()).await?;
         in_force.store(Arc::new(snapshot));
@@ -111,7 +111,7 @@ impl Operator {
 
     /// Notes on the audit log that a reload was taken over, or why not.
     pub fn reloaded(&self, fault: Option<&str>) {
-        let mut trail = self.trail(Kind::Reload);
+        let mut trail = self.trail(EventKind::Reload);
         trail.changed(fault.unwrap_or("configuration and policies are in force").to_owned());
         let _ = trail.done(if fault.is_none() { Outcome::Granted } else { Outcome::Refused });
         self.parts().metrics.reloaded(fault.is_none());
@@ -168,7 +168,7 @@ impl Operator {
         snapshot.issuers.iter().filter_map(|issuer| issuer.keys.skew()).map(i64::abs).min().unwrap_or(0)
     }
 
-    fn trail(&self, kind: Kind) -> AuditTrail {
+    fn trail(&self, kind: EventKind) -> AuditTrail {
         let Parts { clock, audit, .. } = self.parts();
         AuditTrail::begin(kind, &self.broker.decision(), None, clock.now(), audit)
     }

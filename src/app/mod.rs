@@ -8,7 +8,7 @@ mod stores;
 
 pub use running::Listening;
 
-use crate::assertion::{FetchError, KeyFault, Kind, OwnTokens};
+use crate::assertion::{FetchError, IssuerKind, KeyFault, OwnTokens};
 use crate::audit::AuditError;
 use crate::config::{self, Config, Problems};
 use crate::control::{Control, ControlError};
@@ -17,7 +17,7 @@ use crate::exchange::{Broker, ClientAuth, Mint, Parts};
 use crate::http::{Certificate, TlsError, UseCases};
 use crate::policy::{self, LoadError, Policy};
 use crate::revocation::{Revocations, Sharing};
-use crate::signing::{KeyError, Keys};
+use crate::signing::{Keys, SigningKeysError};
 use crate::store::StoreError;
 use crate::telemetry::{Metrics, Traces};
 use arc_swap::ArcSwap;
@@ -49,7 +49,7 @@ pub enum StartError {
     Policy(#[from] LoadError),
     /// Signing keys.
     #[error(transparent)]
-    Keys(#[from] KeyError),
+    Keys(#[from] SigningKeysError),
     /// The store.
     #[error("the store in `{0}`: {1}")]
     Store(PathBuf, StoreError),
@@ -144,7 +144,7 @@ impl Installation {
     /// The attributes that policy sees: of each kind, and of each entry that declares its own. A policy about a kind
     /// stays good when the last issuer of the kind is removed.
     fn attribute_records(&self) -> Vec<Arc<AttributeRecord>> {
-        let kinds = Kind::all().iter().filter_map(|kind| kind.attributes.clone());
+        let kinds = IssuerKind::all().iter().filter_map(|kind| kind.attributes.clone());
         let records = kinds.chain(self.config.issuers.iter().filter_map(|issuer| issuer.attributes.clone()));
         let by_name: BTreeMap<_, _> = records.map(|record| (Arc::clone(&record.name), record)).collect();
         by_name.into_values().collect()

@@ -10,7 +10,7 @@ use crate::audit::{AuditLog, Keeping, Opening, Seal};
 use crate::control::{Command, Reply, own_operator};
 use crate::domain::{ChainHead, Clock, DecisionId, Entropy, Purpose, Timestamp};
 use crate::revocation::Revocations;
-use crate::signing::{Document, KeyError, Keys, SealingKeys};
+use crate::signing::{Document, Keys, SealingKeys, SigningKeysError};
 use crate::store::{About, Act, AuditHeads, TaskRecords, audit_head};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,7 +19,7 @@ use serde_json::Value;
 use std::sync::Arc;
 
 /// The parts that remember, opened by themselves.
-struct Opened {
+struct OfflineParts {
     keys: Arc<Keys>,
     revocations: Arc<Revocations>,
     tasks: Arc<dyn TaskRecords>,
@@ -29,7 +29,7 @@ struct Opened {
 }
 
 impl Installation {
-    async fn open(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Opened, StartError> {
+    async fn open(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<OfflineParts, StartError> {
         let now = clock.now();
         let name = replica(&self.config.store.path, &**entropy)?;
         let Stores { records, heads, log, tasks, .. } = self.stores(&name, now)?;
@@ -42,7 +42,7 @@ impl Installation {
         let mut random = [0; 12];
         entropy.fill(&mut random)?;
         let decision = DecisionId::new(&name, &URL_SAFE_NO_PAD.encode(random));
-        Ok(Opened { keys, revocations, tasks, audit, decision, now })
+        Ok(OfflineParts { keys, revocations, tasks, audit, decision, now })
     }
 
     pub(super) fn audit_log(
@@ -95,7 +95,7 @@ impl Installation {
         clock: &dyn Clock,
         entropy: &Arc<dyn Entropy>,
     ) -> Result<Reply, StartError> {
-        let Opened { revocations, audit, decision, now, .. } = self.open(clock, entropy).await?;
+        let OfflineParts { revocations, audit, decision, now, .. } = self.open(clock, entropy).await?;
         Ok(match wanted(command, own_operator(), now) {
             Ok(change) if change.act == Act::Resume && revocations.not_suspended(change.kind, &change.id).is_some() => {
                 Reply::Failed { message: NOT_SUSPENDED.to_owned() }
@@ -110,7 +110,7 @@ impl Installation {
     /// # Errors
     /// As [`Installation::change`].
     pub async fn list_revocations(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
-        let Opened { revocations, now, .. } = self.open(clock, entropy).await?;
+        let OfflineParts { revocations, now, .. } = self.open(clock, entropy).await?;
         let records = revocations.list(now).await;
         let records = records.map_err(|fault| self.store_fault(fault))?;
         Ok(records.iter().map(describe_revocation).collect())
@@ -121,7 +121,7 @@ impl Installation {
     /// # Errors
     /// As [`Installation::change`].
     pub async fn list_keys(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
-        let Opened { keys, now, .. } = self.open(clock, entropy).await?;
+        let OfflineParts { keys, now, .. } = self.open(clock, entropy).await?;
         Ok(keys.list().await.iter().map(|key| describe_key(key, key.state(now))).collect())
     }
 
@@ -130,7 +130,7 @@ impl Installation {
     /// # Errors
     /// As [`Installation::change`].
     pub async fn list_tasks(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
-        let Opened { tasks, revocations, now, .. } = self.open(clock, entropy).await?;
+        let OfflineParts { tasks, revocations, now, .. } = self.open(clock, entropy).await?;
         let tasks = admin::list_tasks(&*tasks, &revocations, self.task_idle(), now).await;
         let tasks = tasks.map_err(|fault| self.store_fault(fault))?;
         Ok(tasks.iter().map(|(task, end)| describe_task(task, *end)).collect())
@@ -147,7 +147,7 @@ impl Installation {
         clock: &dyn Clock,
         entropy: &Arc<dyn Entropy>,
     ) -> Result<Value, StartError> {
-        let Opened { keys, audit, decision, now, .. } = self.open(clock, entropy).await?;
+        let OfflineParts { keys, audit, decision, now, .. } = self.open(clock, entropy).await?;
         let made = admin::rotate_key((purpose, algorithm), &decision, &keys, &audit, now).await?;
         Ok(describe_key(&made, made.state(now)))
     }
@@ -163,7 +163,7 @@ impl Installation {
         clock: &dyn Clock,
         entropy: &Arc<dyn Entropy>,
     ) -> Result<Value, StartError> {
-        let Opened { keys, revocations, audit, decision, now, .. } = self.open(clock, entropy).await?;
+        let OfflineParts { keys, revocations, audit, decision, now, .. } = self.open(clock, entropy).await?;
         if !is_reason(reason.as_deref()) {
             return Err(StartError::Reason);
         }
@@ -177,7 +177,7 @@ impl Installation {
     /// # Errors
     /// [`StartError::Keys`] names the file.
     pub fn checkpoint_keys(&self) -> Result<SealingKeys, StartError> {
-        Ok(Keys::checkpoint_keys(&self.config.signing.directory).map_err(KeyError::from)?)
+        Ok(Keys::checkpoint_keys(&self.config.signing.directory).map_err(SigningKeysError::from)?)
     }
 
     /// The head of the audit chain in the store, whether a broker runs or not.

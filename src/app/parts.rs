@@ -26,7 +26,7 @@ impl Installation {
     pub fn targets(&self) -> Targets {
         let mut targets = Targets::default();
         for target in &self.config.targets {
-            let config::Target {
+            let config::TargetEntry {
                 audience,
                 resources,
                 scopes,
@@ -82,7 +82,7 @@ impl Installation {
                 old.config.refresh == self.config.refresh && old.config.clients.iter().any(|other| other.is_same(entry))
             });
             let held = held.and_then(|(_, clients)| clients.find(entry.id.as_str())).map(|client| &client.method);
-            let config::Client { id, method, introspects } = entry.clone();
+            let config::ClientEntry { id, method, introspects } = entry.clone();
             let method = match method {
                 ClientMethod::SecretBasic(digest) => Method::SecretBasic(digest),
                 ClientMethod::SecretPost(digest) => Method::SecretPost(digest),
@@ -160,7 +160,7 @@ impl Installation {
     }
 
     fn refresh(&self) -> Refresh {
-        let config::Refresh { every, max_stale, cooldown } = self.config.refresh;
+        let config::RefreshSettings { every, max_stale, cooldown } = self.config.refresh;
         Refresh { every, max_stale, cooldown }
     }
 
@@ -209,7 +209,7 @@ impl Installation {
     }
 }
 
-fn issuer(entry: config::Issuer, keys: Arc<IssuerKeys>) -> Issuer {
+fn issuer(entry: config::IssuerEntry, keys: Arc<IssuerKeys>) -> Issuer {
     Issuer {
         name: entry.name,
         kind: entry.kind,
@@ -236,7 +236,7 @@ struct Fetchers {
 }
 
 impl Fetchers {
-    fn source_of(&mut self, entry: &config::Issuer) -> Result<KeySource, FetchError> {
+    fn source_of(&mut self, entry: &config::IssuerEntry) -> Result<KeySource, FetchError> {
         self.source(&entry.keys, &entry.signer.to_string(), entry.allow_private_addresses, entry.ca_file.as_deref())
     }
 

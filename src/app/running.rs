@@ -6,7 +6,7 @@ use crate::control::{self, Command, Commands, Control, Reply};
 use crate::domain::{Clock, KeyRecord, KeyState, Purpose, TaskState, Timestamp, TokenId};
 use crate::exchange::{Answer, Snapshot};
 use crate::http::{self, Certificate, Limits, Serving, UseCases};
-use crate::signing::KeyError;
+use crate::signing::SigningKeysError;
 use crate::store::{Act, Entry, Revoked};
 use countersign_verify::revocation::Kind;
 use serde_json::{Value, json};
@@ -209,7 +209,7 @@ impl Commands for Running {
 }
 
 impl Running {
-    fn told(&self, key: Result<KeyRecord, KeyError>) -> Reply {
+    fn told(&self, key: Result<KeyRecord, SigningKeysError>) -> Reply {
         match key {
             Ok(key) => Reply::Told(describe_key(&key, key.state(self.clock.now()))),
             Err(fault) => Reply::Failed { message: fault.to_string() },

@@ -4,7 +4,7 @@ use super::{Installation, StartError};
 use crate::config;
 use crate::domain::Timestamp;
 use crate::store::{
-    AuditHeads, Durability, Embedded, KeyRecords, Mode, Redis, Reservations, RevocationLog, Settings, StoreError,
+    AuditHeads, Durability, Embedded, KeyRecords, LinkSettings, Mode, Redis, Reservations, RevocationLog, StoreError,
     TaskRecords,
 };
 use std::fs;
@@ -64,7 +64,7 @@ impl Installation {
     }
 }
 
-fn settings(redis: &config::Redis) -> Result<Settings, StartError> {
+fn settings(redis: &config::RedisSettings) -> Result<LinkSettings, StartError> {
     let read = |path: &Path| fs::read(path).map_err(|fault| StartError::Kept(path.to_owned(), fault.to_string()));
     let password = redis.password_file.as_deref().map(|path| -> Result<_, StartError> {
         let text = Zeroizing::new(read(path)?);
@@ -75,7 +75,7 @@ fn settings(redis: &config::Redis) -> Result<Settings, StartError> {
         let key = Zeroizing::new(read(key)?);
         Ok((read(certificate)?, key))
     });
-    Ok(Settings {
+    Ok(LinkSettings {
         mode: match &redis.mode {
             config::RedisMode::Standalone => Mode::Standalone,
             config::RedisMode::Sentinel { master } => Mode::Sentinel { master: master.clone() },
@@ -86,9 +86,9 @@ fn settings(redis: &config::Redis) -> Result<Settings, StartError> {
         password: password.transpose()?,
         prefix: redis.prefix.clone(),
         durability: match redis.durability {
-            config::Durability::Strict => Durability::Strict,
-            config::Durability::Persisted => Durability::Persisted,
-            config::Durability::Memory => Durability::Memory,
+            config::DurabilitySetting::Strict => Durability::Strict,
+            config::DurabilitySetting::Persisted => Durability::Persisted,
+            config::DurabilitySetting::Memory => Durability::Memory,
         },
         replicas: redis.replicas,
         timeout: redis.timeout.duration(),

@@ -1,7 +1,7 @@
 //! A configured issuer: its name, its algorithms, and the workloads that are accepted.
 
 use super::keys::IssuerKeys;
-use super::kinds::Kind;
+use super::kinds::IssuerKind;
 use crate::domain::{
     AttributeRecord, AttributeType, AttributeValue, ClaimPointer, IssuerName, Lifetime, NameTemplate, TrustDomain,
 };
@@ -17,9 +17,9 @@ pub struct Issuer {
     /// The operator's name for it.
     pub name: IssuerName,
     /// Its kind.
-    pub kind: &'static Kind,
+    pub kind: &'static IssuerKind,
     /// The identity under which it signs.
-    pub signer: Signer,
+    pub signer: SignsAs,
     /// The attributes that policy sees of its workloads: the kind's, or those that the entry declares.
     pub attributes: Option<Arc<AttributeRecord>>,
     /// The accepted values of `aud`.
@@ -46,14 +46,14 @@ pub struct Issuer {
 
 /// The identity under which an issuer signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Signer {
+pub enum SignsAs {
     /// Its exact `iss`.
     Issuer(String),
     /// The trust domain that `sub` names.
     TrustDomain(TrustDomain),
 }
 
-impl fmt::Display for Signer {
+impl fmt::Display for SignsAs {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Issuer(iss) => out.write_str(iss),

@@ -94,7 +94,7 @@ pub struct IssuerKeys {
     algorithms: Vec<Algorithm>,
     refresh: Refresh,
     clock: Arc<dyn Clock>,
-    held: ArcSwapOption<Held>,
+    held: ArcSwapOption<HeldKeySet>,
     /// The time at which a token last caused a refresh. The holder of the lock is the one that fetches.
     flight: tokio::sync::Mutex<Option<Timestamp>>,
     /// The requests that may wait for a refresh.
@@ -108,7 +108,7 @@ const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 const WAITING: usize = 128;
 
 #[derive(Debug)]
-struct Held {
+struct HeldKeySet {
     keys: Arc<KeySet>,
     at: Timestamp,
     sequence: Option<u64>,
@@ -142,7 +142,7 @@ impl IssuerKeys {
         algorithm: Algorithm,
         now: Timestamp,
     ) -> Result<Arc<KeySet>, KeyFault> {
-        let knows = |held: &Held| !matches!(held.keys.find(kid, algorithm), Err(NoKey::UnknownKid));
+        let knows = |held: &HeldKeySet| !matches!(held.keys.find(kid, algorithm), Err(NoKey::UnknownKid));
         if let Some(held) = self.fresh(now)
             && knows(&held)
         {
@@ -219,12 +219,12 @@ impl IssuerKeys {
         let count = keys.len();
         let at = self.clock.now();
         let skew = there.map(|there| there.since(at));
-        self.held.store(Some(Arc::new(Held { keys: Arc::new(keys), at, sequence, skew })));
+        self.held.store(Some(Arc::new(HeldKeySet { keys: Arc::new(keys), at, sequence, skew })));
         Ok(count)
     }
 
     /// Refreshes for ever: at once if nothing is held, then at each interval. After a failure it backs off, from
-    /// [`RETRY`] to a quarter of the interval.
+    /// a second to a quarter of the interval.
     pub async fn keep_fresh(self: Arc<Self>) {
         let every = self.refresh.every.duration();
         // A set that was taken over is as old as it is.
@@ -251,7 +251,7 @@ impl IssuerKeys {
         }
     }
 
-    fn fresh(&self, now: Timestamp) -> Option<Arc<Held>> {
+    fn fresh(&self, now: Timestamp) -> Option<Arc<HeldKeySet>> {
         self.held.load_full().filter(|held| now.since(held.at) <= self.refresh.max_stale.seconds())
     }
 
@@ -287,7 +287,7 @@ impl IssuerKeys {
     }
 }
 
-fn same(a: Option<&Arc<Held>>, b: Option<&Arc<Held>>) -> bool {
+fn same(a: Option<&Arc<HeldKeySet>>, b: Option<&Arc<HeldKeySet>>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => Arc::ptr_eq(a, b),
         (None, None) => true,

@@ -14,9 +14,9 @@ mod verify;
 
 pub use client::OwnKeys;
 pub use fetch::{FetchError, Fetcher, Names};
-pub use issuer::{Accept, Accepted, Issuer, Signer};
+pub use issuer::{Accept, Accepted, Issuer, SignsAs};
 pub use keys::{IssuerKeys, KeyFault, KeySource, Refresh};
-pub use kinds::{Kind, SignerKind, UnknownKind};
+pub use kinds::{IssuerKind, SignerKind, UnknownIssuerKind};
 pub use own::{OwnTokens, jti_or_fault};
 pub use proof::{Confirmation, ProofFault, Proofs};
 pub use refusal::AssertionError;

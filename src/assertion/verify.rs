@@ -1,7 +1,7 @@
 //! The order of the checks, the same for every kind of issuer, so that no kind can forget one.
 
 use super::claims::{self, audience, times};
-use super::{AssertionError, Issuer, OwnTokens, Role, Signer, SubjectToken, Untrusted, Verified};
+use super::{AssertionError, Issuer, OwnTokens, Role, SignsAs, SubjectToken, Untrusted, Verified};
 use crate::audit::AuditTrail;
 use crate::domain::{Attributes, Digest, FirstUse, SpiffeId, Timestamp, TokenType, Workload, WorkloadName};
 use crate::telemetry::Stage;
@@ -44,8 +44,8 @@ impl Issuers {
     /// Adds `issuer`.
     pub fn add(&mut self, issuer: Arc<Issuer>) {
         match &issuer.signer {
-            Signer::Issuer(iss) => self.by_iss.insert(iss.clone(), issuer),
-            Signer::TrustDomain(name) => self.by_trust_domain.insert(name.to_string(), issuer),
+            SignsAs::Issuer(iss) => self.by_iss.insert(iss.clone(), issuer),
+            SignsAs::TrustDomain(name) => self.by_trust_domain.insert(name.to_string(), issuer),
         };
     }
 
@@ -274,7 +274,7 @@ impl Issuer {
     }
 
     fn name_of(&self, claims: &Map<String, Value>, subject: &str) -> Result<WorkloadName, AssertionError> {
-        if let Signer::TrustDomain(trust_domain) = &self.signer {
+        if let SignsAs::TrustDomain(trust_domain) = &self.signer {
             let id: Option<SpiffeId> = subject.parse().ok();
             // The keys were found by this very `sub`; a name of another trust domain must not leave all the same.
             let id = id.filter(|id| id.trust_domain() == trust_domain.as_str());

@@ -21,7 +21,7 @@ pub struct Event {
     /// The decision's id.
     pub decision: String,
     /// The kind of request.
-    pub kind: Kind,
+    pub kind: EventKind,
     /// The outcome.
     pub outcome: Outcome,
     /// The address that asked.
@@ -78,7 +78,7 @@ pub struct Asked {
 /// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum EventKind {
     /// A token exchange.
     Exchange,
     /// A revocation.

@@ -1,6 +1,6 @@
 //! Reads the log as it grows.
 
-use super::line::{self, Broken, Content, Place};
+use super::line::{self, Broken, LineContent, LinePlace};
 use super::segment::{self, Segment};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const CHUNK: u64 = 1024 * 1024;
 
 /// A reader that stands behind the last line that it gave.
-pub struct Follower {
+pub struct AuditFollower {
     directory: PathBuf,
     segment: Option<Segment>,
     /// Length of the part of the segment that was returned, in bytes.
@@ -19,12 +19,12 @@ pub struct Follower {
     number: u64,
 }
 
-impl Follower {
+impl AuditFollower {
     /// Starts behind everything in `directory`, and gives the last `count` lines.
     ///
     /// # Errors
     /// [`Broken`] when the log cannot be read.
-    pub fn last(directory: &Path, count: usize) -> Result<(Self, Vec<Content>), Broken> {
+    pub fn last(directory: &Path, count: usize) -> Result<(Self, Vec<LineContent>), Broken> {
         let segments = segment::list(directory)?;
         // As many segments as it takes, from the last one back.
         for start in (0..segments.len().max(1)).rev() {
@@ -50,7 +50,7 @@ impl Follower {
     ///
     /// # Errors
     /// [`Broken`] when the log cannot be read.
-    pub fn more(&mut self) -> Result<Vec<Content>, Broken> {
+    pub fn more(&mut self) -> Result<Vec<LineContent>, Broken> {
         if self.segment.is_none() {
             self.segment = segment::list(&self.directory)?.into_iter().next();
         }
@@ -78,7 +78,7 @@ impl Follower {
         lines
             .map(|line| {
                 self.number += 1;
-                Ok(line::read(line, Place { segment: &name, number: self.number })?.content)
+                Ok(line::read(line, LinePlace { segment: &name, number: self.number })?.content)
             })
             .collect()
     }

@@ -38,7 +38,7 @@ pub struct Checkpoint {
 
 /// The content of a line.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Content {
+pub enum LineContent {
     /// An event.
     Event(Box<Event>),
     /// A note, and when it was made.
@@ -48,7 +48,7 @@ pub enum Content {
 /// A line with its place in the chain.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Line {
-    pub(super) content: Content,
+    pub(super) content: LineContent,
     pub(super) version: u32,
     pub(super) sequence: u64,
     pub(super) previous: String,
@@ -91,12 +91,12 @@ pub enum Broken {
 
 /// The place of a line, for people.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct LinePlace<'a> {
     pub(super) segment: &'a str,
     pub(super) number: u64,
 }
 
-impl Place<'_> {
+impl LinePlace<'_> {
     fn not_an_event(self) -> Broken {
         Broken::NotAnEvent(self.segment.to_owned(), self.number)
     }
@@ -116,7 +116,7 @@ fn hash(line: &[u8]) -> String {
 }
 
 /// Reads a whole line, without its line feed, and checks that its hash is the hash of what it says.
-pub(super) fn read(line: &[u8], place: Place<'_>) -> Result<Line, Broken> {
+pub(super) fn read(line: &[u8], place: LinePlace<'_>) -> Result<Line, Broken> {
     let wrong = || place.not_an_event();
     let mut members = countersign_verify::json::object(line).map_err(|_| wrong())?;
     let version = members.remove("v").and_then(|version| version.as_u64()).ok_or_else(wrong)?;
@@ -132,9 +132,9 @@ pub(super) fn read(line: &[u8], place: Place<'_>) -> Result<Line, Broken> {
     let content = match members.remove("note") {
         Some(note) => {
             let time = members.get("time").and_then(Value::as_i64).ok_or_else(wrong)?;
-            Content::Note(serde_json::from_value(note).map_err(|_| wrong())?, time)
+            LineContent::Note(serde_json::from_value(note).map_err(|_| wrong())?, time)
         }
-        None => Content::Event(Box::new(serde_json::from_value(Value::Object(members)).map_err(|_| wrong())?)),
+        None => LineContent::Event(Box::new(serde_json::from_value(Value::Object(members)).map_err(|_| wrong())?)),
     };
     let edited = || Broken::Edited(place.segment.to_owned(), place.number);
     let covered = line.strip_suffix(format!(",\"hash\":\"{claimed}\"}}").as_bytes()).ok_or_else(edited)?;

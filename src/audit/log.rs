@@ -2,7 +2,7 @@
 //! are kept, and how much of the disk a stranger's refusals may take.
 
 use super::event::{Event, SCHEMA_VERSION};
-use super::line::{self, Broken, Checkpoint, Content, Line, Note};
+use super::line::{self, Broken, Checkpoint, Line, LineContent, Note};
 use super::segment::{self, Segment};
 use crate::append::Appender;
 use crate::domain::{ChainHead, DigestKey, Lifetime, Timestamp};
@@ -157,7 +157,7 @@ impl AuditLog {
         }
         let head = tail.head().unwrap_or_else(ChainHead::genesis);
         let file = file_at(&segment.path).and_then(|file| Appender::new(file, tail.length)).map_err(io)?;
-        let ends_sealed = matches!(&tail.last, Some(Line { content: Content::Note(Note::Checkpoint(_), _), .. }));
+        let ends_sealed = matches!(&tail.last, Some(Line { content: LineContent::Note(Note::Checkpoint(_), _), .. }));
         let day = last.map(|last| last.seconds() / DAY).filter(|_| tail.length > 0);
         let writer = Writer {
             segment,

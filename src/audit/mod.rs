@@ -11,14 +11,14 @@ mod trail;
 mod upkeep;
 mod verify;
 
-pub use event::{Asked, Check, Event, Granted, Kind, Outcome, Refused, SCHEMA_VERSION, Subject};
-pub use follow::Follower;
-pub use line::{Broken, Checkpoint, Content, Note};
+pub use event::{Asked, Check, Event, EventKind, Granted, Outcome, Refused, SCHEMA_VERSION, Subject};
+pub use follow::AuditFollower;
+pub use line::{Broken, Checkpoint, LineContent, Note};
 pub use log::{AuditError, AuditLog, Keeping, LogFigures, Opening, Seal};
 pub use trail::{AuditTrail, GrantWritten};
 pub use verify::{Report, Sealing, find, verify};
 
-impl Content {
+impl LineContent {
     /// Time of the line, in seconds since 1970.
     #[must_use]
     pub fn time(&self) -> i64 {

@@ -1,6 +1,6 @@
 //! The log's files: numbered segments of one chain, read from the first line to the last.
 
-use super::line::{self, Broken, Line, MAX_LINE, Place};
+use super::line::{self, Broken, Line, LinePlace, MAX_LINE};
 use crate::domain::ChainHead;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
@@ -49,7 +49,7 @@ pub(super) fn list(directory: &Path) -> Result<Vec<Segment>, Broken> {
 /// reserved, and never written.
 pub(super) fn walk(
     segment: &Segment,
-    mut each: impl FnMut(Place<'_>, &[u8], bool) -> Result<bool, Broken>,
+    mut each: impl FnMut(LinePlace<'_>, &[u8], bool) -> Result<bool, Broken>,
 ) -> Result<bool, Broken> {
     let io = |fault| Broken::Io(segment.path.clone(), fault);
     let name = segment.name();
@@ -58,7 +58,7 @@ pub(super) fn walk(
     for number in 1.. {
         line.clear();
         let read = io::Read::take(&mut reader, MAX_LINE as u64).read_until(b'\n', &mut line).map_err(io)?;
-        let place = Place { segment: &name, number };
+        let place = LinePlace { segment: &name, number };
         let (whole, line) = match line.strip_suffix(b"\n") {
             Some(whole) => (true, whole),
             None => (false, without_zeros(&line)),
@@ -124,7 +124,7 @@ pub(super) fn tail(segment: &Segment) -> Result<Tail, Broken> {
     let torn = bytes.len().saturating_sub(whole) as u64;
     let lines = bytes.get(..whole.saturating_sub(1)).unwrap_or_default();
     let last = lines.rsplit(|byte| *byte == b'\n').next().filter(|line| !line.is_empty());
-    let last = last.map(|line| line::read(line, Place { segment: &segment.name(), number: 0 })).transpose()?;
+    let last = last.map(|line| line::read(line, LinePlace { segment: &segment.name(), number: 0 })).transpose()?;
     Ok(Tail { length: written - torn, torn, last })
 }
 

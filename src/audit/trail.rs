@@ -1,7 +1,7 @@
 //! The event of one exchange while it is made. It is written when it is closed, or when it is dropped: a caller that
 //! goes away, and a fault that unwinds, leave their event too.
 
-use super::event::{Asked, Check, Event, Granted, Kind, Outcome, Refused, Subject};
+use super::event::{Asked, Check, Event, EventKind, Granted, Outcome, Refused, Subject};
 use super::log::{AuditError, AuditLog};
 use crate::domain::{ClientId, DecisionId, Timestamp};
 use crate::policy::{Decision, Question};
@@ -33,7 +33,13 @@ pub struct AuditTrail {
 impl AuditTrail {
     /// Begins the event of `decision`.
     #[must_use]
-    pub fn begin(kind: Kind, decision: &DecisionId, peer: Option<IpAddr>, now: Timestamp, log: &Arc<AuditLog>) -> Self {
+    pub fn begin(
+        kind: EventKind,
+        decision: &DecisionId,
+        peer: Option<IpAddr>,
+        now: Timestamp,
+        log: &Arc<AuditLog>,
+    ) -> Self {
         let mut trail = Self::of(kind, decision.as_str(), peer, now);
         trail.log = Some(Arc::clone(log));
         trail
@@ -61,7 +67,7 @@ impl AuditTrail {
     /// An event that is never written: for an operator who looks at a token and asks for nothing.
     #[must_use]
     pub fn unwritten(now: Timestamp) -> Self {
-        Self::of(Kind::Exchange, "", None, now)
+        Self::of(EventKind::Exchange, "", None, now)
     }
 
     /// The checks so far.
@@ -70,7 +76,7 @@ impl AuditTrail {
         &self.event.checks
     }
 
-    fn of(kind: Kind, decision: &str, peer: Option<IpAddr>, now: Timestamp) -> Self {
+    fn of(kind: EventKind, decision: &str, peer: Option<IpAddr>, now: Timestamp) -> Self {
         let event = Event {
             time: now.seconds(),
             decision: decision.to_owned(),

@@ -4,7 +4,7 @@
 //! wrote anew. The head that the store keeps, or one that an operator kept, finds lines that were cut off the end.
 
 use super::event::{Event, SCHEMA_VERSION};
-use super::line::{self, Broken, Checkpoint, Content, Line, Note, Place};
+use super::line::{self, Broken, Checkpoint, Line, LineContent, LinePlace, Note};
 use super::segment::{self, Segment};
 use crate::domain::ChainHead;
 use countersign_verify::jws::Compact;
@@ -98,7 +98,7 @@ impl<'a> Walk<'a> {
         Self { keys, unsigned: None, doubtful: None, kept, found, missing: None, report }
     }
 
-    fn follow(&mut self, line: Line, place: Place<'_>) -> Result<(), Broken> {
+    fn follow(&mut self, line: Line, place: LinePlace<'_>) -> Result<(), Broken> {
         let unchained = || Broken::Unchained(place.segment.to_owned(), place.number);
         let begins = self.report.lines == 0 && line.sequence > 0;
         if begins {
@@ -107,20 +107,21 @@ impl<'a> Walk<'a> {
             self.report.head = before.clone();
             self.missing = Some(before);
         }
-        let jumps = matches!(line.content, Content::Note(Note::Gap(_), _)) && line.sequence >= self.report.head.next;
+        let jumps =
+            matches!(line.content, LineContent::Note(Note::Gap(_), _)) && line.sequence >= self.report.head.next;
         if line.previous != self.report.head.hash || (line.sequence != self.report.head.next && !jumps) {
             return Err(unchained());
         }
         match &line.content {
-            Content::Event(_) => self.report.events += 1,
-            Content::Note(Note::Counted(reasons), _) => self.report.counted += reasons.values().sum::<u64>(),
-            Content::Note(Note::Gap(_), _) => self.report.gaps.push(line.sequence),
-            Content::Note(Note::Pruned(head), _) => {
+            LineContent::Event(_) => self.report.events += 1,
+            LineContent::Note(Note::Counted(reasons), _) => self.report.counted += reasons.values().sum::<u64>(),
+            LineContent::Note(Note::Gap(_), _) => self.report.gaps.push(line.sequence),
+            LineContent::Note(Note::Pruned(head), _) => {
                 if self.missing.as_ref().is_some_and(|missing| missing.to_string() == *head) {
                     self.missing = None;
                 }
             }
-            Content::Note(Note::Checkpoint(signed), _) => self.checkpoint(signed, &line, place)?,
+            LineContent::Note(Note::Checkpoint(signed), _) => self.checkpoint(signed, &line, place)?,
         }
         self.due(&line, place)?;
         self.report.lines += 1;
@@ -131,7 +132,7 @@ impl<'a> Walk<'a> {
 
     /// A checkpoint has to follow soon: a forger who has no key would leave it out. Lines of the version before had
     /// none.
-    fn due(&mut self, line: &Line, place: Place<'_>) -> Result<(), Broken> {
+    fn due(&mut self, line: &Line, place: LinePlace<'_>) -> Result<(), Broken> {
         if self.keys.is_none() || line.version < SCHEMA_VERSION {
             return Ok(());
         }
@@ -140,7 +141,7 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         // Notes come by themselves; what a forger would make up are events.
-        if matches!(line.content, Content::Note(..)) {
+        if matches!(line.content, LineContent::Note(..)) {
             return Ok(());
         }
         let time = line.content.time();
@@ -152,7 +153,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn checkpoint(&mut self, signed: &str, line: &Line, place: Place<'_>) -> Result<(), Broken> {
+    fn checkpoint(&mut self, signed: &str, line: &Line, place: LinePlace<'_>) -> Result<(), Broken> {
         let Some(keys) = self.keys else { return Ok(()) };
         let broken = |what| Broken::Checkpoint(place.segment.to_owned(), place.number, what);
         let compact = Compact::parse(signed).map_err(|_| broken("it is no signed checkpoint"))?;
@@ -210,7 +211,7 @@ pub fn find(directory: &Path, decision: &str) -> Result<Option<Event>, Broken> {
             if !whole || !line.windows(needle.len()).any(|window| window == needle.as_bytes()) {
                 return Ok(true);
             }
-            if let Content::Event(event) = line::read(line, place)?.content {
+            if let LineContent::Event(event) = line::read(line, place)?.content {
                 found = Some(*event);
             }
             Ok(found.is_none())

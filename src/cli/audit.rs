@@ -4,7 +4,7 @@ use super::explain::describe;
 use super::output::{BAD, BOLD, DIM, GOOD, Output, printable};
 use super::token_source::TokenSource;
 use super::{Failure, installation};
-use crate::audit::{self, Content, Follower, Note, Report, Sealing};
+use crate::audit::{self, AuditFollower, LineContent, Note, Report, Sealing};
 use crate::domain::{ChainHead, SystemEntropy, Timestamp};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -17,11 +17,11 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Verify and follow the audit log.
 #[derive(Debug, Subcommand)]
-pub(super) enum Audit {
+pub(super) enum AuditArguments {
     /// Verify the hash chain: name the first line that was edited, deleted or moved, and detect truncation.
     Verify(Verify),
     /// Print the last events, and new events as they are written.
-    Tail(Tail),
+    Tail(TailArguments),
     /// Print the digest by which the log names a token that could not be verified.
     Digest {
         #[command(flatten)]
@@ -47,7 +47,7 @@ pub(super) struct Verify {
 
 /// Follow the log.
 #[derive(Debug, Args)]
-pub(super) struct Tail {
+pub(super) struct TailArguments {
     /// Number of past lines to print first.
     #[arg(short = 'n', long, default_value_t = 10, value_name = "COUNT")]
     lines: usize,
@@ -56,11 +56,11 @@ pub(super) struct Tail {
     no_follow: bool,
 }
 
-pub(super) fn run(arguments: &Audit, config: &Path, output: Output) -> Result<ExitCode, Failure> {
+pub(super) fn run(arguments: &AuditArguments, config: &Path, output: Output) -> Result<ExitCode, Failure> {
     match arguments {
-        Audit::Verify(verify) => check(verify, config, output),
-        Audit::Tail(tail) => follow(tail, config, output),
-        Audit::Digest { token } => {
+        AuditArguments::Verify(verify) => check(verify, config, output),
+        AuditArguments::Tail(tail) => follow(tail, config, output),
+        AuditArguments::Digest { token } => {
             let digest = installation(config)?.digest(&token.read("")?, &SystemEntropy)?;
             output.print(&digest, &json!({"token": digest}));
             Ok(ExitCode::SUCCESS)
@@ -122,9 +122,9 @@ fn summary(report: &Report, sealed: bool, compared: bool) -> String {
     lines.join("\n")
 }
 
-fn follow(arguments: &Tail, config: &Path, output: Output) -> Result<ExitCode, Failure> {
+fn follow(arguments: &TailArguments, config: &Path, output: Output) -> Result<ExitCode, Failure> {
     let directory = installation(config)?.audit().to_owned();
-    let (mut follower, lines) = Follower::last(&directory, arguments.lines)?;
+    let (mut follower, lines) = AuditFollower::last(&directory, arguments.lines)?;
     lines.iter().for_each(|line| show(line, output));
     if arguments.no_follow {
         return Ok(ExitCode::SUCCESS);
@@ -138,10 +138,10 @@ fn follow(arguments: &Tail, config: &Path, output: Output) -> Result<ExitCode, F
     }
 }
 
-fn show(line: &Content, output: Output) {
+fn show(line: &LineContent, output: Output) {
     match line {
-        Content::Event(event) => output.print(&describe(event), &json!(event)),
-        Content::Note(note, time) => {
+        LineContent::Event(event) => output.print(&describe(event), &json!(event)),
+        LineContent::Note(note, time) => {
             let value = json!({"note": note, "time": time});
             output.print(&noted(note, *time), &value);
         }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Check configuration, keys, policies and issuers.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status 1 means that the broker would not start or serve as configured.")]
-pub(super) struct Check {
+pub(super) struct CheckArguments {
     /// Do not fetch the keys of issuers. Pinned keys are read all the same.
     #[arg(long)]
     offline: bool,
@@ -24,14 +24,14 @@ pub(super) struct Check {
     schema: bool,
 }
 
-pub(super) fn run(arguments: &Check, config: &Path, output: Output) -> Result<ExitCode, Failure> {
+pub(super) fn run(arguments: &CheckArguments, config: &Path, output: Output) -> Result<ExitCode, Failure> {
     let installation = installation(config)?;
     if arguments.schema {
         let schema = installation.policy_schema();
         output.print(schema.trim_end(), &json!({ "schema": schema }));
         return Ok(ExitCode::SUCCESS);
     }
-    let mut report = Report::default();
+    let mut report = Findings::default();
     report.policies(&installation);
     report.keys(&installation);
     if let Err(fault) = installation.certificate() {
@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &Check, config: &Path, output: Output) -> Result<Ex
 }
 
 #[derive(Default)]
-struct Report {
+struct Findings {
     facts: Vec<(&'static str, String)>,
     issuers: Vec<Vec<String>>,
     targets: Vec<Vec<String>>,
@@ -54,7 +54,7 @@ struct Report {
 const ISSUERS: [&str; 6] = ["issuer", "kind", "signs as", "accepts", "single use", "keys"];
 const TARGETS: [&str; 4] = ["target", "scopes", "longest life", "owner"];
 
-impl Report {
+impl Findings {
     fn policies(&mut self, installation: &Installation) {
         match installation.policy() {
             Ok(policy) => self.facts.push(("policies", format!("{} ({})", policy.count(), policy.digest()))),

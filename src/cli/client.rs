@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 /// Register clients.
 #[derive(Debug, Subcommand)]
-pub(super) enum Client {
+pub(super) enum ClientArguments {
     /// Print a block for the configuration and the client's new secret.
     #[command(
         after_help = "The secret is printed once and stored nowhere. Put it where the client reads it, and the block into the
@@ -28,7 +28,7 @@ pub(super) struct Add {
     id: String,
     /// The method by which the client sends its secret.
     #[arg(long, value_enum, default_value = "client-secret-basic")]
-    method: Method,
+    method: MethodArgument,
     /// An audience whose tokens the client may introspect and exchange. Can be repeated.
     #[arg(long, value_name = "NAME")]
     introspects: Vec<String>,
@@ -36,7 +36,7 @@ pub(super) struct Add {
 
 /// The method by which a client sends its secret.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Method {
+enum MethodArgument {
     /// In `Authorization: Basic`.
     #[value(alias = "client_secret_basic")]
     ClientSecretBasic,
@@ -45,7 +45,7 @@ enum Method {
     ClientSecretPost,
 }
 
-impl Method {
+impl MethodArgument {
     fn name(self) -> &'static str {
         match self {
             Self::ClientSecretBasic => "client_secret_basic",
@@ -54,8 +54,8 @@ impl Method {
     }
 }
 
-pub(super) fn run(arguments: &Client, output: Output) -> Result<ExitCode, Failure> {
-    let Client::Add(Add { id, method, introspects }) = arguments;
+pub(super) fn run(arguments: &ClientArguments, output: Output) -> Result<ExitCode, Failure> {
+    let ClientArguments::Add(Add { id, method, introspects }) = arguments;
     let id: ClientId = id.parse()?;
     let audiences: Vec<Audience> = introspects.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
     let mut random = Zeroizing::new([0; 32]);

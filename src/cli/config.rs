@@ -8,20 +8,20 @@ use std::process::ExitCode;
 
 /// Print the configuration or its schema.
 #[derive(Debug, Subcommand)]
-pub(super) enum Config {
+pub(super) enum ConfigArguments {
     /// Print the resolved configuration: every default and every path, but no secret.
     Show,
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
 }
 
-pub(super) fn run(arguments: &Config, config: &Path, output: Output) -> Result<ExitCode, Failure> {
+pub(super) fn run(arguments: &ConfigArguments, config: &Path, output: Output) -> Result<ExitCode, Failure> {
     match arguments {
-        Config::Show => {
+        ConfigArguments::Show => {
             let shown = installation(config)?.show();
             output.print(crate::app::as_toml(&shown).trim_end(), &shown);
         }
-        Config::Schema => {
+        ConfigArguments::Schema => {
             let schema = crate::app::configuration_schema();
             output.print(&serde_json::to_string_pretty(&schema)?, &schema);
         }

@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use super::token_source::{TokenSource, variable};
-use super::wire::{Client, refusal};
+use super::wire::{HttpClient, refusal};
 use super::{Failure, output};
 use crate::domain::{Clock as _, SystemClock, TokenType};
 use crate::exchange::GRANT_TYPE;
@@ -93,7 +93,7 @@ pub(super) fn run(arguments: &Exchange, output: Output) -> Result<ExitCode, Fail
         return Err(Failure(message.to_owned()));
     }
     let basic = arguments.client_id.as_deref().zip(secret.as_ref().map(|secret| secret.as_str()));
-    let client = Client::new(arguments.ca_file.as_deref())?;
+    let client = HttpClient::new(arguments.ca_file.as_deref())?;
     let answer = crate::http::block_on(client.post(&format!("{broker}/token"), &form, basic))?;
     let text = |name: &str| answer.body.get(name).and_then(Value::as_str).map(output::printable);
     match (answer.status, text("access_token")) {

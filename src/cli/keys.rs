@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// List, rotate and revoke the broker's signing keys.
 #[derive(Debug, Subcommand)]
-pub(super) enum Keys {
+pub(super) enum KeysArguments {
     /// List every key with its state and its dates.
     List,
     /// Create a successor. It is published at once, and signs six minutes later, when every resource server can have
@@ -71,15 +71,15 @@ fn signing_algorithm(name: &str) -> Result<Algorithm, String> {
 
 const HEADING: [&str; 7] = ["key", "purpose", "algorithm", "state", "signs from", "signs until", "gone"];
 
-pub(super) fn run(arguments: &Keys, config: &Path, output: Output) -> Result<ExitCode, Failure> {
+pub(super) fn run(arguments: &KeysArguments, config: &Path, output: Output) -> Result<ExitCode, Failure> {
     let installation = installation(config)?;
     let command = match arguments {
-        Keys::List => Command::Keys {},
-        Keys::Rotate { purpose, algorithm } => Command::RotateKey {
+        KeysArguments::List => Command::Keys {},
+        KeysArguments::Rotate { purpose, algorithm } => Command::RotateKey {
             purpose: Purpose::from(*purpose).name().to_owned(),
             algorithm: algorithm.name().to_owned(),
         },
-        Keys::Revoke { kid, reason } => Command::RevokeKey { kid: kid.clone(), reason: reason.clone() },
+        KeysArguments::Revoke { kid, reason } => Command::RevokeKey { kid: kid.clone(), reason: reason.clone() },
     };
     let told = match control::ask(installation.control(), &command) {
         Err(ControlError::NotRunning(_)) => offline(&installation, arguments)?,
@@ -90,7 +90,7 @@ pub(super) fn run(arguments: &Keys, config: &Path, output: Output) -> Result<Exi
     };
     let text = |key: &Value, name: &str| key.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
     let line = match arguments {
-        Keys::List => {
+        KeysArguments::List => {
             let rows: Vec<Vec<String>> = told
                 .as_array()
                 .into_iter()
@@ -103,11 +103,11 @@ pub(super) fn run(arguments: &Keys, config: &Path, output: Output) -> Result<Exi
                 .collect();
             table(&HEADING, &rows)
         }
-        Keys::Rotate { .. } => {
+        KeysArguments::Rotate { .. } => {
             let (kid, from) = (text(&told, "kid"), text(&told, "signs_from"));
             format!("{GOOD}published{GOOD:#} {BOLD}{kid}{BOLD:#}, which signs from {from}")
         }
-        Keys::Revoke { .. } => {
+        KeysArguments::Revoke { .. } => {
             let kid = text(&told, "kid");
             format!("{GOOD}revoked{GOOD:#} {BOLD}{kid}{BOLD:#} and every token that it signed")
         }
@@ -116,15 +116,17 @@ pub(super) fn run(arguments: &Keys, config: &Path, output: Output) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-fn offline(installation: &Installation, arguments: &Keys) -> Result<Value, Failure> {
+fn offline(installation: &Installation, arguments: &KeysArguments) -> Result<Value, Failure> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     Ok(crate::http::block_on(async {
         match arguments {
-            Keys::List => installation.list_keys(&SystemClock, &entropy).await,
-            Keys::Rotate { purpose, algorithm } => {
+            KeysArguments::List => installation.list_keys(&SystemClock, &entropy).await,
+            KeysArguments::Rotate { purpose, algorithm } => {
                 installation.rotate_key((*purpose).into(), *algorithm, &SystemClock, &entropy).await
             }
-            Keys::Revoke { kid, reason } => installation.revoke_key(kid, reason.clone(), &SystemClock, &entropy).await,
+            KeysArguments::Revoke { kid, reason } => {
+                installation.revoke_key(kid, reason.clone(), &SystemClock, &entropy).await
+            }
         }
     })?)
 }

@@ -47,7 +47,7 @@ struct Arguments {
     #[arg(long, global = true, default_value = "text", value_enum, value_name = "FORMAT")]
     log_format: Format,
     #[command(subcommand)]
-    command: Command,
+    command: Subcommands,
 }
 
 /// The format of a log line.
@@ -65,13 +65,13 @@ struct Logs {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Subcommands {
     /// Run the broker until SIGTERM or SIGINT.
     Serve,
     /// Show a whole exchange on this machine, without any configuration. Leaves nothing behind.
     Demo(demo::Demo),
     /// Check configuration, keys, policies and issuers, and print what is trusted.
-    Check(check::Check),
+    Check(check::CheckArguments),
     /// Exchange a token at a broker and print the token that the broker issues.
     Exchange(exchange::Exchange),
     /// Decode a token, verify it, and print why it does not verify.
@@ -86,23 +86,23 @@ enum Command {
     Revocations,
     /// List and end tasks, or run a command in one.
     #[command(subcommand)]
-    Task(task::Task),
+    Task(task::TaskArguments),
     /// Print each check of a decision and the first check that failed.
     Explain(explain::Explain),
     /// Verify and follow the audit log.
     #[command(subcommand)]
-    Audit(audit::Audit),
+    Audit(audit::AuditArguments),
     /// List, rotate and revoke the broker's signing keys.
     #[command(subcommand)]
-    Keys(keys::Keys),
+    Keys(keys::KeysArguments),
     /// Register clients.
     #[command(subcommand)]
-    Client(client::Client),
+    Client(client::ClientArguments),
     /// Reload configuration and policies in the running broker, all of them or none.
     Reload,
     /// Print the configuration or its schema.
     #[command(subcommand)]
-    Config(config::Config),
+    Config(config::ConfigArguments),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -132,7 +132,7 @@ pub fn run() -> ExitCode {
     };
     let logs = Logs { level: arguments.log, format };
     // A broker knows where its traces go only when it has read its configuration.
-    if !matches!(arguments.command, Command::Serve) {
+    if !matches!(arguments.command, Subcommands::Serve) {
         crate::telemetry::install(logs.level, logs.format, None);
     }
     // Whatever is done, a token or a key may be in this memory.
@@ -140,24 +140,24 @@ pub fn run() -> ExitCode {
     let output = Output { json: arguments.json };
     let config = arguments.config.as_path();
     let done = match arguments.command {
-        Command::Serve => serve::run(config, output, logs),
-        Command::Demo(demo) => demo::run(&demo, output),
-        Command::Check(check) => check::run(&check, config, output),
-        Command::Exchange(exchange) => exchange::run(&exchange, output),
-        Command::Inspect(inspect) => inspect::run(&inspect, config, output),
-        Command::Revoke(revoke) => revoke::run(&revoke, config, output),
-        Command::Suspend(suspend) => revoke::suspend(&suspend, "suspend", config, output),
-        Command::Resume(resume) => revoke::suspend(&resume, "resume", config, output),
-        Command::Revocations => revoke::list(config, output),
-        Command::Task(task) => task::run(&task, config, output),
-        Command::Explain(explain) => explain::run(&explain, config, output),
-        Command::Audit(audit) => audit::run(&audit, config, output),
-        Command::Keys(keys) => keys::run(&keys, config, output),
-        Command::Client(client) => client::run(&client, output),
-        Command::Reload => reload::run(config, output),
-        Command::Config(show) => config::run(&show, config, output),
-        Command::Completions { shell } => Ok(manual::completions(shell)),
-        Command::Man => manual::man(),
+        Subcommands::Serve => serve::run(config, output, logs),
+        Subcommands::Demo(demo) => demo::run(&demo, output),
+        Subcommands::Check(check) => check::run(&check, config, output),
+        Subcommands::Exchange(exchange) => exchange::run(&exchange, output),
+        Subcommands::Inspect(inspect) => inspect::run(&inspect, config, output),
+        Subcommands::Revoke(revoke) => revoke::run(&revoke, config, output),
+        Subcommands::Suspend(suspend) => revoke::suspend(&suspend, "suspend", config, output),
+        Subcommands::Resume(resume) => revoke::suspend(&resume, "resume", config, output),
+        Subcommands::Revocations => revoke::list(config, output),
+        Subcommands::Task(task) => task::run(&task, config, output),
+        Subcommands::Explain(explain) => explain::run(&explain, config, output),
+        Subcommands::Audit(audit) => audit::run(&audit, config, output),
+        Subcommands::Keys(keys) => keys::run(&keys, config, output),
+        Subcommands::Client(client) => client::run(&client, output),
+        Subcommands::Reload => reload::run(config, output),
+        Subcommands::Config(show) => config::run(&show, config, output),
+        Subcommands::Completions { shell } => Ok(manual::completions(shell)),
+        Subcommands::Man => manual::man(),
     };
     match done {
         Ok(code) => code,

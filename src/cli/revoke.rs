@@ -29,12 +29,12 @@ Examples:
 )]
 pub(super) struct Revoke {
     /// The token's id (`jti`). It may begin with `-`.
-    #[arg(allow_hyphen_values = true, conflicts_with_all = ["Named", "TokenSource"])]
+    #[arg(allow_hyphen_values = true, conflicts_with_all = ["NamedArguments", "TokenSource"])]
     jti: Option<String>,
     #[command(flatten)]
     token: TokenSource,
     #[command(flatten)]
-    named: Named,
+    named: NamedArguments,
     /// Revoke only tokens issued before this time, which must be in the past.
     #[arg(long, value_name = "TIME")]
     before: Option<String>,
@@ -48,7 +48,7 @@ pub(super) struct Revoke {
 #[command(after_help = "A suspension revokes every token issued so far, and stays in force until it is lifted.")]
 pub(super) struct Suspend {
     #[command(flatten)]
-    named: Named,
+    named: NamedArguments,
     /// A reason, for the readers of the audit log.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -57,7 +57,7 @@ pub(super) struct Suspend {
 /// The thing to revoke: exactly one of these.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
-pub(super) struct Named {
+pub(super) struct NamedArguments {
     /// The id of a task.
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     task: Option<String>,
@@ -78,7 +78,7 @@ pub(super) struct Named {
     target: Option<String>,
 }
 
-impl Named {
+impl NamedArguments {
     /// Returns kind and id as tokens carry them. The name of an issuer's entry stands for the `iss` that it signs as.
     ///
     /// # Errors

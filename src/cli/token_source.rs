@@ -85,7 +85,7 @@ fn github(audience: &str) -> Result<Zeroizing<String>, Failure> {
     let url = variable("ACTIONS_ID_TOKEN_REQUEST_URL").map_err(missing)?;
     let bearer = variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN").map_err(missing)?;
     let audience: String = form_urlencoded::byte_serialize(audience.as_bytes()).collect();
-    let answer = super::wire::Client::new(None)?.get(&format!("{}&audience={audience}", *url), Some(&bearer))?;
+    let answer = super::wire::HttpClient::new(None)?.get(&format!("{}&audience={audience}", *url), Some(&bearer))?;
     let token = answer.body.get("value").and_then(serde_json::Value::as_str);
     token
         .map(|token| Zeroizing::new(token.to_owned()))

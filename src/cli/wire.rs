@@ -11,10 +11,10 @@ use url::Url;
 /// The longest answer that is read, in bytes.
 const MAX: usize = 1024 * 1024;
 
-pub(super) struct Client(reqwest::Client);
+pub(super) struct HttpClient(reqwest::Client);
 
 /// An answer, whatever its status.
-pub(super) struct Answer {
+pub(super) struct WireAnswer {
     pub(super) status: u16,
     pub(super) body: Value,
     pub(super) text: String,
@@ -22,7 +22,7 @@ pub(super) struct Answer {
     pub(super) decision: String,
 }
 
-impl Client {
+impl HttpClient {
     /// Trusts the machine's certificates, or those of `ca` instead. Follows no redirect: a token goes where it was
     /// meant to go.
     pub(super) fn new(ca: Option<&Path>) -> Result<Self, Failure> {
@@ -39,11 +39,11 @@ impl Client {
         Ok(Self(builder.build()?))
     }
 
-    pub(super) fn get(&self, url: &str, bearer: Option<&str>) -> Result<Answer, Failure> {
+    pub(super) fn get(&self, url: &str, bearer: Option<&str>) -> Result<WireAnswer, Failure> {
         crate::http::block_on(self.get_async(url, bearer))
     }
 
-    pub(super) async fn get_async(&self, url: &str, bearer: Option<&str>) -> Result<Answer, Failure> {
+    pub(super) async fn get_async(&self, url: &str, bearer: Option<&str>) -> Result<WireAnswer, Failure> {
         let request = self.0.get(safe(url)?);
         send(match bearer {
             Some(bearer) => request.bearer_auth(bearer),
@@ -58,7 +58,7 @@ impl Client {
         url: &str,
         form: &[(&str, &str)],
         proof: Option<&str>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<WireAnswer, Failure> {
         let request = self.form(url, form)?;
         send(match proof {
             Some(proof) => request.header("dpop", proof),
@@ -78,7 +78,7 @@ impl Client {
         url: &str,
         form: &[(&str, &str)],
         basic: Option<(&str, &str)>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<WireAnswer, Failure> {
         let request = self.form(url, form)?;
         let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         send(match basic {
@@ -90,7 +90,7 @@ impl Client {
 }
 
 /// Why a broker refused, for people.
-pub(super) fn refusal(answer: &Answer) -> Failure {
+pub(super) fn refusal(answer: &WireAnswer) -> Failure {
     let text = |name: &str| answer.body.get(name).and_then(Value::as_str).map(printable);
     let mut message = format!("the broker refused (HTTP status {})", answer.status);
     for name in ["error", "error_description", "reason", "decision"] {
@@ -104,7 +104,7 @@ pub(super) fn refusal(answer: &Answer) -> Failure {
     Failure(message)
 }
 
-async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
+async fn send(request: RequestBuilder) -> Result<WireAnswer, Failure> {
     let unreachable = |fault: reqwest::Error| {
         let mut cause: &dyn std::error::Error = &fault;
         while let Some(inner) = cause.source() {
@@ -124,7 +124,7 @@ async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
         body.extend_from_slice(&chunk);
     }
     let text = String::from_utf8_lossy(&body).into_owned();
-    Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null), text, decision })
+    Ok(WireAnswer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null), text, decision })
 }
 
 /// https, or http to a loopback address: a token never crosses a network readable.

@@ -15,14 +15,14 @@ macro_rules! section {
         #[schemars(deny_unknown_fields)]
         pub(super) struct $name { $($(#[$meta])* pub(super) $key: $type,)* }
 
-        impl Keys for $name {
+        impl KnownKeys for $name {
             const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
         }
     };
 }
 
 /// The keys that a section knows.
-pub(super) trait Keys {
+pub(super) trait KnownKeys {
     const KEYS: &'static [&'static str];
 }
 

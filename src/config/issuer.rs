@@ -1,6 +1,6 @@
 //! The values of an issuer's entry that are tables: what it accepts, and the attributes that it declares.
 
-use crate::assertion::Kind;
+use crate::assertion::IssuerKind;
 use schemars::JsonSchema;
 
 /// A value that `accept` names.
@@ -39,5 +39,5 @@ pub(super) struct Attribute {
 
 /// The names of the kinds of issuer, for the schema.
 pub(super) fn kinds() -> Vec<&'static str> {
-    Kind::all().iter().map(|kind| kind.name).collect()
+    IssuerKind::all().iter().map(|kind| kind.name).collect()
 }

@@ -10,9 +10,9 @@ mod show;
 mod store;
 
 pub use problem::{Problem, Problems};
-pub use store::{Durability, Redis, RedisMode, Store};
+pub use store::{DurabilitySetting, RedisMode, RedisSettings, Store};
 
-use crate::assertion::{Accept, Kind, Signer};
+use crate::assertion::{Accept, IssuerKind, SignsAs};
 use crate::domain::{AttributeRecord, Audience, ClientId, IssuerName, Lifetime, NameTemplate, Scopes};
 use countersign_verify::key::Algorithm;
 use ipnet::IpNet;
@@ -27,27 +27,27 @@ pub struct Config {
     /// `[server]`
     pub server: Server,
     /// `[server.limits]`
-    pub limits: Limits,
+    pub limits: LimitSettings,
     /// `[store]`
     pub store: Store,
     /// `[signing]`
     pub signing: Signing,
     /// `[audit]`
-    pub audit: Audit,
+    pub audit: AuditSettings,
     /// `[policy] directory`
     pub policies: PathBuf,
     /// `[tasks]`; without it no task can be opened.
-    pub tasks: Option<Tasks>,
+    pub tasks: Option<TaskSettings>,
     /// `[keys]`
-    pub refresh: Refresh,
+    pub refresh: RefreshSettings,
     /// `[telemetry]`, where traces go somewhere
     pub telemetry: Option<Telemetry>,
     /// `[[issuers]]`
-    pub issuers: Vec<Issuer>,
+    pub issuers: Vec<IssuerEntry>,
     /// `[[targets]]`
-    pub targets: Vec<Target>,
+    pub targets: Vec<TargetEntry>,
     /// `[[clients]]`
-    pub clients: Vec<Client>,
+    pub clients: Vec<ClientEntry>,
 }
 
 /// The listeners and the identity of the broker.
@@ -86,7 +86,7 @@ pub struct Signing {
 
 /// The limits of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Audit {
+pub struct AuditSettings {
     /// The directory of the log.
     pub path: PathBuf,
     /// Size at which a segment is sealed, in bytes.
@@ -119,7 +119,7 @@ pub struct Tls {
 
 /// The limits of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct LimitSettings {
     /// The body, in bytes; more is 413.
     pub body: usize,
     /// All header fields, in bytes; more is 431.
@@ -156,9 +156,9 @@ pub struct Limits {
     pub connections_per_network: usize,
 }
 
-/// Tasks.
+/// The limits of tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tasks {
+pub struct TaskSettings {
     /// The longest duration of a task.
     pub max_deadline: Lifetime,
     /// The longest time for which a task may be idle.
@@ -167,7 +167,7 @@ pub struct Tasks {
 
 /// The refresh of issuers' keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refresh {
+pub struct RefreshSettings {
     /// The background refresh.
     pub every: Lifetime,
     /// The greatest age of a key set that is still trusted.
@@ -178,13 +178,13 @@ pub struct Refresh {
 
 /// An issuer of assertions.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Issuer {
+pub struct IssuerEntry {
     /// The operator's name for it.
     pub name: IssuerName,
     /// Its kind.
-    pub kind: &'static Kind,
+    pub kind: &'static IssuerKind,
     /// The identity under which it signs.
-    pub signer: Signer,
+    pub signer: SignsAs,
     /// The place of its keys.
     pub keys: KeyPlace,
     /// The attributes that policy sees of its workloads: the kind's, or those that the entry declares.
@@ -228,7 +228,7 @@ pub enum KeyPlace {
 
 /// A target.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct TargetEntry {
     /// Its `aud`.
     pub audience: Audience,
     /// Further names for it.
@@ -253,7 +253,7 @@ pub struct Target {
 
 /// A client that authenticates.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub struct ClientEntry {
     /// Its id.
     pub id: ClientId,
     /// The method by which the client authenticates.
@@ -262,7 +262,7 @@ pub struct Client {
     pub introspects: Vec<Audience>,
 }
 
-impl Client {
+impl ClientEntry {
     /// Returns true if `other` is the same client with the same method.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

@@ -2,7 +2,7 @@
 //! their place and never stop the reading, so that all of them can be told at once.
 
 use super::Problems;
-use super::file::{File, Keys as _, keys_of_section};
+use super::file::{File, KnownKeys as _, keys_of_section};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use std::borrow::Cow;

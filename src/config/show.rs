@@ -1,7 +1,10 @@
 //! The configuration as it is resolved, for people: every default filled in, every path whole, no secret.
 
-use super::{Client, ClientMethod, Config, Issuer, KeyPlace, Limits, Redis, RedisMode, Server, Target};
-use crate::assertion::{Accept, Signer};
+use super::{
+    ClientEntry, ClientMethod, Config, IssuerEntry, KeyPlace, LimitSettings, RedisMode, RedisSettings, Server,
+    TargetEntry,
+};
+use crate::assertion::{Accept, SignsAs};
 use crate::domain::{AttributeDeclaration, Audience};
 use serde_json::{Map, Value, json};
 use std::num::NonZeroU32;
@@ -59,7 +62,7 @@ pub(super) fn show(config: &Config) -> Value {
     }))
 }
 
-fn server(server: &Server, limits: &Limits) -> Value {
+fn server(server: &Server, limits: &LimitSettings) -> Value {
     let tls = server.tls.as_ref().map(|tls| json!({"certificate": tls.certificate, "key": tls.key}));
     json!({
         "issuer": server.issuer,
@@ -93,7 +96,7 @@ fn server(server: &Server, limits: &Limits) -> Value {
     })
 }
 
-fn redis(redis: &Redis) -> Value {
+fn redis(redis: &RedisSettings) -> Value {
     let master = if let RedisMode::Sentinel { master } = &redis.mode { Some(master) } else { None };
     json!({
         "mode": redis.mode.name(),
@@ -112,10 +115,10 @@ fn redis(redis: &Redis) -> Value {
     })
 }
 
-fn issuer(issuer: &Issuer) -> Value {
+fn issuer(issuer: &IssuerEntry) -> Value {
     let signer = match &issuer.signer {
-        Signer::Issuer(iss) => json!({"issuer": iss}),
-        Signer::TrustDomain(name) => json!({"trust_domain": name.to_string()}),
+        SignsAs::Issuer(iss) => json!({"issuer": iss}),
+        SignsAs::TrustDomain(name) => json!({"trust_domain": name.to_string()}),
     };
     let shown = json!({
         "name": issuer.name.to_string(),
@@ -142,7 +145,7 @@ fn accept(accept: &Accept) -> Option<Value> {
 }
 
 /// The attributes that the entry declares itself.
-fn attributes(issuer: &Issuer) -> Option<Value> {
+fn attributes(issuer: &IssuerEntry) -> Option<Value> {
     let record = issuer.attributes.as_ref().filter(|record| !record.of_kind)?;
     let marks = |declared: &AttributeDeclaration| {
         json!({
@@ -156,7 +159,7 @@ fn attributes(issuer: &Issuer) -> Option<Value> {
     Some(record.attributes.iter().map(|declared| (declared.name.to_string(), marks(declared))).collect())
 }
 
-fn target(target: &Target) -> Value {
+fn target(target: &TargetEntry) -> Value {
     json!({
         "audience": target.audience.as_str(),
         "resources": target.resources,
@@ -171,7 +174,7 @@ fn target(target: &Target) -> Value {
     })
 }
 
-fn client(client: &Client) -> Value {
+fn client(client: &ClientEntry) -> Value {
     let method = match &client.method {
         ClientMethod::SecretBasic(_) => json!({"method": "client_secret_basic", "secret_digest": "(not shown)"}),
         ClientMethod::SecretPost(_) => json!({"method": "client_secret_post", "secret_digest": "(not shown)"}),

@@ -9,14 +9,14 @@ pub struct Store {
     /// The directory of what is this replica's own.
     pub path: PathBuf,
     /// The shared store, where there is one.
-    pub redis: Option<Redis>,
+    pub redis: Option<RedisSettings>,
     /// `[revocation] max_staleness`
     pub max_staleness: Lifetime,
 }
 
 /// A shared store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Redis {
+pub struct RedisSettings {
     /// The topology of the servers.
     pub mode: RedisMode,
     /// The URLs of the servers.
@@ -28,7 +28,7 @@ pub struct Redis {
     /// The prefix of every key.
     pub prefix: String,
     /// What a crash may lose.
-    pub durability: Durability,
+    pub durability: DurabilitySetting,
     /// Number of replicas that confirm a write.
     pub replicas: u32,
     /// Time limit of an answer.
@@ -67,7 +67,7 @@ impl RedisMode {
 
 /// What a crash of a shared store may lose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
+pub enum DurabilitySetting {
     /// Loses nothing that was acknowledged.
     Strict,
     /// Loses at most the last second, and what no replica had.
@@ -76,7 +76,7 @@ pub enum Durability {
     Memory,
 }
 
-impl Durability {
+impl DurabilitySetting {
     pub(super) const ALL: [Self; 3] = [Self::Strict, Self::Persisted, Self::Memory];
 
     pub(super) fn name(self) -> &'static str {

@@ -6,8 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Text with claims in braces: claims by their names, or claims within other claims by a JSON pointer. Every claim's
-/// value has its `:` and `%` percent-encoded and every two claims are kept apart by a `:`, so that two different sets of
-/// values never give the same name. A template that is one claim alone gives its value as it is.
+/// value has its `:` and `%` percent-encoded and every two claims are kept apart by a `:`, so that two different sets
+/// of values never give the same name. A template that is one claim alone gives its value as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameTemplate(Vec<Part>);
 

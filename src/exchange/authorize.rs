@@ -7,7 +7,7 @@ use crate::audit::AuditTrail;
 use crate::domain::{Lifetime, Scope, Scopes, Timestamp};
 use crate::error::Error;
 use crate::form::{RequestError, TaskParameter};
-use crate::policy::{Decision, Facts, Hints, Policy, Question, Task};
+use crate::policy::{Decision, Facts, Hints, Policy, Question, TaskFacts};
 use crate::rates::{RateLimiter, WithinIssuerRate};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -160,7 +160,7 @@ fn question(bound: &BoundExchange, scopes: Vec<String>, peer: IpAddr, now: Times
     let requested = bound.requested();
     let (task_purpose, task) = match bound.task() {
         TaskMembership::Opens(terms) => (terms.purpose.clone(), None),
-        TaskMembership::Within { id, purpose } => (None, Some(Task { id: id.clone(), purpose: purpose.clone() })),
+        TaskMembership::Within { id, purpose } => (None, Some(TaskFacts { id: id.clone(), purpose: purpose.clone() })),
         TaskMembership::Implicit => (None, None),
     };
     Question {

@@ -21,7 +21,7 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 const JWT_SPIFFE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe";
 
 /// The one method by which a caller authenticates.
-enum Presented {
+enum PresentedCredentials {
     /// None; the caller may still name a `client_id`, which proves nothing.
     Nothing,
     /// `Authorization: Basic`.
@@ -34,7 +34,7 @@ enum Presented {
     Svid(Untrusted<ClientAssertion>),
 }
 
-impl Presented {
+impl PresentedCredentials {
     /// Reads one method or none; two methods are a malformed request (RFC 6749 §2.3).
     fn read(form: &Form, basic: Option<Credentials>) -> Result<Self, RequestError> {
         let claimed = form.single(Parameter::ClientId)?;
@@ -143,7 +143,7 @@ impl<'a> From<&'a Arc<Client>> for Proven<'a> {
 
 /// The request that a client authenticates for.
 #[derive(Clone, Copy)]
-pub struct Request<'a> {
+pub struct AuthRequest<'a> {
     /// The parameters.
     pub form: &'a Form,
     /// The address that the request came from.
@@ -173,39 +173,39 @@ impl ClientAuth {
     /// [`ClientError`] if the credentials prove no client, [`RequestError`] if they are malformed.
     pub(super) async fn authenticate(
         &self,
-        request: Request<'_>,
+        request: AuthRequest<'_>,
         basic: Option<Credentials>,
         trail: &mut AuditTrail,
     ) -> Result<Caller, Error> {
-        let Request { form, peer, snapshot, .. } = request;
+        let AuthRequest { form, peer, snapshot, .. } = request;
         let claimed = form.single(Parameter::ClientId)?;
         let clients = &snapshot.clients;
-        let proven: Proven<'_> = match Presented::read(form, basic)? {
-            Presented::Nothing if claimed.is_some_and(|id| clients.find(id).is_some()) => {
+        let proven: Proven<'_> = match PresentedCredentials::read(form, basic)? {
+            PresentedCredentials::Nothing if claimed.is_some_and(|id| clients.find(id).is_some()) => {
                 return Err(ClientError::Refused.into());
             }
-            Presented::Nothing => {
+            PresentedCredentials::Nothing => {
                 return Ok(Caller { client: None, assertion: None, first_use: None, is_subject: false });
             }
-            Presented::Basic(credentials) => {
+            PresentedCredentials::Basic(credentials) => {
                 // Wrong secrets count for the registered client, in whichever way its id is encoded; all unregistered
                 // ids count as one.
                 let named = credentials.readings.iter().find(|(id, _)| clients.find(id).is_some());
                 let id = named.map(|(id, _)| id.clone()).unwrap_or_default();
                 self.by_secret(&id, peer, || clients.by_basic(&credentials))?.into()
             }
-            Presented::Post(id, secret) => {
+            PresentedCredentials::Post(id, secret) => {
                 let named = clients.find(&id).map(|client| client.id.as_str()).unwrap_or_default();
                 self.by_secret(named, peer, || clients.by_post(&id, &secret))?.into()
             }
-            Presented::Assertion(token) => {
+            PresentedCredentials::Assertion(token) => {
                 let names_client = token.names_client(snapshot.issuers.bounds());
                 match names_client.as_deref().and_then(|id| clients.find(id)) {
                     Some(client) => self.by_own_key(&token, client, request, trail).await?,
                     None => self.by_issuer(&token, request, false, trail).await?,
                 }
             }
-            Presented::Svid(token) => self.by_issuer(&token, request, true, trail).await?,
+            PresentedCredentials::Svid(token) => self.by_issuer(&token, request, true, trail).await?,
         };
         let Proven { client, assertion, first_use } = proven;
         if claimed.is_some_and(|id| id != client.id.as_str()) {
@@ -224,7 +224,7 @@ impl ClientAuth {
     /// answer.
     pub async fn authenticate_and_use(
         &self,
-        request: Request<'_>,
+        request: AuthRequest<'_>,
         basic: Option<Credentials>,
         trail: &mut AuditTrail,
     ) -> Result<Option<Arc<Client>>, Error> {
@@ -263,7 +263,7 @@ impl ClientAuth {
         &self,
         token: &Untrusted<ClientAssertion>,
         client: &'a Arc<Client>,
-        request: Request<'a>,
+        request: AuthRequest<'a>,
         trail: &mut AuditTrail,
     ) -> Result<Proven<'a>, Error> {
         let Method::PrivateKeyJwt(keys) = &client.method else { return Err(ClientError::Refused.into()) };
@@ -277,11 +277,11 @@ impl ClientAuth {
     async fn by_issuer<'a>(
         &self,
         token: &Untrusted<ClientAssertion>,
-        request: Request<'a>,
+        request: AuthRequest<'a>,
         is_svid: bool,
         trail: &mut AuditTrail,
     ) -> Result<Proven<'a>, Error> {
-        let Request { form, snapshot, now, .. } = request;
+        let AuthRequest { form, snapshot, now, .. } = request;
         let verified = snapshot.issuers.verify_assertion(token, now, trail).await.map_err(refused)?;
         let origin = verified.origin();
         self.not_suspended(Kind::Issuer, &origin.iss, trail)?;

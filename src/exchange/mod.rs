@@ -23,7 +23,7 @@ mod task;
 pub use authorize::AuthorizedExchange;
 use bind::BindContext;
 pub use bind::BoundExchange;
-pub use client_auth::{Caller, ClientAuth, Request};
+pub use client_auth::{AuthRequest, Caller, ClientAuth};
 use mint::MintContext;
 pub use mint::{Mint, MintedToken};
 use record::RecordStores;
@@ -33,7 +33,7 @@ pub use request::{CLIENT_CREDENTIALS, ExchangeRequest, GRANT_TYPE};
 pub use crate::assertion::Proofs;
 
 use crate::assertion::{Confirmation, Issuers, OwnTokens};
-use crate::audit::{AuditLog, AuditTrail, Kind, Outcome, Refused};
+use crate::audit::{AuditLog, AuditTrail, EventKind, Outcome, Refused};
 use crate::client::{Clients, Credentials};
 use crate::domain::{Clock, DecisionId, Entropy, Lifetime, Targets, Timestamp};
 use crate::error::{Error, Unavailable};
@@ -161,7 +161,8 @@ impl Broker {
             adopt(&span, parent);
         }
         let timer = StageTimer::start(Arc::clone(metrics));
-        let mut trail = AuditTrail::begin(Kind::Exchange, &decision, Some(presented.peer), now, audit).timed(timer);
+        let mut trail =
+            AuditTrail::begin(EventKind::Exchange, &decision, Some(presented.peer), now, audit).timed(timer);
         let result = self.stages(presented, &decision, now, &mut trail).instrument(span.clone()).await;
         match &result {
             Ok(issued) => metrics.minted(issued.algorithm().name()),
@@ -188,7 +189,7 @@ impl Broker {
         let form = form?;
         let request = ExchangeRequest::read(&form, unsupported)?;
         trail.asked(request.summary());
-        let calling = Request { form: &form, peer, snapshot: &snapshot, now };
+        let calling = AuthRequest { form: &form, peer, snapshot: &snapshot, now };
         let mut caller = client_auth.authenticate(calling, credentials, trail).await?;
         trail.lap(Stage::Parse);
 

@@ -59,7 +59,7 @@ impl InFlight {
     }
 
     /// A place for a request from `network`.
-    pub(super) fn enter(&self, network: Network) -> Result<Place<'_>, Error> {
+    pub(super) fn enter(&self, network: Network) -> Result<InFlightPlace<'_>, Error> {
         let mut now = self.now();
         if now.all >= self.most {
             return Err(Unavailable::Busy.into());
@@ -69,7 +69,7 @@ impl InFlight {
         }
         now.all += 1;
         *now.by_network.entry(network).or_default() += 1;
-        Ok(Place { of: self, network })
+        Ok(InFlightPlace { of: self, network })
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
@@ -78,12 +78,12 @@ impl InFlight {
 }
 
 /// A request that is being worked on, until this is dropped.
-pub(super) struct Place<'a> {
+pub(super) struct InFlightPlace<'a> {
     of: &'a InFlight,
     network: Network,
 }
 
-impl Drop for Place<'_> {
+impl Drop for InFlightPlace<'_> {
     fn drop(&mut self) {
         let mut now = self.of.now();
         now.all -= 1;

@@ -1,7 +1,7 @@
 //! From a request to what was presented.
 
 use super::Edge;
-use super::limits::{self, Limits, Place};
+use super::limits::{self, InFlightPlace, Limits};
 use crate::client::Credentials;
 use crate::domain::Network;
 use crate::error::Error;
@@ -26,7 +26,7 @@ pub(super) async fn read<'a>(
     request: &HttpRequest,
     payload: Payload,
     edge: &'a Edge,
-) -> (Presented, Option<Place<'a>>) {
+) -> (Presented, Option<InFlightPlace<'a>>) {
     let peer = edge.proxies.caller(request);
     let network = Network::from(peer);
     let (form, place) = match edge.broker().rates().check_network(network) {

@@ -83,8 +83,9 @@ impl Certificate {
     }
 
     pub(super) fn server_config(self: &Arc<Self>) -> ServerConfig {
-        let mut config =
-            ServerConfig::builder().with_no_client_auth().with_cert_resolver(Arc::new(Served(Arc::clone(self))));
+        let mut config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(ServedCertificate(Arc::clone(self))));
         // HTTP/1.1 alone: the server has no limit for streams of HTTP/2.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config
@@ -95,15 +96,15 @@ fn stamp(chain: &Path, key: &Path) -> Stamp {
     [chain, key].map(|path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok())
 }
 
-struct Served(Arc<Certificate>);
+struct ServedCertificate(Arc<Certificate>);
 
-impl fmt::Debug for Served {
+impl fmt::Debug for ServedCertificate {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(out)
     }
 }
 
-impl ResolvesServerCert for Served {
+impl ResolvesServerCert for ServedCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.0.served.load_full())
     }

@@ -1,10 +1,10 @@
 //! The revocation feed: which clients may follow it, and what each of them receives.
 
-use crate::audit::{AuditTrail, Kind};
+use crate::audit::{AuditTrail, EventKind};
 use crate::client::ClientError;
 use crate::domain::{Audience, ClientId};
 use crate::error::{Error, Unavailable};
-use crate::exchange::{Answer, Broker, Presented, Request, close};
+use crate::exchange::{Answer, AuthRequest, Broker, Presented, close};
 use crate::form::RequestError;
 use crate::revocation::{Follower, Heard};
 use crate::signing::{Document, Keys};
@@ -39,24 +39,24 @@ pub enum FeedAnswer {
 struct Subscribers(Mutex<HashMap<ClientId, usize>>);
 
 impl Subscribers {
-    fn enter(self: &Arc<Self>, client: &ClientId) -> Result<Slot, Error> {
+    fn enter(self: &Arc<Self>, client: &ClientId) -> Result<SubscriberSlot, Error> {
         let mut following = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = following.get(client).copied().unwrap_or(0);
         if own >= SUBSCRIPTIONS_OF_CLIENT || following.values().sum::<usize>() >= SUBSCRIPTIONS {
             return Err(Unavailable::Busy.into());
         }
         following.insert(client.clone(), own + 1);
-        Ok(Slot { of: Arc::clone(self), client: client.clone() })
+        Ok(SubscriberSlot { of: Arc::clone(self), client: client.clone() })
     }
 }
 
 /// A place among the subscribers, given back when it is dropped.
-struct Slot {
+struct SubscriberSlot {
     of: Arc<Subscribers>,
     client: ClientId,
 }
 
-impl Drop for Slot {
+impl Drop for SubscriberSlot {
     fn drop(&mut self) {
         let mut following = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = following.get_mut(&self.client) {
@@ -71,7 +71,7 @@ impl Drop for Slot {
 /// A client's subscription to the feed.
 pub struct Subscription {
     follower: Follower,
-    slot: Slot,
+    slot: SubscriberSlot,
     /// The audiences that the client served when the subscription began.
     serves: Vec<Audience>,
 }
@@ -98,7 +98,7 @@ impl RevocationFeed {
     pub async fn answer(&self, presented: Presented, wanted: FeedRequest) -> Answer<FeedAnswer> {
         let (decision, parts) = (self.broker.decision(), self.broker.parts());
         let (peer, now) = (Some(presented.peer), parts.clock.now());
-        let mut trail = AuditTrail::begin(Kind::Introspection, &decision, peer, now, &parts.audit);
+        let mut trail = AuditTrail::begin(EventKind::Introspection, &decision, peer, now, &parts.audit);
         let result = self.answered(presented, wanted, &mut trail).await;
         if !matches!(result, Err(Error::Client(_))) {
             trail.discard();
@@ -117,7 +117,7 @@ impl RevocationFeed {
         let (parts, snapshot) = (self.broker.parts(), self.broker.snapshot());
         let (form, now) = (form?, parts.clock.now());
         unsupported.or(proofs.is_some().then_some(RequestError::Dpop)).map_or(Ok(()), Err)?;
-        let calling = Request { form: &form, peer, snapshot: &snapshot, now };
+        let calling = AuthRequest { form: &form, peer, snapshot: &snapshot, now };
         let client = parts.client_auth.authenticate_and_use(calling, credentials, trail).await?;
         let client = client.filter(|client| !client.introspects.is_empty()).ok_or(ClientError::Required)?;
         let others = snapshot.targets.iter().map(|target| target.audience.as_str());

@@ -8,11 +8,11 @@ pub use feed::{FeedAnswer, FeedRequest, RevocationFeed, Subscription};
 pub use status::{STATUS_TTL, StatusDocument, StatusLists};
 
 use crate::assertion::{AssertionError, Confirmation, ProofFault, jti_or_fault};
-use crate::audit::{AuditTrail, Kind, Outcome};
+use crate::audit::{AuditTrail, EventKind, Outcome};
 use crate::client::{Client, ClientError};
 use crate::domain::{DecisionId, Timestamp, TokenId};
 use crate::error::{Error, Unavailable};
-use crate::exchange::{Answer, Broker, Presented, Request, close, token_type};
+use crate::exchange::{Answer, AuthRequest, Broker, Presented, close, token_type};
 use crate::form::{Parameter, RequestError, Required};
 use crate::revocation::RECORD_MARGIN;
 use crate::signing::{Document, Keys};
@@ -65,7 +65,7 @@ impl Introspector {
     pub async fn introspect(&self, presented: Presented, signed: bool) -> Answer<Introspection> {
         let (decision, parts) = (self.broker.decision(), self.broker.parts());
         let (peer, now) = (Some(presented.peer), parts.clock.now());
-        let mut trail = AuditTrail::begin(Kind::Introspection, &decision, peer, now, &parts.audit);
+        let mut trail = AuditTrail::begin(EventKind::Introspection, &decision, peer, now, &parts.audit);
         let result = self.looked_up(presented, signed, &mut trail).await;
         if !matches!(result, Err(Error::Client(_))) {
             trail.discard();
@@ -85,7 +85,7 @@ impl Introspector {
         let (parts, snapshot) = (self.broker.parts(), self.broker.snapshot());
         let (form, now) = (form?, parts.clock.now());
         unsupported.or(proofs.is_some().then_some(RequestError::Dpop)).map_or(Ok(()), Err)?;
-        let calling = Request { form: &form, peer, snapshot: &snapshot, now };
+        let calling = AuthRequest { form: &form, peer, snapshot: &snapshot, now };
         let client = parts.client_auth.authenticate_and_use(calling, credentials, trail).await?;
         let client = client.ok_or(ClientError::Required)?;
         let token = form.single(Parameter::Token)?.ok_or(RequestError::Missing(Required::Token))?;
@@ -129,7 +129,7 @@ impl Introspector {
     pub async fn revoke(&self, presented: Presented) -> Answer<()> {
         let (decision, parts) = (self.broker.decision(), self.broker.parts());
         let (peer, now) = (Some(presented.peer), parts.clock.now());
-        let mut trail = AuditTrail::begin(Kind::Revocation, &decision, peer, now, &parts.audit);
+        let mut trail = AuditTrail::begin(EventKind::Revocation, &decision, peer, now, &parts.audit);
         let result = self.ended(presented, &decision, &mut trail).await;
         close(Answer { decision, result }, trail)
     }
@@ -139,7 +139,7 @@ impl Introspector {
         let (parts, snapshot) = (self.broker.parts(), self.broker.snapshot());
         let (form, now) = (form?, parts.clock.now());
         unsupported.map_or(Ok(()), Err)?;
-        let calling = Request { form: &form, peer, snapshot: &snapshot, now };
+        let calling = AuthRequest { form: &form, peer, snapshot: &snapshot, now };
         let client = parts.client_auth.authenticate_and_use(calling, credentials, trail).await?;
         let token = form.single(Parameter::Token)?.ok_or(RequestError::Missing(Required::Token))?;
         form.single(Parameter::TokenTypeHint)?;

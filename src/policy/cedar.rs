@@ -201,7 +201,7 @@ fn said(fault: impl Display) -> String {
 mod tests {
     use super::*;
     use crate::domain::{AttributeDeclaration, AttributeRecord, AttributeType, AttributeValues, Attributes, Workload};
-    use crate::policy::{Action, Facts, Hints, Task, schema};
+    use crate::policy::{Action, Facts, Hints, TaskFacts, schema};
     use std::sync::Arc;
 
     fn declared((value, required): (AttributeType, bool)) -> AttributeDeclaration {
@@ -264,7 +264,7 @@ mod tests {
                 now: 1_795_304_539,
                 network: "::1".to_owned(),
                 hints: Hints { client_id: text(), task_purpose: text() },
-                task: Some(Task { id: "t".to_owned(), purpose: text() }),
+                task: Some(TaskFacts { id: "t".to_owned(), purpose: text() }),
             };
             let entities: Vec<Entity> = asker.entities(&question).unwrap().iter().cloned().collect();
             Entities::from_entities(entities, Some(&asker.schema)).unwrap();

@@ -11,7 +11,7 @@ mod schema;
 mod slices;
 
 pub use load::LoadError;
-pub use question::{Action, Decision, Facts, Hints, Question, Task, Verdict};
+pub use question::{Action, Decision, Facts, Hints, Question, TaskFacts, Verdict};
 pub use schema::schema;
 
 use cedar::Asker;

@@ -52,7 +52,7 @@ pub struct Question {
     pub lifetime: Option<i64>,
     /// The opened task that it is asked within.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<Task>,
+    pub task: Option<TaskFacts>,
     /// Time of the question, in seconds since 1970.
     pub now: i64,
     /// The address that asked.
@@ -105,7 +105,7 @@ pub struct Hints {
 /// An opened task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Task {
+pub struct TaskFacts {
     /// Its id.
     pub id: String,
     /// The purpose, as policy tested it when the task was opened.

@@ -14,7 +14,7 @@ pub(super) struct Reads {
     /// Attributes of `context`.
     pub(super) context: HashSet<String>,
     /// Attributes of the principal's records, by record.
-    records: HashMap<String, Record>,
+    records: HashMap<String, ReadAttributes>,
     /// True if `context.hints.task_purpose` is read.
     pub(super) purpose: bool,
     /// What is named after `principal`: an attribute, and an attribute of that.
@@ -23,7 +23,7 @@ pub(super) struct Reads {
 
 /// The attributes of a record that are read.
 #[derive(Debug, Default)]
-struct Record {
+struct ReadAttributes {
     /// True if a policy uses the record as a whole, so that it reads all attributes.
     whole: bool,
     attributes: HashSet<String>,

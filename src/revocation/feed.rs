@@ -19,7 +19,7 @@ const AT_ONCE: usize = 512;
 
 /// The latest records of the log.
 pub(super) struct Latest {
-    records: VecDeque<Held>,
+    records: VecDeque<HeldRecord>,
     /// The position before the first of them.
     since: u64,
     /// Number of times that the log was read anew.
@@ -27,7 +27,7 @@ pub(super) struct Latest {
 }
 
 /// A record, and the event that tells of it, written once for all who follow.
-struct Held {
+struct HeldRecord {
     record: Revoked,
     told: Arc<str>,
 }
@@ -40,7 +40,7 @@ impl Latest {
     pub(super) fn take_in(&mut self, records: &[Revoked]) {
         let held = |record: &Revoked| {
             let told = serde_json::to_string(&Told::from(record.entry.record())).unwrap_or_default();
-            Held { record: record.clone(), told: told.into() }
+            HeldRecord { record: record.clone(), told: told.into() }
         };
         self.records.extend(records.iter().map(held));
         while self.records.len() > REMEMBERED
@@ -59,7 +59,7 @@ impl Latest {
         self.held_after(position).map(|held| &held.record)
     }
 
-    fn held_after(&self, position: u64) -> impl Iterator<Item = &Held> {
+    fn held_after(&self, position: u64) -> impl Iterator<Item = &HeldRecord> {
         let first = self.records.partition_point(|held| held.record.position <= position);
         self.records.iter().skip(first)
     }
@@ -122,7 +122,7 @@ impl Follower {
             if after < latest.since || after > here || self.readings != latest.readings {
                 return Self::lost(here);
             }
-            let held: Vec<&Held> = latest.held_after(after).take(AT_ONCE).collect();
+            let held: Vec<&HeldRecord> = latest.held_after(after).take(AT_ONCE).collect();
             self.position = held.last().map_or(here.max(after), |last| last.record.position);
             let wanted = held.iter().filter(|held| !self.leaves_out.contains(&held.record.entry.name));
             let told: Vec<_> = wanted.map(|held| (held.record.position, Arc::clone(&held.told))).collect();

@@ -31,13 +31,13 @@ pub struct Sharing {
 }
 
 /// The freshness of the shared log.
-pub(super) struct Shared {
+pub(super) struct SharedLog {
     sharing: Sharing,
     /// The monotonic time of the last request that found every record applied. None if that is not known.
     heard: Mutex<Option<Duration>>,
 }
 
-impl Shared {
+impl SharedLog {
     pub(super) fn new(sharing: Sharing) -> Self {
         Self { sharing, heard: Mutex::default() }
     }
@@ -123,7 +123,7 @@ impl Revocations {
     }
 
     /// Reads the log of a server that has taken over, and appends again what it lacks.
-    async fn begin_again(&self, shared: &Shared, now: Timestamp) -> Result<(), StoreError> {
+    async fn begin_again(&self, shared: &SharedLog, now: Timestamp) -> Result<(), StoreError> {
         let asked = shared.clock().monotonic();
         let known = self.position();
         let Begun { position, records, .. } = self.log.begin(known, now).await?;

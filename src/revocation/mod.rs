@@ -17,7 +17,7 @@ use crate::domain::Timestamp;
 use crate::store::{Begun, Place, RevocationLog, StoreError};
 use countersign_verify::view::View;
 use feed::Latest;
-use follow::Shared;
+use follow::SharedLog;
 use log::{apply, read};
 use status_rows::Statuses;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +41,7 @@ pub struct Revocations {
     /// Held from the log to the view, so that the view never skips a position.
     order: tokio::sync::Mutex<()>,
     /// The freshness of a log that other brokers append to.
-    shared: Option<Shared>,
+    shared: Option<SharedLog>,
     closed: AtomicBool,
     /// The latest records, whole.
     latest: Mutex<Latest>,
@@ -63,7 +63,7 @@ impl Revocations {
         sharing: Option<Sharing>,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
-        let shared = sharing.map(|sharing| (sharing.clock.monotonic(), Shared::new(sharing)));
+        let shared = sharing.map(|sharing| (sharing.clock.monotonic(), SharedLog::new(sharing)));
         let Begun { position, records, swept } = log.begin(0, now).await?;
         let (mut view, mut statuses) = (View::with_room(records), Statuses::default());
         let read = read(&*log, |page| {

@@ -102,7 +102,7 @@ struct Bucket {
     rows: Vec<Row>,
     /// The beginning of the chain of each name.
     chains: HashMap<Name, u32>,
-    links: Vec<Link>,
+    links: Vec<NameLink>,
 }
 
 struct Row {
@@ -113,7 +113,7 @@ struct Row {
 }
 
 /// A row that has a name, and the next row that has it.
-struct Link {
+struct NameLink {
     row: u32,
     next: u32,
     /// In seconds since 1970; what does not fit is as old as can be.
@@ -320,7 +320,7 @@ impl List {
     }
 }
 
-impl Link {
+impl NameLink {
     fn named(&self, name: Name) -> Named {
         Named { name, iat: self.iat.into(), once: self.once }
     }
@@ -334,12 +334,12 @@ impl Bucket {
         for named in &row.names {
             let next = self.chains.insert(named.name, place(self.links.len())).unwrap_or(NONE);
             let iat = u32::try_from(named.iat).unwrap_or(0);
-            self.links.push(Link { row: this, next, iat, once: named.once });
+            self.links.push(NameLink { row: this, next, iat, once: named.once });
         }
     }
 
     /// Every row that has a name.
-    fn chain(&self, name: Name) -> impl Iterator<Item = (&Link, &Row)> {
+    fn chain(&self, name: Name) -> impl Iterator<Item = (&NameLink, &Row)> {
         let at = |place: u32| self.links.get(place as usize);
         let links =
             std::iter::successors(self.chains.get(&name).and_then(|first| at(*first)), move |link| at(link.next));

@@ -1,6 +1,6 @@
 //! The view: which revocations are in force. It is asked at every decision, and answers from memory.
 
-use super::{Revocations, follow::Shared};
+use super::{Revocations, follow::SharedLog};
 use crate::store::StoreError;
 use countersign_verify::AccessToken;
 use countersign_verify::revocation::{Kind, Name, Named};
@@ -33,7 +33,7 @@ impl Revocations {
     /// # Errors
     /// [`StoreError::Stale`] if the shared log could not be read for too long.
     pub fn fresh(&self) -> Result<Fresh, StoreError> {
-        self.shared.as_ref().map_or(Ok(()), Shared::fresh)?;
+        self.shared.as_ref().map_or(Ok(()), SharedLog::fresh)?;
         Ok(Fresh { position: self.position() })
     }
 
@@ -46,7 +46,7 @@ impl Revocations {
     /// How long the shared log could not be read, in milliseconds; 0 if nobody else appends to it.
     #[must_use]
     pub fn staleness(&self) -> u64 {
-        self.shared.as_ref().map_or(0, Shared::staleness)
+        self.shared.as_ref().map_or(0, SharedLog::staleness)
     }
 
     /// Returns true if `token` is revoked: itself, a token above it, or something that one of them belongs to.

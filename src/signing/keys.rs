@@ -35,7 +35,7 @@ pub struct Rotation {
 
 /// Why keys cannot be used or changed.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
+pub enum SigningKeysError {
     /// Their files.
     #[error(transparent)]
     File(#[from] KeyFileError),
@@ -90,14 +90,14 @@ impl Keys {
     /// them.
     ///
     /// # Errors
-    /// [`KeyError`] names the file and what to do.
+    /// [`SigningKeysError`] names the file and what to do.
     pub async fn open(
         directory: &Path,
         records: Arc<dyn KeyRecords>,
         entropy: Arc<dyn Entropy>,
         rotation: Rotation,
         now: Timestamp,
-    ) -> Result<(Arc<Self>, TokenSigner), KeyError> {
+    ) -> Result<(Arc<Self>, TokenSigner), SigningKeysError> {
         let keys = Self::read(directory, records, entropy, rotation, now).await?;
         let mut held = keys.held.lock().await;
         let lease = keys.lease().await?;
@@ -120,7 +120,7 @@ impl Keys {
         entropy: Arc<dyn Entropy>,
         rotation: Rotation,
         now: Timestamp,
-    ) -> Result<Self, KeyError> {
+    ) -> Result<Self, SigningKeysError> {
         files::ensure(directory)?;
         let held = Held { rotation, records: Vec::new(), files: BTreeMap::new(), unsaved: true };
         let ring = ArcSwap::from_pointee(held.ring(now));
@@ -136,12 +136,12 @@ impl Keys {
         Ok(keys)
     }
 
-    async fn open_held(&self, held: &mut Held, lease: &Lease, now: Timestamp) -> Result<(), KeyError> {
+    async fn open_held(&self, held: &mut Held, lease: &Lease, now: Timestamp) -> Result<(), SigningKeysError> {
         self.take_stock(held, Unrecorded::Adopted, now).await?;
         for record in held.records.iter().filter(|record| record.state(now).is_alive()) {
             if !held.files.contains_key(&record.kid) {
                 let place = self.directory.clone();
-                return Err(KeyError::Lost(record.kid.clone(), record.purpose, place));
+                return Err(SigningKeysError::Lost(record.kid.clone(), record.purpose, place));
             }
         }
         self.tend_held(held, lease, now).await
@@ -163,8 +163,8 @@ impl Keys {
     /// Follows another configuration.
     ///
     /// # Errors
-    /// [`KeyError`] when a key that it needs cannot be made.
-    pub async fn follow(&self, rotation: Rotation, now: Timestamp) -> Result<(), KeyError> {
+    /// [`SigningKeysError`] when a key that it needs cannot be made.
+    pub async fn follow(&self, rotation: Rotation, now: Timestamp) -> Result<(), SigningKeysError> {
         let mut held = self.held.lock().await;
         let lease = self.lease().await?;
         let before = std::mem::replace(&mut held.rotation, rotation);
@@ -183,8 +183,8 @@ impl Keys {
     /// has retired. Cheap where nothing is due.
     ///
     /// # Errors
-    /// [`KeyError`]; what there is goes on as it was.
-    pub async fn tend(&self, now: Timestamp) -> Result<(), KeyError> {
+    /// [`SigningKeysError`]; what there is goes on as it was.
+    pub async fn tend(&self, now: Timestamp) -> Result<(), SigningKeysError> {
         let mut held = self.held.lock().await;
         let published = self.ring.load().records().map(|record| record.kid.clone()).collect::<Vec<_>>();
         let ready = self.records.publish(&published).await?;
@@ -206,8 +206,13 @@ impl Keys {
     /// have it. Where one is published already, that is the one.
     ///
     /// # Errors
-    /// [`KeyError`] when it cannot be made or recorded.
-    pub async fn rotate(&self, purpose: Purpose, algorithm: Algorithm, now: Timestamp) -> Result<KeyRecord, KeyError> {
+    /// [`SigningKeysError`] when it cannot be made or recorded.
+    pub async fn rotate(
+        &self,
+        purpose: Purpose,
+        algorithm: Algorithm,
+        now: Timestamp,
+    ) -> Result<KeyRecord, SigningKeysError> {
         let mut held = self.held.lock().await;
         let lease = self.lease().await?;
         let made = self.rotate_held(&mut held, (purpose, algorithm), &lease, now).await;
@@ -221,10 +226,10 @@ impl Keys {
         (purpose, algorithm): (Purpose, Algorithm),
         lease: &Lease,
         now: Timestamp,
-    ) -> Result<KeyRecord, KeyError> {
+    ) -> Result<KeyRecord, SigningKeysError> {
         self.take_stock(held, Unrecorded::Adopted, now).await?;
         if purpose != Purpose::Tokens && !held.wanted().contains(&(purpose, algorithm)) {
-            return Err(KeyError::Algorithm(purpose, algorithm));
+            return Err(SigningKeysError::Algorithm(purpose, algorithm));
         }
         let waiting =
             |record: &&KeyRecord| is_of(record, purpose, algorithm) && record.state(now) == KeyState::Published;
@@ -242,8 +247,8 @@ impl Keys {
     /// once. What it signed is ended by the revocation log, not here.
     ///
     /// # Errors
-    /// [`KeyError::Unknown`], or [`KeyError`] if that cannot be recorded durably.
-    pub async fn revoke(&self, kid: &str, now: Timestamp) -> Result<KeyRecord, KeyError> {
+    /// [`SigningKeysError::Unknown`], or [`SigningKeysError`] if that cannot be recorded durably.
+    pub async fn revoke(&self, kid: &str, now: Timestamp) -> Result<KeyRecord, SigningKeysError> {
         let mut held = self.held.lock().await;
         // Dropped here before anything that can fail.
         if let Some(record) = held.records.iter_mut().find(|record| record.kid == kid) {
@@ -263,7 +268,7 @@ impl Keys {
         kid: &str,
         lease: &Lease,
         now: Timestamp,
-    ) -> Result<KeyRecord, KeyError> {
+    ) -> Result<KeyRecord, SigningKeysError> {
         let state_of = |held: &Held| {
             let known = held.records.iter().find(|record| record.kid == kid);
             known.map(|record| KeyRecord { revoked: None, ..record.clone() }.state(now))
@@ -283,7 +288,7 @@ impl Keys {
         }
         self.take_stock(held, Unrecorded::Adopted, now).await?;
         let state = state_of(held);
-        let unknown = || KeyError::Unknown(kid.to_owned());
+        let unknown = || SigningKeysError::Unknown(kid.to_owned());
         let record = held.records.iter_mut().find(|record| record.kid == kid).ok_or_else(unknown)?;
         let (purpose, algorithm) = (record.purpose, record.algorithm);
         record.revoked = record.revoked.or(Some(now));

@@ -13,7 +13,7 @@ mod tend;
 pub use ed25519::Ed25519;
 pub use es256::Es256;
 pub use files::KeyFileError;
-pub use keys::{KeyError, Keys, Rotation, SealingKeys};
+pub use keys::{Keys, Rotation, SealingKeys, SigningKeysError};
 pub use ring::{Document, KeyRing, PublicKeys, SigningError, TokenSigner};
 pub use rs256::Rs256;
 

@@ -3,7 +3,7 @@
 
 use super::Signer;
 use super::files::{self, KeyFile, KeyFileError};
-use super::keys::{ANSWERS_LIVE, Held, KeyError, Keys, is_of};
+use super::keys::{ANSWERS_LIVE, Held, Keys, SigningKeysError, is_of};
 use crate::domain::{KeyRecord, PUBLISHED_BEFORE_USE, Purpose, Timestamp};
 use crate::store::{Lease, StoreError};
 use base64::Engine as _;
@@ -33,7 +33,7 @@ impl Keys {
         held: &mut Held,
         unrecorded: Unrecorded,
         now: Timestamp,
-    ) -> Result<(), KeyError> {
+    ) -> Result<(), SigningKeysError> {
         let (before, files) = (held.records.clone(), held.files.len());
         let stored = self.recall(held).await?;
         let found = self.find_files(held, &stored, unrecorded, now);
@@ -44,7 +44,7 @@ impl Keys {
     }
 
     /// Reads the records alone, as the store has them; to be seen by anyone, the ring has to be made again.
-    pub(super) async fn recall(&self, held: &mut Held) -> Result<Vec<KeyRecord>, KeyError> {
+    pub(super) async fn recall(&self, held: &mut Held) -> Result<Vec<KeyRecord>, SigningKeysError> {
         let stored = self.records.read().await?;
         let mut known = stored.clone();
         // A key that is here, and that the store has lost.
@@ -111,7 +111,7 @@ impl Keys {
     }
 
     /// The lease of the keys, which another replica may hold for a moment.
-    pub(super) async fn lease(&self) -> Result<Lease, KeyError> {
+    pub(super) async fn lease(&self) -> Result<Lease, SigningKeysError> {
         for _ in 0..LEASE_TRIES {
             if let Some(lease) = self.records.take(self.lease_name()?).await? {
                 return Ok(lease);
@@ -121,7 +121,7 @@ impl Keys {
         Err(StoreError::LeaseLost.into())
     }
 
-    pub(super) fn lease_name(&self) -> Result<Lease, KeyError> {
+    pub(super) fn lease_name(&self) -> Result<Lease, SigningKeysError> {
         let mut random = [0; 16];
         self.entropy.fill(&mut random).map_err(KeyFileError::Entropy)?;
         Ok(Lease::named(&URL_SAFE_NO_PAD.encode(random)))

@@ -3,14 +3,19 @@
 
 use super::KeyRing;
 use super::files::{self, KeyFile};
-use super::keys::{ANSWERS_LIVE, Held, KeyError, Keys, is_of};
+use super::keys::{ANSWERS_LIVE, Held, Keys, SigningKeysError, is_of};
 use crate::domain::{JWKS_MAX_AGE, KeyRecord, KeyState, PUBLISHED_BEFORE_USE, Purpose, Timestamp};
 use crate::store::{Lease, StoreError};
 use countersign_verify::key::Algorithm;
 use std::sync::Arc;
 
 impl Keys {
-    pub(super) async fn tend_held(&self, held: &mut Held, lease: &Lease, now: Timestamp) -> Result<(), KeyError> {
+    pub(super) async fn tend_held(
+        &self,
+        held: &mut Held,
+        lease: &Lease,
+        now: Timestamp,
+    ) -> Result<(), SigningKeysError> {
         if held.unsaved {
             self.keep(held, lease, now).await?;
         }
@@ -69,7 +74,7 @@ impl Keys {
         (purpose, algorithm): (Purpose, Algorithm),
         signs_from: Timestamp,
         now: Timestamp,
-    ) -> Result<KeyRecord, KeyError> {
+    ) -> Result<KeyRecord, SigningKeysError> {
         let (directory, entropy) = (self.directory.clone(), Arc::clone(&self.entropy));
         let made = tokio::task::spawn_blocking(move || files::create(&directory, purpose, algorithm, &*entropy)).await;
         let KeyFile { path, signer, .. } = made.map_err(|fault| StoreError::Io(fault.to_string()))??;
@@ -103,12 +108,12 @@ impl Keys {
         before: Vec<KeyRecord>,
         lease: &Lease,
         now: Timestamp,
-    ) -> Result<(), KeyError> {
+    ) -> Result<(), SigningKeysError> {
         let kept = self.keep(held, lease, now).await;
         if kept.is_err() {
             // It may have been recorded all the same: then its file is what every replica needs.
             let recorded = match &kept {
-                Err(KeyError::Store(StoreError::LeaseLost)) => Some(Vec::new()),
+                Err(SigningKeysError::Store(StoreError::LeaseLost)) => Some(Vec::new()),
                 _ => self.records.read().await.ok(),
             };
             let Some(recorded) = recorded else {
@@ -130,7 +135,7 @@ impl Keys {
     }
 
     /// Records the changes durably, and publishes them.
-    pub(super) async fn keep(&self, held: &mut Held, lease: &Lease, now: Timestamp) -> Result<(), KeyError> {
+    pub(super) async fn keep(&self, held: &mut Held, lease: &Lease, now: Timestamp) -> Result<(), SigningKeysError> {
         self.records.write(&held.records, lease).await?;
         held.unsaved = false;
         self.ring.store(Arc::new(held.ring(now)));

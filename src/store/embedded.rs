@@ -5,8 +5,8 @@ use super::first_use::Journal;
 use super::rows::{self, Rows};
 use super::tasks::{self, Tasks};
 use super::{
-    Answer, AuditHeads, Begun, Entry, GRACE, HeadFile, KeyRecords, Lease, Leases, Page, Place, Reservation,
-    Reservations, Reserved, RevocationLog, Revoked, StoreError, TaskRecords, key_record, revocation_record,
+    AuditHeads, Begun, Entry, GRACE, HeadFile, KeyRecords, Lease, Leases, Page, Place, Reservation, Reservations,
+    Reserved, RevocationLog, Revoked, StoreAnswer, StoreError, TaskRecords, key_record, revocation_record,
 };
 use crate::domain::{ChainHead, KeyRecord, StatusRow, TaskRecord, TaskState, Timestamp};
 use redb::backends::FileBackend;
@@ -111,11 +111,11 @@ impl Opened {
 }
 
 impl Reservations for Embedded {
-    fn reserve(&self, reservation: Reservation, now: Timestamp) -> Answer<'_, Reserved> {
+    fn reserve(&self, reservation: Reservation, now: Timestamp) -> StoreAnswer<'_, Reserved> {
         Box::pin(std::future::ready(self.reserve_all(&reservation, now)))
     }
 
-    fn release(&self, reservation: Reservation, slot: u32) -> Answer<'_, ()> {
+    fn release(&self, reservation: Reservation, slot: u32) -> StoreAnswer<'_, ()> {
         let released = reservation.first_uses.iter().flatten().map(|mark| self.journal.release(mark.key, mark.until));
         let given_back = reservation.budget.map(|spent| self.tasks.give_back(&spent.task, slot, &self.journal));
         // Each of them, whatever becomes of the others.
@@ -129,21 +129,21 @@ impl Reservations for Embedded {
 }
 
 impl RevocationLog for Embedded {
-    fn append(&self, entry: Entry, now: Timestamp) -> Answer<'_, u64> {
+    fn append(&self, entry: Entry, now: Timestamp) -> StoreAnswer<'_, u64> {
         self.off_the_reactor(move |database| append(database, &entry, now))
     }
 
-    fn begin(&self, _known: u64, now: Timestamp) -> Answer<'_, Begun> {
+    fn begin(&self, _known: u64, now: Timestamp) -> StoreAnswer<'_, Begun> {
         self.off_the_reactor(move |database| begin(database, now))
     }
 
-    fn keep(&self, row: StatusRow, now: Timestamp) -> Answer<'_, ()> {
+    fn keep(&self, row: StatusRow, now: Timestamp) -> StoreAnswer<'_, ()> {
         let (rows, database) = (Arc::clone(&self.rows), Arc::clone(&self.database));
         let keep = move || rows.keep(row, &database, now);
         Box::pin(async move { tokio::task::spawn_blocking(keep).await.map_err(io)? })
     }
 
-    fn page(&self, after: Place) -> Answer<'_, Page> {
+    fn page(&self, after: Place) -> StoreAnswer<'_, Page> {
         self.off_the_reactor(move |database| {
             // All records, and then all rows.
             let records = page(database, after.position)?;
@@ -156,19 +156,19 @@ impl RevocationLog for Embedded {
         })
     }
 
-    fn follow(&self, _place: Place, _now: Timestamp) -> Answer<'_, Page> {
+    fn follow(&self, _place: Place, _now: Timestamp) -> StoreAnswer<'_, Page> {
         // Nobody else appends to it.
         Box::pin(std::future::pending())
     }
 
-    fn confirm(&self) -> Answer<'_, ()> {
+    fn confirm(&self) -> StoreAnswer<'_, ()> {
         // Nothing is seen of a record before it is synced.
         Box::pin(std::future::ready(Ok(())))
     }
 }
 
 impl TaskRecords for Embedded {
-    fn open(&self, task: TaskRecord, now: Timestamp) -> Answer<'_, ()> {
+    fn open(&self, task: TaskRecord, now: Timestamp) -> StoreAnswer<'_, ()> {
         let (tasks, database) = (Arc::clone(&self.tasks), Arc::clone(&self.database));
         // In one piece: a caller that goes away must not leave a task on disk that is nowhere else.
         let keep = move || {
@@ -180,13 +180,13 @@ impl TaskRecords for Embedded {
         Box::pin(async move { tokio::task::spawn_blocking(keep).await.map_err(io)? })
     }
 
-    fn forget(&self, id: &str) -> Answer<'_, ()> {
+    fn forget(&self, id: &str) -> StoreAnswer<'_, ()> {
         self.tasks.remove(id);
         let id = id.to_owned();
         self.off_the_reactor(move |database| tasks::forget(database, &id))
     }
 
-    fn list(&self, now: Timestamp) -> Answer<'_, Vec<TaskState>> {
+    fn list(&self, now: Timestamp) -> StoreAnswer<'_, Vec<TaskState>> {
         Box::pin(std::future::ready(Ok(self.tasks.list(now))))
     }
 }
@@ -202,28 +202,28 @@ impl AuditHeads for Embedded {
 }
 
 impl Leases for Embedded {
-    fn take(&self, lease: Lease) -> Answer<'_, Option<Lease>> {
+    fn take(&self, lease: Lease) -> StoreAnswer<'_, Option<Lease>> {
         // Nobody else has the store open.
         Box::pin(std::future::ready(Ok(Some(lease))))
     }
 
-    fn let_go(&self, _lease: Lease) -> Answer<'_, ()> {
+    fn let_go(&self, _lease: Lease) -> StoreAnswer<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 }
 
 impl KeyRecords for Embedded {
-    fn read(&self) -> Answer<'_, Vec<KeyRecord>> {
+    fn read(&self) -> StoreAnswer<'_, Vec<KeyRecord>> {
         self.off_the_reactor(read_keys)
     }
 
-    fn write(&self, records: &[KeyRecord], _lease: &Lease) -> Answer<'_, ()> {
+    fn write(&self, records: &[KeyRecord], _lease: &Lease) -> StoreAnswer<'_, ()> {
         let encoded: Result<Vec<_>, _> =
             records.iter().map(|record| Ok((record.kid.clone(), key_record::encode(record)?))).collect();
         self.off_the_reactor(move |database| write_keys(database, &encoded?))
     }
 
-    fn publish(&self, kids: &[String]) -> Answer<'_, Vec<Vec<String>>> {
+    fn publish(&self, kids: &[String]) -> StoreAnswer<'_, Vec<Vec<String>>> {
         Box::pin(std::future::ready(Ok(vec![kids.to_vec()])))
     }
 }
@@ -260,7 +260,7 @@ impl Embedded {
     fn off_the_reactor<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
-    ) -> Answer<'_, T> {
+    ) -> StoreAnswer<'_, T> {
         let database = Arc::clone(&self.database);
         Box::pin(async move { tokio::task::spawn_blocking(move || database.with(work)).await.map_err(io)? })
     }

@@ -29,11 +29,11 @@ pub(super) struct Journal {
 
 #[derive(Default)]
 struct Marks {
-    buckets: BTreeMap<i64, Bucket>,
+    buckets: BTreeMap<i64, GuardBucket>,
     count: usize,
 }
 
-struct Bucket {
+struct GuardBucket {
     keys: HashSet<Digest>,
     file: Appender,
 }
@@ -49,7 +49,7 @@ impl Journal {
             if is_over(number, now) {
                 fs::remove_file(&path).map_err(io)?;
             } else {
-                let bucket = Bucket::open(&path)?;
+                let bucket = GuardBucket::open(&path)?;
                 marks.count += bucket.keys.len();
                 marks.buckets.insert(number, bucket);
             }
@@ -94,12 +94,12 @@ impl Journal {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner).count
     }
 
-    fn bucket<'a>(&self, marks: &'a mut Marks, until: Timestamp) -> Result<&'a mut Bucket, StoreError> {
+    fn bucket<'a>(&self, marks: &'a mut Marks, until: Timestamp) -> Result<&'a mut GuardBucket, StoreError> {
         let number = until.seconds().div_euclid(BUCKET);
         match marks.buckets.entry(number) {
             std::collections::btree_map::Entry::Occupied(bucket) => Ok(bucket.into_mut()),
             std::collections::btree_map::Entry::Vacant(place) => {
-                Ok(place.insert(Bucket::open(&self.directory.join(format!("{number}.marks")))?))
+                Ok(place.insert(GuardBucket::open(&self.directory.join(format!("{number}.marks")))?))
             }
         }
     }
@@ -117,7 +117,7 @@ impl Journal {
     }
 }
 
-impl Bucket {
+impl GuardBucket {
     /// Opens or creates the bucket's file. A last record that a crash cut short is taken away: its answer never left.
     fn open(path: &Path) -> Result<Self, StoreError> {
         let mut file = OpenOptions::new()

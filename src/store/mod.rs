@@ -15,7 +15,7 @@ mod tasks;
 pub use embedded::Embedded;
 use head::HeadFile;
 pub use head::audit_head;
-pub use redis::{Durability, Mode, Redis, Settings};
+pub use redis::{Durability, LinkSettings, Mode, Redis};
 
 use crate::domain::{ChainHead, FirstUse, KeyRecord, Lifetime, StatusRow, TaskRecord, TaskState, Timestamp};
 pub use countersign_verify::revocation::Act;
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use std::pin::Pin;
 
 /// An answer that may take a round trip.
-pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+pub type StoreAnswer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// The store could not answer. The broker answers 503 for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,11 +70,11 @@ pub enum StoreError {
 /// Concurrent callers never exceed the limit.
 pub trait Reservations: Send + Sync {
     /// Claims all of `reservation`, or nothing of it. Where it fails, it may be used up.
-    fn reserve(&self, reservation: Reservation, now: Timestamp) -> Answer<'_, Reserved>;
+    fn reserve(&self, reservation: Reservation, now: Timestamp) -> StoreAnswer<'_, Reserved>;
 
     /// Takes back what [`Reserved::Whole`] said was reserved, in this place of the task's budget, and for which nothing
     /// was issued.
-    fn release(&self, reservation: Reservation, slot: u32) -> Answer<'_, ()>;
+    fn release(&self, reservation: Reservation, slot: u32) -> StoreAnswer<'_, ()>;
 
     /// Returns the number of replay guards that this replica holds itself.
     fn count(&self) -> usize;
@@ -115,25 +115,25 @@ pub enum Reserved {
 pub trait RevocationLog: Send + Sync {
     /// Appends a record durably and returns its position. Fails with [`StoreError::History`] if
     /// the log is not the one that was begun.
-    fn append(&self, entry: Entry, now: Timestamp) -> Answer<'_, u64>;
+    fn append(&self, entry: Entry, now: Timestamp) -> StoreAnswer<'_, u64>;
 
     /// Keeps a row as an entry is kept, until a while after it is over.
-    fn keep(&self, row: StatusRow, now: Timestamp) -> Answer<'_, ()>;
+    fn keep(&self, row: StatusRow, now: Timestamp) -> StoreAnswer<'_, ()>;
 
     /// Begins to read the log, and drops records that expired before `now` minus a margin: a clock that is ahead for a
     /// moment must lose nothing. The last position that comes back is never one that was given for another record, as
     /// far as they are `known`.
-    fn begin(&self, known: u64, now: Timestamp) -> Answer<'_, Begun>;
+    fn begin(&self, known: u64, now: Timestamp) -> StoreAnswer<'_, Begun>;
 
     /// The first of what comes after a place; nothing where there is no more.
-    fn page(&self, after: Place) -> Answer<'_, Page>;
+    fn page(&self, after: Place) -> StoreAnswer<'_, Page>;
 
     /// Waits for what was added after `place`, and returns nothing after a while. Drops what has expired at `now`.
     /// Fails with [`StoreError::History`] if the log is not the one that was begun.
-    fn follow(&self, place: Place, now: Timestamp) -> Answer<'_, Page>;
+    fn follow(&self, place: Place, now: Timestamp) -> StoreAnswer<'_, Page>;
 
     /// Ends when everything that was ever read of the log is durable: a record that was followed may not be, yet.
-    fn confirm(&self) -> Answer<'_, ()>;
+    fn confirm(&self) -> StoreAnswer<'_, ()>;
 }
 
 /// A log that is to be read.
@@ -185,10 +185,10 @@ impl Page {
 /// The right to change what only one replica at a time may change.
 pub trait Leases: Send + Sync {
     /// Takes it under the name of `lease`, which nobody else has; none where another one holds it. It ends by itself.
-    fn take(&self, lease: Lease) -> Answer<'_, Option<Lease>>;
+    fn take(&self, lease: Lease) -> StoreAnswer<'_, Option<Lease>>;
 
     /// Gives it back.
-    fn let_go(&self, lease: Lease) -> Answer<'_, ()>;
+    fn let_go(&self, lease: Lease) -> StoreAnswer<'_, ()>;
 }
 
 /// A lease that was taken.
@@ -210,13 +210,13 @@ impl Lease {
 /// Tasks that were opened.
 pub trait TaskRecords: Send + Sync {
     /// Keeps `task`, synced to disk first.
-    fn open(&self, task: TaskRecord, now: Timestamp) -> Answer<'_, ()>;
+    fn open(&self, task: TaskRecord, now: Timestamp) -> StoreAnswer<'_, ()>;
 
     /// Deletes a task whose token nobody got.
-    fn forget(&self, id: &str) -> Answer<'_, ()>;
+    fn forget(&self, id: &str) -> StoreAnswer<'_, ()>;
 
     /// Every task whose deadline lies ahead.
-    fn list(&self, now: Timestamp) -> Answer<'_, Vec<TaskState>>;
+    fn list(&self, now: Timestamp) -> StoreAnswer<'_, Vec<TaskState>>;
 }
 
 /// The use of one token of a task's budget.
@@ -248,14 +248,14 @@ pub trait AuditHeads: Send + Sync {
 /// The records of the broker's own keys. They hold no secret.
 pub trait KeyRecords: Leases {
     /// Every record.
-    fn read(&self) -> Answer<'_, Vec<KeyRecord>>;
+    fn read(&self) -> StoreAnswer<'_, Vec<KeyRecord>>;
 
     /// Replaces every record durably, all or none. Only the holder of the lease may.
-    fn write(&self, records: &[KeyRecord], lease: &Lease) -> Answer<'_, ()>;
+    fn write(&self, records: &[KeyRecord], lease: &Lease) -> StoreAnswer<'_, ()>;
 
     /// Says that this replica publishes the keys with these ids, and gives those of every replica that is ready, each a
     /// list.
-    fn publish(&self, kids: &[String]) -> Answer<'_, Vec<Vec<String>>>;
+    fn publish(&self, kids: &[String]) -> StoreAnswer<'_, Vec<Vec<String>>>;
 }
 
 /// Limit of open tasks, about a kilobyte each.

@@ -162,6 +162,11 @@ const HOMES: [(&str, &[&str]); 42] = [
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {
+    sources_of("src")
+}
+
+/// The Rust files below `folder`, with their paths in it.
+fn sources_of(folder: &str) -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, into: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(folder).unwrap().flatten() {
             let path = entry.path();
@@ -172,7 +177,7 @@ fn sources() -> Vec<(PathBuf, String)> {
             }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut all = Vec::new();
     walk(&root, &mut all);
     all.into_iter().map(|(path, text)| (path.strip_prefix(&root).unwrap().to_owned(), text)).collect()
@@ -253,6 +258,45 @@ fn files_stay_short_and_say_what_they_own() {
         assert!(production <= 400, "{} has {production} lines", path.display());
         assert!(text.starts_with("//! "), "{} does not say what it owns", path.display());
     }
+}
+
+#[test]
+fn there_is_no_circle_between_folders() {
+    fn reaches<'a>(from: &'a str, to: &str, may: &BTreeMap<&'a str, &'a [&'a str]>) -> bool {
+        may.get(from).is_some_and(|imports| imports.iter().any(|next| *next == to || reaches(next, to, may)))
+    }
+    let may: BTreeMap<&str, &[&str]> = MAY.into_iter().collect();
+    let circles: Vec<_> = may.keys().filter(|folder| reaches(folder, folder, &may)).collect();
+    assert!(circles.is_empty(), "{circles:?}");
+}
+
+/// Names that stand for two types, and why.
+const TWICE: [(&str, &str); 4] = [
+    ("Credentials", "of a client at the broker, and of a resource server in `countersign-verify`"),
+    ("Event", "of the audit log, and of the feed in `countersign-verify`"),
+    ("Held", "the keys that a replica holds, and the grant that is held until it is recorded"),
+    ("Snapshot", "of the configuration, and of what is revoked in `countersign-verify`"),
+];
+
+#[test]
+fn no_type_name_stands_for_two_things() {
+    let mut homes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, text) in sources_of("src").into_iter().chain(sources_of("verify/src")) {
+        let text = text.split("#[cfg(test)]").next().unwrap().to_owned();
+        for line in text.lines().filter(|line| !line.starts_with("    ")) {
+            let line = line.strip_prefix("pub ").or_else(|| line.strip_prefix("pub(super) ")).unwrap_or(line);
+            let line = line.strip_prefix("pub(crate) ").unwrap_or(line);
+            let mut words = line.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            if let (Some("struct" | "enum" | "trait" | "type"), Some(name)) = (words.next(), words.next()) {
+                homes.entry(name.to_owned()).or_default().push(path.display().to_string());
+            }
+        }
+    }
+    let twice: Vec<_> = homes.iter().filter(|(_, homes)| homes.len() > 1).collect();
+    let listed = |name: &str| TWICE.iter().any(|(twice, _)| *twice == name);
+    let new: Vec<_> = twice.iter().filter(|(name, _)| !listed(name)).collect();
+    assert!(new.is_empty(), "{new:#?}");
+    assert!(TWICE.iter().all(|(name, _)| twice.iter().any(|(other, _)| other == name)), "a name of the list is gone");
 }
 
 /// The compiler refuses, on the marked lines and nowhere else, what `tests/intruder/` tries from inside `exchange/`.

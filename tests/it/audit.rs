@@ -3,7 +3,7 @@
 use crate::support::*;
 use countersign::app::Installation;
 use countersign::audit::{
-    self, AuditError, AuditLog, Broken, Content, Event, Follower, Keeping, Note, Opening, Outcome, Sealing,
+    self, AuditError, AuditFollower, AuditLog, Broken, Event, Keeping, LineContent, Note, Opening, Outcome, Sealing,
 };
 use countersign::domain::{ChainHead, DigestKey, Timestamp};
 use countersign::signing::{Keys, SealingKeys};
@@ -473,7 +473,7 @@ fn segments_end_by_size_and_day_and_are_sealed_and_one_chain() {
     let second = fs::read_to_string(broker.audit().join("00000002.jsonl")).unwrap();
     let hash = |line: &str, name: &str| line.split(&format!("\"{name}\":\"")).nth(1).unwrap()[..64].to_owned();
     assert_eq!(hash(first.lines().last().unwrap(), "hash"), hash(second.lines().next().unwrap(), "prev"));
-    let (_, last) = Follower::last(&broker.audit(), 4).unwrap();
+    let (_, last) = AuditFollower::last(&broker.audit(), 4).unwrap();
     assert_eq!(last.len(), 4, "the end of the log, whichever segment it is in");
 }
 
@@ -526,10 +526,10 @@ fn refusals_of_strangers_are_bounded_and_counted_and_nobody_elses_are() {
     broker.exchange("garbage", &[]);
     let report = audit::verify(&broker.audit(), None, None).unwrap();
     assert_eq!((report.events, report.counted), (52, 60), "one line for the second, and a new second");
-    let (_, last) = Follower::last(&broker.audit(), 2).unwrap();
+    let (_, last) = AuditFollower::last(&broker.audit(), 2).unwrap();
     let counted = [("token_malformed", 50), ("no_effect", 5), ("workload_not_accepted", 5)];
     let counted = counted.map(|(reason, count)| (reason.to_owned(), count)).into();
-    assert_eq!(last[0], Content::Note(Note::Counted(counted), NOW));
+    assert_eq!(last[0], LineContent::Note(Note::Counted(counted), NOW));
     for _ in 0..40 {
         broker.exchange("garbage", &[]);
     }

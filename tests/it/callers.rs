@@ -298,7 +298,7 @@ fn j17_whoever_guesses_is_slowed_down_and_nobody_else_is_locked_out() {
     let last = broker.event(&replies[0]);
     assert_eq!(
         (last.kind, last.refused.unwrap().reason.as_str()),
-        (countersign::audit::Kind::Introspection, "client_refused")
+        (countersign::audit::EventKind::Introspection, "client_refused")
     );
     assert!(attempts >= 20);
     // A client that signs has no secret to guess, and goes on, from the very same address.

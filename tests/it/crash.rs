@@ -4,7 +4,7 @@ use crate::cli::{Serving, introspect, program};
 use crate::replicas::redis_section;
 use crate::support::redis::{STRICT, Server};
 use crate::support::*;
-use countersign::audit::{Content, Follower, verify};
+use countersign::audit::{AuditFollower, LineContent, verify};
 use countersign::domain::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -104,9 +104,9 @@ fn killed_again_and_again(root: &Path) {
     let report = verify(&audit, None, kept.as_ref()).unwrap();
     assert!(report.gaps.is_empty(), "{report:?}");
     let mut audited = HashSet::new();
-    let (_, lines) = Follower::last(&audit, usize::MAX).unwrap();
+    let (_, lines) = AuditFollower::last(&audit, usize::MAX).unwrap();
     for line in lines {
-        if let Content::Event(event) = line {
+        if let LineContent::Event(event) = line {
             audited.extend(event.granted.map(|granted| granted.jti));
         }
     }

@@ -124,7 +124,7 @@ targets = [{ audience = "https://orders.acme.example", max_lifetime = "5m" }]
 fn every_configuration_shown_is_one_that_check_accepts() {
     for (path, text) in documents() {
         let mut records: Vec<_> =
-            countersign::assertion::Kind::all().iter().filter_map(|kind| kind.attributes.clone()).collect();
+            countersign::assertion::IssuerKind::all().iter().filter_map(|kind| kind.attributes.clone()).collect();
         for block in blocks(&text, "toml") {
             let whole = if block.starts_with("[[issuers]]") { format!("{AROUND_AN_ENTRY}{block}") } else { block };
             let parsed = countersign::config::Config::parse(&whole, &path, Path::new(""));

@@ -1,7 +1,7 @@
 //! The contract of the kinds of issuer: every kind is held to the same list of bad tokens, made from its own example.
 
 use crate::support::*;
-use countersign::assertion::{Kind, SignerKind};
+use countersign::assertion::{IssuerKind, SignerKind};
 use countersign::domain::{AttributeDeclaration, AttributeType, MAX_ATTRIBUTE, MAX_SET, TokenType};
 use serde_json::{Map, Value, json};
 use std::fs;
@@ -14,7 +14,7 @@ permit (principal, action == Action::"exchange", resource == Target::"https://le
 
 /// A kind with its `example.toml`.
 struct Example {
-    kind: &'static Kind,
+    kind: &'static IssuerKind,
     /// The name of the entry, as the page shows it.
     name: String,
     entry: toml::Table,
@@ -22,7 +22,7 @@ struct Example {
 }
 
 impl Example {
-    fn read(kind: &'static Kind) -> Self {
+    fn read(kind: &'static IssuerKind) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/assertion/kinds").join(kind.name);
         let text = fs::read_to_string(folder.join("example.toml")).unwrap();
         let example: toml::Table = toml::from_str(&text).unwrap();
@@ -199,7 +199,7 @@ fn wrong_values(declared: AttributeType) -> Vec<Value> {
 
 #[test]
 fn every_kind_refuses_the_same_bad_tokens_and_takes_its_example() {
-    for kind in Kind::all() {
+    for kind in IssuerKind::all() {
         let example = Example::read(kind);
         let broker = example.broker();
         let exchange = |token: &str| broker.exchange(token, &[("audience", LEDGER)]);
@@ -218,7 +218,7 @@ fn every_kind_refuses_the_same_bad_tokens_and_takes_its_example() {
 
 #[test]
 fn every_kind_keeps_its_word_about_single_use_and_key_ids() {
-    for kind in Kind::all() {
+    for kind in IssuerKind::all() {
         let example = Example::read(kind);
         let broker = example.broker();
         let token = example.token().sign();
@@ -240,7 +240,7 @@ fn every_kind_keeps_its_word_about_single_use_and_key_ids() {
 
 #[test]
 fn every_kind_shows_policy_the_attributes_that_it_declares() {
-    for kind in Kind::all() {
+    for kind in IssuerKind::all() {
         let example = Example::read(kind);
         let broker = example.broker();
         let reply = broker.exchange(&example.token().sign(), &[("audience", LEDGER)]);
@@ -260,7 +260,7 @@ fn every_kind_shows_policy_the_attributes_that_it_declares() {
 
 #[test]
 fn every_kind_accepts_only_what_its_entry_and_its_defaults_name() {
-    for kind in Kind::all() {
+    for kind in IssuerKind::all() {
         let example = Example::read(kind);
         let broker = example.broker();
         let accept = example.entry.get("accept").and_then(toml::Value::as_table).cloned().unwrap_or_default();
@@ -332,7 +332,7 @@ fn nested_claims_numbers_and_sets_are_attributes_and_what_stands_in_their_way_re
 
 #[test]
 fn gitlab_workloads_are_named_by_the_project_and_never_by_a_merge_request() {
-    let kind = Kind::all().iter().find(|kind| kind.name == "gitlab").unwrap();
+    let kind = IssuerKind::all().iter().find(|kind| kind.name == "gitlab").unwrap();
     let example = Example::read(kind);
     let broker = example.broker();
     let outcome = |token: Token| {
@@ -369,7 +369,7 @@ targets = [{ audience = "https://orders.acme.example", max_lifetime = "5m" }]
 
 #[test]
 fn every_kind_checks_its_entry_by_its_description() {
-    for kind in Kind::all() {
+    for kind in IssuerKind::all() {
         let example = Example::read(kind);
         assert_eq!(example.problems(""), "", "{}", kind.name);
         let refused = |more: &str, expected: &str| {
@@ -409,7 +409,7 @@ fn every_kind_checks_its_entry_by_its_description() {
 
 #[test]
 fn every_kind_takes_the_declared_types_and_the_subjects_that_it_describes() {
-    for kind in Kind::all() {
+    for kind in IssuerKind::all() {
         let example = Example::read(kind);
         let broker = example.broker();
         for (declared, urn) in [(TokenType::Jwt, JWT), (TokenType::IdToken, ID_TOKEN)] {
@@ -460,7 +460,7 @@ fn inline(value: &toml::Value) -> String {
 }
 
 /// The table of attributes, as the docs page shows it.
-fn shown_attributes(kind: &Kind) -> String {
+fn shown_attributes(kind: &IssuerKind) -> String {
     let mut table = String::from("| attribute | type | meaning | marks |\n|---|---|---|---|\n");
     for declared in kind.attributes.iter().flat_map(|record| &record.attributes) {
         let marks = [
@@ -484,7 +484,7 @@ fn filled(page: &str, part: &str, content: &str) -> String {
 
 #[test]
 fn every_kind_has_a_page_with_its_entry_and_its_attributes() {
-    for kind in Kind::all() {
+    for kind in IssuerKind::all() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/issuers").join(kind.name).with_extension("md");
         let page = fs::read_to_string(&path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()));
         let entry = format!("```toml\n{}```\n", shown_entry(&Example::read(kind)));

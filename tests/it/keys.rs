@@ -3,7 +3,7 @@
 use crate::support::*;
 use countersign::domain::{KeyState, PUBLISHED_BEFORE_USE, Purpose, SystemEntropy, Timestamp};
 use countersign::http::block_on;
-use countersign::signing::{Es256, KeyError, Keys, Rotation};
+use countersign::signing::{Es256, Keys, Rotation, SigningKeysError};
 use countersign::store::{Embedded, KeyRecords};
 use countersign_verify::jws::Compact;
 use countersign_verify::key::Algorithm;
@@ -81,7 +81,7 @@ fn a_key_that_nobody_asks_for_retires_when_its_time_comes() {
     broker.tend();
     assert!(!published(&broker).contains(&extra));
     let wrong = block_on(broker.operator.rotate(Purpose::Checkpoints, Algorithm::Rs256));
-    assert!(matches!(wrong, Err(KeyError::Algorithm(..))));
+    assert!(matches!(wrong, Err(SigningKeysError::Algorithm(..))));
 }
 
 /// A key that is dropped while nothing can be made stays dropped, after a restart too.
@@ -235,7 +235,10 @@ fn n5_a_compromised_key_is_gone_at_once_and_everything_below_its_tokens_is_dead(
     assert!(!active(&broker, &token));
     let twice = block_on(broker.operator.revoke_key(&compromised, "a test", None)).unwrap();
     assert_eq!(twice.revoked, revoked.revoked, "asking again is safe");
-    assert!(matches!(block_on(broker.operator.revoke_key("nobody", "a test", None)), Err(KeyError::Unknown(_))));
+    assert!(matches!(
+        block_on(broker.operator.revoke_key("nobody", "a test", None)),
+        Err(SigningKeysError::Unknown(_))
+    ));
 }
 
 #[test]

@@ -332,7 +332,7 @@ fn a_store_of_the_version_before_is_taken_over() {
 fn the_schema_describes_every_key_and_every_kind_of_issuer() {
     let schema = Config::schema();
     let kinds = &schema["$defs"]["Issuer"]["properties"]["kind"]["enum"];
-    assert_eq!(kinds.as_array().unwrap().len(), countersign::assertion::Kind::all().len());
+    assert_eq!(kinds.as_array().unwrap().len(), countersign::assertion::IssuerKind::all().len());
     // Every key of every section is described, so that an editor has something to say.
     let mut described = 0;
     let mut sections = vec![&schema];

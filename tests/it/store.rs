@@ -7,8 +7,8 @@ use countersign::domain::{
 };
 use countersign::revocation::Revocations;
 use countersign::store::{
-    About, Act, BudgetUse, Durability, Embedded, Entry, KeyRecords, Lease, Mode, Place, Redis, Reservation,
-    Reservations, Reserved, RevocationLog, Revoked, Settings, StoreError, TaskRecords,
+    About, Act, BudgetUse, Durability, Embedded, Entry, KeyRecords, Lease, LinkSettings, Mode, Place, Redis,
+    Reservation, Reservations, Reserved, RevocationLog, Revoked, StoreError, TaskRecords,
 };
 use countersign_verify::key::Algorithm;
 use countersign_verify::revocation::{Kind, Name, Named};
@@ -76,8 +76,8 @@ fn shared(name: &str, mode: &Mode, urls: &[String], replicas: u32, test: &impl F
     }
 }
 
-fn settings(mode: Mode, urls: Vec<String>, replicas: u32) -> Settings {
-    Settings {
+fn settings(mode: Mode, urls: Vec<String>, replicas: u32) -> LinkSettings {
+    LinkSettings {
         mode,
         urls,
         username: None,

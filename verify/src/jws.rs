@@ -69,7 +69,7 @@ pub struct Compact<'a> {
 }
 
 /// A compact JWS taken apart; its payload may be anything.
-pub(crate) struct Parts<'a> {
+pub(crate) struct JwsParts<'a> {
     pub(crate) signing_input: &'a str,
     pub(crate) header: Header,
     /// The header's `jwk`, where such a token may bring one.
@@ -78,7 +78,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) signature: Vec<u8>,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> JwsParts<'a> {
     pub(crate) fn split(token: &'a str, bounds: Bounds) -> Result<Self, EnvelopeError> {
         Self::split_keyed(token, bounds, false)
     }
@@ -163,12 +163,12 @@ impl<'a> Compact<'a> {
     /// # Errors
     /// [`EnvelopeError`] for anything but a compact JWS with a strict JSON header and payload.
     pub fn parse_within(token: &'a str, bounds: Bounds) -> Result<Self, EnvelopeError> {
-        Parts::split(token, bounds)?.read(bounds)
+        JwsParts::split(token, bounds)?.read(bounds)
     }
 
     /// Reads a token whose header brings its own key (`jwk`): only a proof of possession may (RFC 9449 §4.2).
     pub(crate) fn parse_keyed(token: &'a str, bounds: Bounds) -> Result<(Self, Option<Value>), EnvelopeError> {
-        let mut parts = Parts::split_keyed(token, bounds, true)?;
+        let mut parts = JwsParts::split_keyed(token, bounds, true)?;
         let own_key = parts.own_key.take();
         Ok((parts.read(bounds)?, own_key))
     }

@@ -20,7 +20,7 @@ const CHALLENGE: &str = "Bearer, DPoP algs=\"ES256 ES384 EdDSA RS256 PS256\"";
 /// The server's own name for itself: scheme and host, as those who make proofs know it, e.g.
 /// `https://orders.acme.example`. Put it into the application's data beside the [`ResourceServer`].
 #[derive(Debug, Clone)]
-pub struct Origin(pub String);
+pub struct RequestOrigin(pub String);
 
 /// The token that a request came with, for handlers behind [`protect`].
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ impl FromRequest for Authorized {
 }
 
 /// Lets a request through whose token is accepted: `App::new().wrap(from_fn(protect))`, with [`ResourceServer`] and
-/// [`Origin`] in the application's data.
+/// [`RequestOrigin`] in the application's data.
 ///
 /// # Errors
 /// Those of the routes behind it. What it refuses itself is an answer: 401 with a challenge, or 503 where what is
@@ -74,10 +74,11 @@ pub async fn protect<B: MessageBody + 'static>(
 }
 
 async fn accept(request: &ServiceRequest) -> Result<AccessToken, HttpResponse> {
-    let (Some(server), Some(Origin(origin))) =
-        (request.app_data::<Data<ResourceServer>>(), request.app_data::<Data<Origin>>().map(|origin| &***origin))
-    else {
-        return Err(HttpResponse::InternalServerError().body("`ResourceServer` or `Origin` is not in the data"));
+    let (Some(server), Some(RequestOrigin(origin))) = (
+        request.app_data::<Data<ResourceServer>>(),
+        request.app_data::<Data<RequestOrigin>>().map(|origin| &***origin),
+    ) else {
+        return Err(HttpResponse::InternalServerError().body("`ResourceServer` or `RequestOrigin` is not in the data"));
     };
     let mut headers = request.headers().get_all(AUTHORIZATION);
     let (Some(header), None) = (headers.next(), headers.next()) else { return Err(challenge(None)) };

@@ -44,7 +44,7 @@ fn published(group: &Map<String, Value>) -> Value {
 fn verifies(group: &Map<String, Value>, token: &str) -> bool {
     let (keys, _) =
         KeySet::from_jwks(published(group).to_string().as_bytes(), KeyUse::Signature, &Algorithm::ALL).unwrap();
-    let Ok(parts) = jws::Parts::split(token, jws::Bounds::default()) else { return false };
+    let Ok(parts) = jws::JwsParts::split(token, jws::Bounds::default()) else { return false };
     let Ok(key) = keys.find(parts.header.key_id.as_deref(), parts.header.algorithm) else { return false };
     key.verify(parts.header.algorithm, parts.signing_input.as_bytes(), &parts.signature).is_ok()
 }

@@ -25,15 +25,15 @@ use std::sync::{Arc, LazyLock};
 const DESCRIPTIONS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/kinds.rs"));
 
 #[expect(clippy::expect_used, reason = "the descriptions are compiled in, and a test reads every one")]
-static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
+static KINDS: LazyLock<Vec<IssuerKind>> = LazyLock::new(|| {
     let kind = |(name, text): &(&'static str, &str)| {
-        Kind::read_description(name, text).expect("a kind's description can be read")
+        IssuerKind::read_description(name, text).expect("a kind's description can be read")
     };
     DESCRIPTIONS.iter().map(kind).collect()
 });
 
 /// A kind of issuer.
-pub struct Kind {
+pub struct IssuerKind {
     /// Its name in the configuration, e.g. `github-actions`.
     pub name: &'static str,
     /// The platform and its tokens, for people.
@@ -115,7 +115,7 @@ impl Rules {
     }
 }
 
-impl Kind {
+impl IssuerKind {
     /// Every kind, by name.
     #[must_use]
     pub fn all() -> &'static [Self] {
@@ -209,26 +209,29 @@ impl Kind {
 
 /// An unknown kind of issuer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is no kind of issuer; use {known}", known = Kind::names())]
-pub struct UnknownKind {
+#[error("`{name}` is no kind of issuer; use {known}", known = IssuerKind::names())]
+pub struct UnknownIssuerKind {
     name: String,
 }
 
-impl FromStr for &'static Kind {
-    type Err = UnknownKind;
+impl FromStr for &'static IssuerKind {
+    type Err = UnknownIssuerKind;
 
-    fn from_str(name: &str) -> Result<Self, UnknownKind> {
-        Kind::all().iter().find(|kind| kind.name == name).ok_or_else(|| UnknownKind { name: name.to_owned() })
+    fn from_str(name: &str) -> Result<Self, UnknownIssuerKind> {
+        IssuerKind::all()
+            .iter()
+            .find(|kind| kind.name == name)
+            .ok_or_else(|| UnknownIssuerKind { name: name.to_owned() })
     }
 }
 
-impl fmt::Debug for Kind {
+impl fmt::Debug for IssuerKind {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.name)
     }
 }
 
-impl PartialEq for Kind {
+impl PartialEq for IssuerKind {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
     }
@@ -318,7 +321,7 @@ mod tests {
     #[test]
     fn every_description_can_be_read_and_names_only_what_it_declares() {
         for (name, text) in DESCRIPTIONS {
-            let kind = Kind::read_description(name, text).unwrap();
+            let kind = IssuerKind::read_description(name, text).unwrap();
             let declared =
                 |attribute: &str| kind.attributes.as_ref().is_some_and(|record| record.attribute(attribute).is_some());
             let named = kind.accept.one_of.iter().chain(kind.accept.default.keys());
@@ -329,6 +332,6 @@ mod tests {
             assert!(kind.algorithms.iter().all(|algorithm| kind.allowed_algorithms.contains(algorithm)), "{name}");
             assert!(kind.max_lifetime <= kind.longest_lifetime, "{name}");
         }
-        assert_eq!(Kind::all().len(), DESCRIPTIONS.len());
+        assert_eq!(IssuerKind::all().len(), DESCRIPTIONS.len());
     }
 }

@@ -6,7 +6,7 @@ mod place;
 
 use super::Failure;
 use super::output::{BAD, BOLD, DIM, GOOD, Output};
-use super::wire::{Answer, Client};
+use super::wire::{HttpClient, WireAnswer};
 use crate::audit;
 use crate::domain::{Clock, SystemClock, SystemEntropy, TokenType};
 use crate::exchange::GRANT_TYPE;
@@ -17,7 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
 use countersign_verify::Verifier;
 use issuer::DemoIssuer;
-use place::Place;
+use place::DemoPlace;
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -90,7 +90,7 @@ async fn be_issuer(directory: &Path, audience: &str, output: Output) -> Result<E
 
 async fn story(arguments: &Demo, output: Output) -> Result<ExitCode, Failure> {
     let issuer = DemoIssuer::start()?;
-    let place = Place::create(issuer.url())?;
+    let place = DemoPlace::create(issuer.url())?;
     let installation = place.installation()?;
     let listening = installation.listen(Arc::new(SystemClock), Arc::new(SystemEntropy)).await?;
     let address = listening.address().ok_or_else(|| Failure("the broker does not listen".to_owned()))?;
@@ -102,7 +102,7 @@ async fn story(arguments: &Demo, output: Output) -> Result<ExitCode, Failure> {
     let serving = tokio::spawn(listening.serve(stop_serving, reloads));
     let mut telling = Telling {
         output,
-        client: Client::new(None)?,
+        client: HttpClient::new(None)?,
         url: format!("http://{address}"),
         issuer: &issuer,
         place: &place,
@@ -136,10 +136,10 @@ async fn story(arguments: &Demo, output: Output) -> Result<ExitCode, Failure> {
 
 struct Telling<'a> {
     output: Output,
-    client: Client,
+    client: HttpClient,
     url: String,
     issuer: &'a DemoIssuer,
-    place: &'a Place,
+    place: &'a DemoPlace,
     /// True if the broker stays, so that its decisions can be explained afterwards.
     keeps_serving: bool,
     steps: Vec<Value>,
@@ -189,7 +189,7 @@ impl Telling<'_> {
     }
 
     /// Exchanges `assertion`, and says how long that took.
-    async fn exchange(&self, assertion: &str) -> Result<(Answer, String), Failure> {
+    async fn exchange(&self, assertion: &str) -> Result<(WireAnswer, String), Failure> {
         let form = [
             ("grant_type", GRANT_TYPE),
             ("subject_token", assertion),
@@ -201,14 +201,14 @@ impl Telling<'_> {
         Ok((answer, milliseconds(began)))
     }
 
-    async fn introspect(&self, token: &str) -> Result<Answer, Failure> {
+    async fn introspect(&self, token: &str) -> Result<WireAnswer, Failure> {
         let basic = Some(("orders-api", self.place.secret()));
         self.client.post(&format!("{}/introspect", self.url), &[("token", token)], basic).await
     }
 
     fn refused(
         &mut self,
-        (answer, took): &(Answer, String),
+        (answer, took): &(WireAnswer, String),
         what: &str,
         told: &str,
         reason: &str,
@@ -238,7 +238,7 @@ impl Telling<'_> {
     }
 
     /// Prints the line that explains the decision of `answer`; it works for as long as the broker of `--serve` runs.
-    fn decision(&self, answer: &Answer) {
+    fn decision(&self, answer: &WireAnswer) {
         let id = &answer.decision;
         let line = match self.keeps_serving {
             true => format!("countersign explain --config {} {id}", self.place.config().display()),
@@ -321,6 +321,6 @@ fn milliseconds(began: Instant) -> String {
     format!("{:.1} ms", began.elapsed().as_secs_f64() * 1e3)
 }
 
-fn text(answer: &Answer, name: &str) -> String {
+fn text(answer: &WireAnswer, name: &str) -> String {
     answer.body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }

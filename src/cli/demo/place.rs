@@ -10,12 +10,12 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-pub(super) struct Place {
+pub(super) struct DemoPlace {
     root: PathBuf,
     secret: String,
 }
 
-impl Place {
+impl DemoPlace {
     /// Writes a configuration that trusts `issuer`, and one policy.
     pub(super) fn create(issuer: &str) -> Result<Self, Failure> {
         let mut random = [0; 41];
@@ -93,7 +93,7 @@ introspects = ["{ORDERS}"]
     }
 }
 
-impl Drop for Place {
+impl Drop for DemoPlace {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.root);
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// List and end tasks, or run a command in one.
 #[derive(Debug, Subcommand)]
-pub(super) enum Task {
+pub(super) enum TaskArguments {
     /// List every task whose deadline has not passed.
     List,
     /// Show one task.
@@ -36,16 +36,18 @@ pub(super) enum Task {
     Run(Box<run::Run>),
 }
 
-pub(super) fn run(task: &Task, config: &Path, output: Output) -> Result<ExitCode, Failure> {
+pub(super) fn run(task: &TaskArguments, config: &Path, output: Output) -> Result<ExitCode, Failure> {
     match task {
-        Task::Run(arguments) => run::run(arguments, output),
-        Task::End { id, reason } => revoke::by_id(&id.parse()?, reason.clone(), &installation(config)?, output),
-        Task::List => {
+        TaskArguments::Run(arguments) => run::run(arguments, output),
+        TaskArguments::End { id, reason } => {
+            revoke::by_id(&id.parse()?, reason.clone(), &installation(config)?, output)
+        }
+        TaskArguments::List => {
             let tasks = tasks(config)?;
             output.print(&listed(&tasks), &Value::Array(tasks));
             Ok(ExitCode::SUCCESS)
         }
-        Task::Show { id } => {
+        TaskArguments::Show { id } => {
             let id: TokenId = id.parse()?;
             let found = tasks(config)?.into_iter().find(|task| text(task, "id") == id.as_str());
             let found = found.ok_or_else(|| {

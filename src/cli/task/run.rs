@@ -4,7 +4,7 @@
 use super::super::output::Output;
 use super::super::prover::Prover;
 use super::super::token_source::TokenSource;
-use super::super::wire::{Answer, Client};
+use super::super::wire::{HttpClient, WireAnswer};
 use super::Failure;
 use crate::domain::{Clock as _, Entropy as _, Lifetime, SystemClock, SystemEntropy, TokenType};
 use crate::exchange::GRANT_TYPE;
@@ -88,10 +88,10 @@ pub(in crate::cli) struct Run {
 pub(super) fn run(arguments: &Run, output: Output) -> Result<ExitCode, Failure> {
     let assertion = arguments.token.read(arguments.assertion_audience.as_deref().unwrap_or(&arguments.broker))?;
     let places = Places::create(arguments.targets.len())?;
-    let broker = Broker {
+    let broker = RemoteBroker {
         root: arguments.broker.trim_end_matches('/').to_owned(),
         at: arguments.at.as_ref().unwrap_or(&arguments.broker).trim_end_matches('/').to_owned(),
-        client: Client::new(arguments.ca_file.as_deref())?,
+        client: HttpClient::new(arguments.ca_file.as_deref())?,
         prover: if arguments.unbound { None } else { Some(Prover::new()?) },
     };
     if let Some(prover) = &broker.prover {
@@ -113,15 +113,15 @@ pub(super) fn run(arguments: &Run, output: Output) -> Result<ExitCode, Failure> 
 }
 
 /// The broker, and the key that is proved to it.
-struct Broker {
+struct RemoteBroker {
     root: String,
     at: String,
-    client: Client,
+    client: HttpClient,
     prover: Option<Prover>,
 }
 
-impl Broker {
-    async fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<Answer, Failure> {
+impl RemoteBroker {
+    async fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<WireAnswer, Failure> {
         let proof = self.prover.as_ref().map(|prover| prover.proof(&format!("{}{path}", self.root))).transpose()?;
         self.client.post_proved(&format!("{}{path}", self.at), form, proof.as_deref()).await
     }
@@ -158,7 +158,7 @@ impl Broker {
 
     /// The token of an answer. One that is not bound, where a key was proved, is none that was asked for (RFC 9449 §5):
     /// something between here and the broker took the proof away.
-    fn given(&self, answer: &Answer) -> Result<Given, Failure> {
+    fn given(&self, answer: &WireAnswer) -> Result<Given, Failure> {
         let given = given(answer)?;
         let bound =
             answer.body.get("token_type").and_then(Value::as_str).is_some_and(|is| is.eq_ignore_ascii_case("dpop"));
@@ -188,7 +188,7 @@ impl Broker {
 
 /// A command that runs within a task.
 struct Work<'a> {
-    broker: &'a Broker,
+    broker: &'a RemoteBroker,
     arguments: &'a Run,
     /// The task's token.
     task: &'a str,
@@ -312,14 +312,14 @@ impl Signals {
     }
 }
 
-fn given(answer: &Answer) -> Result<Given, Failure> {
+fn given(answer: &WireAnswer) -> Result<Given, Failure> {
     let token = answer.body.get("access_token").and_then(Value::as_str).filter(|_| answer.status == 200);
     let token = token.ok_or_else(|| refused(answer))?;
     let seconds = answer.body.get("expires_in").and_then(Value::as_u64).unwrap_or_default();
     Ok(Given { token: Zeroizing::new(token.to_owned()), seconds })
 }
 
-fn refused(answer: &Answer) -> Failure {
+fn refused(answer: &WireAnswer) -> Failure {
     super::super::wire::refusal(answer)
 }
 

@@ -1,7 +1,7 @@
 //! The attributes that an entry of kind `oidc` declares, and the values that an entry accepts.
 
 use super::Reader;
-use crate::assertion::{Accept, Accepted, Kind};
+use crate::assertion::{Accept, Accepted, IssuerKind};
 use crate::config::file;
 use crate::config::issuer::{AcceptedValue, Attribute};
 use crate::domain::{AttributeDeclaration, AttributeRecord, AttributeType, AttributeValue, ClaimPointer, IssuerName};
@@ -19,7 +19,7 @@ impl Reader<'_> {
     /// The attributes that policy sees; `None` inside if the entry has none.
     pub(super) fn attributes(
         &mut self,
-        kind: &Kind,
+        kind: &IssuerKind,
         name: Option<&IssuerName>,
         keys: &file::Issuer,
     ) -> Option<Option<Arc<AttributeRecord>>> {
@@ -93,7 +93,7 @@ impl Reader<'_> {
     /// The values that are accepted, with those that the kind accepts by default.
     pub(super) fn accept(
         &mut self,
-        kind: &Kind,
+        kind: &IssuerKind,
         record: Option<&AttributeRecord>,
         keys: &file::Issuer,
         entry: &Range<usize>,
@@ -128,7 +128,7 @@ impl Reader<'_> {
 
     fn accepted(
         &mut self,
-        (kind, record): (&Kind, Option<&AttributeRecord>),
+        (kind, record): (&IssuerKind, Option<&AttributeRecord>),
         name: &str,
         values: Vec<AttributeValue>,
         place: &Range<usize>,
@@ -167,12 +167,12 @@ impl Reader<'_> {
     }
 
     /// Refuses an entry for an issuer that another kind knows, and one that would trust everybody at a public issuer.
-    pub(super) fn known_host(&mut self, kind: &Kind, issuer: &str, keys: &file::Issuer, entry: &Range<usize>) {
+    pub(super) fn known_host(&mut self, kind: &IssuerKind, issuer: &str, keys: &file::Issuer, entry: &Range<usize>) {
         let place = keys.accept.place().unwrap_or_else(|| entry.clone());
         let accepts_all = keys.accept.optional("accept", self.problems).is_none_or(BTreeMap::is_empty);
         let host = Url::parse(issuer).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
-        let knows = |kind: &&Kind| kind.hosts.contains(&host);
-        if let Some(other) = Kind::all().iter().find(knows).filter(|other| *other != kind) {
+        let knows = |kind: &&IssuerKind| kind.hosts.contains(&host);
+        if let Some(other) = IssuerKind::all().iter().find(knows).filter(|other| *other != kind) {
             let message = format!("`kind`: {host} is of kind `{}`, which knows its claims; use that", other.name);
             self.problem(keys.kind.place().unwrap_or(place), message);
         } else if accepts_all && kind.accept.public_hosts.contains(&host) {

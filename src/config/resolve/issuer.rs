@@ -2,15 +2,15 @@
 //! kinds come from their descriptions.
 
 use super::Reader;
-use crate::assertion::{Kind, Signer, SignerKind};
+use crate::assertion::{IssuerKind, SignerKind, SignsAs};
 use crate::config::file;
-use crate::config::{Issuer, KeyPlace};
+use crate::config::{IssuerEntry, KeyPlace};
 use crate::domain::Lifetime;
 use countersign_verify::key::Algorithm;
 use std::ops::Range;
 
 impl Reader<'_> {
-    pub(super) fn issuer(&mut self, keys: &file::Issuer, place: &Range<usize>) -> Option<Issuer> {
+    pub(super) fn issuer(&mut self, keys: &file::Issuer, place: &Range<usize>) -> Option<IssuerEntry> {
         let name = self.required_parsed(
             &keys.name,
             "name",
@@ -19,8 +19,8 @@ impl Reader<'_> {
         );
         let private =
             keys.allow_private_addresses.optional("allow_private_addresses", self.problems).copied().unwrap_or(false);
-        let kind: Option<&'static Kind> =
-            self.required_parsed(&keys.kind, "kind", &format!("write {}", Kind::names()), place);
+        let kind: Option<&'static IssuerKind> =
+            self.required_parsed(&keys.kind, "kind", &format!("write {}", IssuerKind::names()), place);
         self.keys_together(keys);
         let audiences = self.audiences(keys, place);
         let workload = self.parsed(&keys.workload, "workload");
@@ -34,12 +34,12 @@ impl Reader<'_> {
         let key_place = self.key_place_of(kind, keys, place, private);
         let attributes = self.attributes(kind, name.as_ref(), keys);
         let accept = self.accept(kind, attributes.as_ref().and_then(Option::as_deref), keys, place);
-        if let Some(Signer::Issuer(issuer)) = &signer {
+        if let Some(SignsAs::Issuer(issuer)) = &signer {
             self.known_host(kind, issuer, keys, place);
         }
         let algorithms = self.algorithms(kind, keys);
         let max_lifetime = self.assertion_lifetime(kind, keys);
-        Some(Issuer {
+        Some(IssuerEntry {
             name: name?,
             kind,
             signer: signer?,
@@ -67,7 +67,7 @@ impl Reader<'_> {
     }
 
     /// Refuses keys that an entry of this kind does not have.
-    fn keys_of_kind(&mut self, kind: &Kind, keys: &file::Issuer) {
+    fn keys_of_kind(&mut self, kind: &IssuerKind, keys: &file::Issuer) {
         let of_issuers = [
             ("issuer", keys.issuer.place()),
             ("jwks_file", keys.jwks_file.place()),
@@ -101,22 +101,28 @@ impl Reader<'_> {
         audiences
     }
 
-    fn signer(&mut self, kind: &Kind, keys: &file::Issuer, place: &Range<usize>, private: bool) -> Option<Signer> {
+    fn signer(
+        &mut self,
+        kind: &IssuerKind,
+        keys: &file::Issuer,
+        place: &Range<usize>,
+        private: bool,
+    ) -> Option<SignsAs> {
         match kind.signer {
             SignerKind::Issuer => {
                 let hint = &kind.issuer_hint;
-                self.issuer_url(&keys.issuer, ("issuer", hint), place, private).map(Signer::Issuer)
+                self.issuer_url(&keys.issuer, ("issuer", hint), place, private).map(SignsAs::Issuer)
             }
             SignerKind::TrustDomain => {
                 let hint = "write its name, e.g. \"prod.acme.example\"";
-                self.required_parsed(&keys.trust_domain, "trust_domain", hint, place).map(Signer::TrustDomain)
+                self.required_parsed(&keys.trust_domain, "trust_domain", hint, place).map(SignsAs::TrustDomain)
             }
         }
     }
 
     fn key_place_of(
         &mut self,
-        kind: &Kind,
+        kind: &IssuerKind,
         keys: &file::Issuer,
         place: &Range<usize>,
         private: bool,
@@ -144,7 +150,7 @@ impl Reader<'_> {
         Some(KeyPlace::Discovery)
     }
 
-    fn algorithms(&mut self, kind: &Kind, keys: &file::Issuer) -> Vec<Algorithm> {
+    fn algorithms(&mut self, kind: &IssuerKind, keys: &file::Issuer) -> Vec<Algorithm> {
         let Some(names) = keys.algorithms.optional("algorithms", self.problems).cloned() else {
             return kind.algorithms.clone();
         };
@@ -171,7 +177,7 @@ impl Reader<'_> {
         algorithms
     }
 
-    fn assertion_lifetime(&mut self, kind: &Kind, keys: &file::Issuer) -> Option<Lifetime> {
+    fn assertion_lifetime(&mut self, kind: &IssuerKind, keys: &file::Issuer) -> Option<Lifetime> {
         let lifetime = self.parsed_or(&keys.max_lifetime, "max_lifetime", kind.max_lifetime)?;
         if lifetime <= kind.longest_lifetime {
             return Some(lifetime);

@@ -9,8 +9,8 @@ mod target;
 
 use super::file;
 use super::raw::Field;
-use super::{Client, ClientMethod, Config, Issuer, Problems, Signing, Target, Tasks};
-use crate::assertion::Kind;
+use super::{ClientEntry, ClientMethod, Config, IssuerEntry, Problems, Signing, TargetEntry, TaskSettings};
+use crate::assertion::IssuerKind;
 use countersign_verify::key::Algorithm;
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -219,8 +219,8 @@ impl Reader<'_> {
     fn keys_at_once(
         &mut self,
         signing: &Signing,
-        tasks: Option<&Tasks>,
-        targets: &[(Range<usize>, Target)],
+        tasks: Option<&TaskSettings>,
+        targets: &[(Range<usize>, TargetEntry)],
         place: Range<usize>,
     ) {
         let longest =
@@ -238,9 +238,9 @@ impl Reader<'_> {
     fn across(
         &mut self,
         us: Option<&str>,
-        issuers: &[(Range<usize>, Issuer)],
-        targets: &[(Range<usize>, Target)],
-        clients: &[(Range<usize>, Client)],
+        issuers: &[(Range<usize>, IssuerEntry)],
+        targets: &[(Range<usize>, TargetEntry)],
+        clients: &[(Range<usize>, ClientEntry)],
     ) {
         let mut seen: HashSet<(&str, String)> = HashSet::new();
         let mut twice = |kind: &'static str, name: &str| !seen.insert((kind, name.to_owned()));
@@ -281,9 +281,9 @@ impl Reader<'_> {
     /// Refuses clients that could be taken for another one, or for a workload, and names that nothing has.
     fn clients_differ(
         &mut self,
-        issuers: &[(Range<usize>, Issuer)],
-        targets: &[(Range<usize>, Target)],
-        clients: &[(Range<usize>, Client)],
+        issuers: &[(Range<usize>, IssuerEntry)],
+        targets: &[(Range<usize>, TargetEntry)],
+        clients: &[(Range<usize>, ClientEntry)],
     ) {
         let mut seen: HashSet<(&str, String)> = HashSet::new();
         let mut twice = |kind: &'static str, name: &str| !seen.insert((kind, name.to_owned()));
@@ -323,14 +323,15 @@ impl Reader<'_> {
     }
 
     /// Refuses two entries whose attributes policy would see under one name: `principal.a_b` of `a-b`, or a kind's.
-    fn records_differ(&mut self, issuers: &[(Range<usize>, Issuer)]) {
+    fn records_differ(&mut self, issuers: &[(Range<usize>, IssuerEntry)]) {
         for (at, (place, issuer)) in issuers.iter().enumerate() {
             let Some(record) = issuer.attributes.as_ref().filter(|record| !record.of_kind) else { continue };
-            let same = |(index, (_, other)): &(usize, &(Range<usize>, Issuer))| {
+            let same = |(index, (_, other)): &(usize, &(Range<usize>, IssuerEntry))| {
                 *index != at && other.attributes.as_ref().is_some_and(|other| other.name == record.name)
             };
-            let of_kind = |kind: &&Kind| kind.attributes.as_ref().is_some_and(|of_kind| of_kind.name == record.name);
-            if let Some(kind) = Kind::all().iter().find(of_kind) {
+            let of_kind =
+                |kind: &&IssuerKind| kind.attributes.as_ref().is_some_and(|of_kind| of_kind.name == record.name);
+            if let Some(kind) = IssuerKind::all().iter().find(of_kind) {
                 let message = format!(
                     "`principal.{}` has the attributes of kind `{}`; use that kind, or rename this entry",
                     record.name, kind.name

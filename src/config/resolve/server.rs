@@ -3,7 +3,7 @@
 use super::Reader;
 use crate::config::file;
 use crate::config::raw::{Field, Section};
-use crate::config::{Audit, Limits, Refresh, Server, Signing, Tasks, Telemetry, Tls};
+use crate::config::{AuditSettings, LimitSettings, RefreshSettings, Server, Signing, TaskSettings, Telemetry, Tls};
 use crate::domain::Lifetime;
 use countersign_verify::SIGNING_ALGORITHMS;
 use countersign_verify::key::Algorithm;
@@ -116,7 +116,7 @@ impl Reader<'_> {
         Some(networks)
     }
 
-    pub(super) fn limits(&mut self, keys: &file::Limits) -> Option<Limits> {
+    pub(super) fn limits(&mut self, keys: &file::Limits) -> Option<LimitSettings> {
         let seconds = |count| Lifetime::new(count);
         let body = self.number(&keys.body_bytes, "server.limits.body_bytes", 65_536, 1_024..=1_048_576);
         let head = self.number(&keys.head_bytes, "server.limits.head_bytes", 16_384, 1_024..=98_304);
@@ -150,7 +150,7 @@ impl Reader<'_> {
             let message = "`server.limits.token_bytes` is more than `server.limits.body_bytes`, so no such assertion could arrive";
             self.problem(keys.token_bytes.place().unwrap_or(0..0), message);
         }
-        Some(Limits {
+        Some(LimitSettings {
             body: body?,
             head: head?,
             uri: uri?,
@@ -202,7 +202,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn audit(&mut self, section: &Section<file::Audit>) -> Option<Audit> {
+    pub(super) fn audit(&mut self, section: &Section<file::Audit>) -> Option<AuditSettings> {
         let keys = &section.keys;
         let hint = "name a directory, e.g. \"data/audit\"";
         let path = self.required_path(&keys.path, "audit.path", hint, &section.place);
@@ -211,7 +211,13 @@ impl Reader<'_> {
         let retention = self.parsed_or(&keys.retention, "audit.retention", Lifetime::new(400 * 86_400)?);
         let refusals = self.number(&keys.refusals_per_second, "audit.refusals_per_second", 100, 0..=1_000_000);
         let reserve = self.number(&keys.reserve_bytes, "audit.reserve_bytes", 64 << 20, 0..=most);
-        Some(Audit { path: path?, segment: segment?, retention: retention?, refusals: refusals?, reserve: reserve? })
+        Some(AuditSettings {
+            path: path?,
+            segment: segment?,
+            retention: retention?,
+            refusals: refusals?,
+            reserve: reserve?,
+        })
     }
 
     /// None where nothing is exported; the outer one where something is wrong.
@@ -231,7 +237,7 @@ impl Reader<'_> {
         Some(Some(Telemetry { endpoint, sample: sample? }))
     }
 
-    pub(super) fn refresh(&mut self, keys: &file::Refresh) -> Option<Refresh> {
+    pub(super) fn refresh(&mut self, keys: &file::Refresh) -> Option<RefreshSettings> {
         let every = self.parsed_or(&keys.refresh_every, "keys.refresh_every", Lifetime::new(300)?);
         let max_stale = self.parsed_or(&keys.max_stale, "keys.max_stale", Lifetime::new(3_600)?);
         let cooldown = self.parsed_or(&keys.unknown_kid_cooldown, "keys.unknown_kid_cooldown", Lifetime::new(30)?);
@@ -240,10 +246,10 @@ impl Reader<'_> {
             let message = "`keys.max_stale` is shorter than `keys.refresh_every`, so keys would lapse between two refreshes; make it longer";
             self.problem(keys.max_stale.place().or(keys.refresh_every.place()).unwrap_or(0..0), message);
         }
-        Some(Refresh { every, max_stale, cooldown: cooldown? })
+        Some(RefreshSettings { every, max_stale, cooldown: cooldown? })
     }
 
-    pub(super) fn tasks(&mut self, keys: &file::Tasks) -> Option<Tasks> {
+    pub(super) fn tasks(&mut self, keys: &file::Tasks) -> Option<TaskSettings> {
         let max_deadline = self.parsed_or(&keys.max_deadline, "tasks.max_deadline", Lifetime::new(6 * 3_600)?)?;
         let idle = self.parsed_or(&keys.idle, "tasks.idle", Lifetime::new(3_600)?);
         if max_deadline.seconds() > LONGEST_TASK {
@@ -251,6 +257,6 @@ impl Reader<'_> {
                 "`tasks.max_deadline` is longer than 30 days, and its token would be a static key; make it shorter";
             self.problem(keys.max_deadline.place().unwrap_or(0..0), message);
         }
-        Some(Tasks { max_deadline, idle: idle? })
+        Some(TaskSettings { max_deadline, idle: idle? })
     }
 }

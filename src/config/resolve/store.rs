@@ -3,7 +3,7 @@
 use super::{Reader, is_loopback_name};
 use crate::config::file;
 use crate::config::raw::{Field, Section};
-use crate::config::{Durability, Redis, RedisMode, Store};
+use crate::config::{DurabilitySetting, RedisMode, RedisSettings, Store};
 use crate::domain::Lifetime;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -45,7 +45,7 @@ impl Reader<'_> {
         Some(Store { path: path?, redis, max_staleness: max_staleness? })
     }
 
-    fn redis(&mut self, section: &Section<file::Redis>) -> Option<Redis> {
+    fn redis(&mut self, section: &Section<file::Redis>) -> Option<RedisSettings> {
         let (keys, place) = (&section.keys, &section.place);
         let mode = self.redis_mode(keys);
         let hint = "write where the servers are, e.g. [\"rediss://redis.example:6379\"]";
@@ -67,7 +67,7 @@ impl Reader<'_> {
         }
         let durability = self.durability(&keys.durability);
         let replicas = self.number(&keys.replicas, "store.redis.replicas", 0, 0..=MOST_REPLICAS);
-        if durability == Some(Durability::Strict)
+        if durability == Some(DurabilitySetting::Strict)
             && mode.as_ref().is_some_and(|mode| *mode != RedisMode::Standalone)
             && keys.replicas.place().is_none()
         {
@@ -89,7 +89,7 @@ impl Reader<'_> {
             self.problem(place.clone(), message);
             return None;
         }
-        Some(Redis {
+        Some(RedisSettings {
             mode: mode?,
             urls: urls?,
             username: username.map_or(Some(None), |username| username.map(Some))?,
@@ -104,10 +104,10 @@ impl Reader<'_> {
         })
     }
 
-    fn durability(&mut self, field: &Field<String>) -> Option<Durability> {
-        let Some(place) = field.place() else { return Some(Durability::Strict) };
+    fn durability(&mut self, field: &Field<String>) -> Option<DurabilitySetting> {
+        let Some(place) = field.place() else { return Some(DurabilitySetting::Strict) };
         let name = field.optional("store.redis.durability", self.problems)?.clone();
-        let known = Durability::ALL.into_iter().find(|durability| durability.name() == name);
+        let known = DurabilitySetting::ALL.into_iter().find(|durability| durability.name() == name);
         if known.is_none() {
             let message =
                 format!("`store.redis.durability`: `{name}` is not known; use `strict`, `persisted` or `memory`");

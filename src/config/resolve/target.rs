@@ -2,13 +2,18 @@
 
 use super::Reader;
 use crate::config::file;
-use crate::config::{Client, ClientMethod, KeyPlace, Target};
+use crate::config::{ClientEntry, ClientMethod, KeyPlace, TargetEntry};
 use crate::domain::{Audience, Scope, Scopes};
 use countersign_verify::key::Algorithm;
 use std::ops::Range;
 
 impl Reader<'_> {
-    pub(super) fn target(&mut self, keys: &file::Target, place: &Range<usize>, default: Algorithm) -> Option<Target> {
+    pub(super) fn target(
+        &mut self,
+        keys: &file::Target,
+        place: &Range<usize>,
+        default: Algorithm,
+    ) -> Option<TargetEntry> {
         let audience: Option<Audience> =
             self.required_parsed(&keys.audience, "audience", "write the `aud` of tokens for this target", place);
         let max_lifetime = self.required_parsed(
@@ -39,7 +44,7 @@ impl Reader<'_> {
         let (owner, environment) = (self.text(&keys.owner, "owner"), self.text(&keys.environment, "environment"));
         let sensitivity = self.text(&keys.sensitivity, "sensitivity");
         let scopes: Scopes = scopes.into_iter().collect();
-        Some(Target {
+        Some(TargetEntry {
             audience: audience?,
             resources,
             scopes,
@@ -53,7 +58,7 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn client(&mut self, keys: &file::Client, place: &Range<usize>) -> Option<Client> {
+    pub(super) fn client(&mut self, keys: &file::Client, place: &Range<usize>) -> Option<ClientEntry> {
         let id = self.required_parsed(&keys.id, "id", "name the client", place);
         let method = self.client_method(keys, place);
         let mut introspects = Vec::new();
@@ -65,7 +70,7 @@ impl Reader<'_> {
                 }
             }
         }
-        Some(Client { id: id?, method: method?, introspects })
+        Some(ClientEntry { id: id?, method: method?, introspects })
     }
 
     fn client_method(&mut self, keys: &file::Client, place: &Range<usize>) -> Option<ClientMethod> {

@@ -2,7 +2,7 @@
 //! longer than is allowed.
 
 use super::confirm::{Wait, confirm};
-use super::{Durability, Mode, Settings};
+use super::{Durability, LinkSettings, Mode};
 use crate::store::StoreError;
 use deadpool::managed::{self, Metrics, Pool, QueueMode, RecycleError, RecycleResult};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -94,11 +94,11 @@ impl ConnectionLike for Handle {
 
 /// Makes connections.
 struct Servers {
-    to: Target,
+    to: ServerTarget,
     config: AsyncConnectionConfig,
 }
 
-enum Target {
+enum ServerTarget {
     One(Client),
     /// Asked again for each connection, so that the one that has taken over is found.
     Sentinel(Mutex<SentinelClient>),
@@ -106,7 +106,7 @@ enum Target {
 }
 
 impl Servers {
-    fn new(settings: &Settings, answer: Duration) -> RedisResult<Self> {
+    fn new(settings: &LinkSettings, answer: Duration) -> RedisResult<Self> {
         let tls = || {
             let client_tls = settings
                 .client_certificate
@@ -121,7 +121,7 @@ impl Servers {
                 let info = first.into_connection_info()?;
                 let redis = credentials(settings, info.redis_settings().clone());
                 let info = info.set_redis_settings(redis);
-                Target::One(if with_tls { Client::build_with_tls(info, tls())? } else { Client::open(info)? })
+                ServerTarget::One(if with_tls { Client::build_with_tls(info, tls())? } else { Client::open(info)? })
             }
             Mode::Sentinel { master } => {
                 let sentinels: RedisResult<Vec<_>> =
@@ -140,7 +140,7 @@ impl Servers {
                 if let Some(password) = &settings.password {
                     builder = builder.set_client_to_redis_password(password.as_str());
                 }
-                Target::Sentinel(Mutex::new(builder.build()?))
+                ServerTarget::Sentinel(Mutex::new(builder.build()?))
             }
             Mode::Cluster => {
                 let mut builder = ClusterClient::builder(settings.urls.clone())
@@ -157,7 +157,7 @@ impl Servers {
                 if let Some(password) = &settings.password {
                     builder = builder.password(password.as_str());
                 }
-                Target::Cluster(builder.build()?)
+                ServerTarget::Cluster(builder.build()?)
             }
         };
         // No timeout here: the caller's deadline covers the whole operation, and the edge limits requests in progress.
@@ -167,7 +167,7 @@ impl Servers {
     }
 }
 
-fn credentials(settings: &Settings, mut info: redis::RedisConnectionInfo) -> redis::RedisConnectionInfo {
+fn credentials(settings: &LinkSettings, mut info: redis::RedisConnectionInfo) -> redis::RedisConnectionInfo {
     if let Some(username) = &settings.username {
         info = info.set_username(username);
     }
@@ -186,11 +186,13 @@ impl managed::Manager for Maker {
 
     async fn create(&self) -> RedisResult<Handle> {
         let to = match &self.0.to {
-            Target::One(client) => To::One(client.get_multiplexed_async_connection_with_config(&self.0.config).await?),
-            Target::Sentinel(client) => {
+            ServerTarget::One(client) => {
+                To::One(client.get_multiplexed_async_connection_with_config(&self.0.config).await?)
+            }
+            ServerTarget::Sentinel(client) => {
                 To::One(client.lock().await.get_async_connection_with_config(&self.0.config).await?)
             }
-            Target::Cluster(client) => To::Cluster(client.get_async_connection().await?),
+            ServerTarget::Cluster(client) => To::Cluster(client.get_async_connection().await?),
         };
         Ok(Handle { to, broken: Arc::default() })
     }
@@ -208,7 +210,7 @@ impl managed::Manager for Maker {
 }
 
 /// All connections of one kind.
-pub(super) struct Link {
+pub(super) struct RedisLink {
     servers: Arc<Servers>,
     /// Some for each thread: what drives a connection runs where it was made, and waking another thread costs more than
     /// the command does.
@@ -223,9 +225,9 @@ pub(super) struct Link {
     wait: Option<Arc<Wait>>,
 }
 
-impl Link {
+impl RedisLink {
     /// Up to `connections` of them for each thread, whose answers may take `answer`.
-    pub(super) fn new(settings: &Settings, connections: usize, answer: Duration) -> Result<Self, StoreError> {
+    pub(super) fn new(settings: &LinkSettings, connections: usize, answer: Duration) -> Result<Self, StoreError> {
         let servers = Servers::new(settings, answer).map_err(|fault| down(&fault))?;
         let confirmed = settings.durability == Durability::Strict && settings.replicas > 0;
         // Commands of many requests travel together on one connection, as long as none of them makes it wait for

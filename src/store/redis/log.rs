@@ -2,8 +2,8 @@
 //! had acknowledged; so the log says whose history it is, and positions never come again.
 
 use super::confirm::Wait;
-use super::link::{Call, Link};
-use super::{Settings, probe};
+use super::link::{Call, RedisLink};
+use super::{LinkSettings, probe};
 use crate::domain::{StatusRow, Timestamp};
 use crate::store::{Begun, Entry, GRACE, Page, Place, ROW_GRACE, Revoked, StoreError, revocation_record, status_row};
 use redis::{FromRedisValue as _, Script, Value, cmd};
@@ -24,16 +24,16 @@ const TENDED_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Log {
     /// A connection of its own: who listens keeps it busy.
-    listening: Link,
-    settings: Arc<Settings>,
+    listening: RedisLink,
+    settings: Arc<LinkSettings>,
     /// The history that was read.
     history: Mutex<String>,
     tended: Mutex<Option<Instant>>,
 }
 
 impl Log {
-    pub(super) fn new(settings: Arc<Settings>) -> Result<Self, StoreError> {
-        let listening = Link::new(&settings, 1, settings.timeout + LISTEN)?;
+    pub(super) fn new(settings: Arc<LinkSettings>) -> Result<Self, StoreError> {
+        let listening = RedisLink::new(&settings, 1, settings.timeout + LISTEN)?;
         let (history, tended) = (Mutex::default(), Mutex::default());
         Ok(Self { listening, settings, history, tended })
     }
@@ -51,12 +51,12 @@ impl Log {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) async fn append(&self, link: &Link, entry: &Entry) -> Result<u64, StoreError> {
+    pub(super) async fn append(&self, link: &RedisLink, entry: &Entry) -> Result<u64, StoreError> {
         let end = entry.until.plus(GRACE);
         self.add(link, ("record", "ends"), revocation_record::encode(entry), end).await
     }
 
-    pub(super) async fn keep(&self, link: &Link, row: &StatusRow) -> Result<(), StoreError> {
+    pub(super) async fn keep(&self, link: &RedisLink, row: &StatusRow) -> Result<(), StoreError> {
         let end = row.until.plus(ROW_GRACE);
         self.add(link, ("row", "row_ends"), status_row::encode(row), end).await.map(drop)
     }
@@ -64,7 +64,7 @@ impl Log {
     /// Adds `bytes`, which may go after `end`. Gives the position of the last record.
     async fn add(
         &self,
-        link: &Link,
+        link: &RedisLink,
         (what, ends): (&str, &str),
         bytes: Vec<u8>,
         end: Timestamp,
@@ -77,14 +77,14 @@ impl Log {
 
     /// Drops some records that have expired at `now`, by the server's clock too. Returns true if there may be more.
     /// Replicas need not confirm it.
-    pub(super) async fn sweep(&self, link: &Link, now: Timestamp) -> Result<bool, StoreError> {
+    pub(super) async fn sweep(&self, link: &RedisLink, now: Timestamp) -> Result<bool, StoreError> {
         let call = Call::new(&SWEEP).key(self.key("records")).key(self.key("ends")).key(self.key("row_ends"));
         let gone: usize = link.ask(call.arg(now.seconds()).arg(AT_ONCE)).await?;
         Ok(gone >= AT_ONCE)
     }
 
     /// Begins to read the log: whose history it is, and where it stands; positions go on from beyond `known`.
-    pub(super) async fn begin(&self, link: &Link, known: u64) -> Result<Begun, StoreError> {
+    pub(super) async fn begin(&self, link: &RedisLink, known: u64) -> Result<Begun, StoreError> {
         let begin = Call::new(&BEGIN).key(self.key("state")).key(self.key("ends")).arg(known.to_string());
         let (history, position, records): (String, String, usize) = link.write(begin).await?;
         *self.history.lock().unwrap_or_else(PoisonError::into_inner) = history;
@@ -93,7 +93,7 @@ impl Log {
     }
 
     /// Some of what comes after `after`.
-    pub(super) async fn page(&self, link: &Link, after: Place) -> Result<Page, StoreError> {
+    pub(super) async fn page(&self, link: &RedisLink, after: Place) -> Result<Page, StoreError> {
         let mut read = cmd("XRANGE");
         let Place { position, row } = after;
         read.arg(self.key("records")).arg(format!("({position}-{row}")).arg("+").arg("COUNT").arg(AT_ONCE);
@@ -143,7 +143,7 @@ impl Log {
     }
 
     /// Writes something, as durably as everything: then what was written before it is durable too.
-    pub(super) async fn confirm(&self, link: &Link) -> Result<(), StoreError> {
+    pub(super) async fn confirm(&self, link: &RedisLink) -> Result<(), StoreError> {
         self.judge(&link.write(Call::new(&CHECK).key(self.key("state")).arg("1")).await?)
     }
 

@@ -7,17 +7,17 @@ mod log;
 mod probe;
 mod settings;
 
-pub use settings::{Durability, Mode, Settings};
+pub use settings::{Durability, LinkSettings, Mode};
 
 use super::{
-    Answer, AuditHeads, Begun, Entry, HeadFile, KeyRecords, Lease, Leases, MAX_OF_ONE, MAX_TASKS, Page, Place,
-    Reservation, Reservations, Reserved, RevocationLog, StoreError, TaskRecords, key_record,
+    AuditHeads, Begun, Entry, HeadFile, KeyRecords, Lease, Leases, MAX_OF_ONE, MAX_TASKS, Page, Place, Reservation,
+    Reservations, Reserved, RevocationLog, StoreAnswer, StoreError, TaskRecords, key_record,
 };
 use crate::domain::{ChainHead, FirstUse, KeyRecord, StatusRow, TaskRecord, TaskState, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
-use link::{Call, Link};
+use link::{Call, RedisLink};
 use log::Log;
 use redis::{Script, cmd};
 use std::collections::HashMap;
@@ -43,9 +43,9 @@ const TASKS_AT_ONCE: usize = 500;
 
 /// The shared store, as one replica sees it.
 pub struct Redis {
-    link: Link,
+    link: RedisLink,
     log: Log,
-    settings: Arc<Settings>,
+    settings: Arc<LinkSettings>,
     /// This replica's name.
     replica: String,
     /// A random number that tells this process's reservations from all others.
@@ -60,9 +60,9 @@ impl Redis {
     ///
     /// # Errors
     /// [`StoreError`] when the settings cannot be used.
-    pub fn new(settings: Settings, replica: &str, directory: &Path) -> Result<Self, StoreError> {
+    pub fn new(settings: LinkSettings, replica: &str, directory: &Path) -> Result<Self, StoreError> {
         let settings = Arc::new(settings);
-        let link = Link::new(&settings, settings.connections, settings.timeout)?;
+        let link = RedisLink::new(&settings, settings.connections, settings.timeout)?;
         let log = Log::new(Arc::clone(&settings))?;
         let own = RandomState::new().hash_one(replica);
         let (replica, reservations, head) = (replica.to_owned(), AtomicU64::default(), HeadFile::open(directory)?);
@@ -165,7 +165,7 @@ fn milliseconds(until: Timestamp, now: Timestamp) -> i64 {
 }
 
 impl Reservations for Redis {
-    fn reserve(&self, reservation: Reservation, now: Timestamp) -> Answer<'_, Reserved> {
+    fn reserve(&self, reservation: Reservation, now: Timestamp) -> StoreAnswer<'_, Reserved> {
         Box::pin(async move {
             match self.settings.mode {
                 Mode::Cluster => self.reserve_each(&reservation, now).await,
@@ -174,7 +174,7 @@ impl Reservations for Redis {
         })
     }
 
-    fn release(&self, reservation: Reservation, _slot: u32) -> Answer<'_, ()> {
+    fn release(&self, reservation: Reservation, _slot: u32) -> StoreAnswer<'_, ()> {
         Box::pin(async move {
             if self.settings.mode != Mode::Cluster {
                 return self.release_at_once(&reservation).await;
@@ -194,15 +194,15 @@ impl Reservations for Redis {
 }
 
 impl RevocationLog for Redis {
-    fn append(&self, entry: Entry, _now: Timestamp) -> Answer<'_, u64> {
+    fn append(&self, entry: Entry, _now: Timestamp) -> StoreAnswer<'_, u64> {
         Box::pin(async move { self.log.append(&self.link, &entry).await })
     }
 
-    fn keep(&self, row: StatusRow, _now: Timestamp) -> Answer<'_, ()> {
+    fn keep(&self, row: StatusRow, _now: Timestamp) -> StoreAnswer<'_, ()> {
         Box::pin(async move { self.log.keep(&self.link, &row).await })
     }
 
-    fn begin(&self, known: u64, now: Timestamp) -> Answer<'_, Begun> {
+    fn begin(&self, known: u64, now: Timestamp) -> StoreAnswer<'_, Begun> {
         Box::pin(async move {
             let on_disk = probe::probe(&self.link, &self.settings).await?;
             self.link.waits().into_iter().chain(self.log.waits()).for_each(|wait| wait.on_disk(on_disk));
@@ -211,21 +211,21 @@ impl RevocationLog for Redis {
         })
     }
 
-    fn page(&self, after: Place) -> Answer<'_, Page> {
+    fn page(&self, after: Place) -> StoreAnswer<'_, Page> {
         Box::pin(self.log.page(&self.link, after))
     }
 
-    fn follow(&self, place: Place, now: Timestamp) -> Answer<'_, Page> {
+    fn follow(&self, place: Place, now: Timestamp) -> StoreAnswer<'_, Page> {
         Box::pin(self.log.follow(place, now))
     }
 
-    fn confirm(&self) -> Answer<'_, ()> {
+    fn confirm(&self) -> StoreAnswer<'_, ()> {
         Box::pin(self.log.confirm(&self.link))
     }
 }
 
 impl TaskRecords for Redis {
-    fn open(&self, task: TaskRecord, now: Timestamp) -> Answer<'_, ()> {
+    fn open(&self, task: TaskRecord, now: Timestamp) -> StoreAnswer<'_, ()> {
         Box::pin(async move {
             let record = serde_json::to_string(&task).map_err(|fault| StoreError::Io(fault.to_string()))?;
             let admit = Call::new(&ADMIT).key(self.key("{tasks}:all")).key(self.of(&task.workload));
@@ -250,7 +250,7 @@ impl TaskRecords for Redis {
         })
     }
 
-    fn forget(&self, id: &str) -> Answer<'_, ()> {
+    fn forget(&self, id: &str) -> StoreAnswer<'_, ()> {
         let key = self.task(id);
         let id = id.to_owned();
         Box::pin(async move {
@@ -266,7 +266,7 @@ impl TaskRecords for Redis {
         })
     }
 
-    fn list(&self, now: Timestamp) -> Answer<'_, Vec<TaskState>> {
+    fn list(&self, now: Timestamp) -> StoreAnswer<'_, Vec<TaskState>> {
         Box::pin(async move {
             let mut all = cmd("ZRANGE");
             all.arg(self.key("{tasks}:all")).arg(format!("({}", now.seconds())).arg("+inf").arg("BYSCORE");
@@ -316,7 +316,7 @@ fn task_state(fields: &HashMap<String, String>) -> Result<TaskState, StoreError>
 }
 
 impl Leases for Redis {
-    fn take(&self, lease: Lease) -> Answer<'_, Option<Lease>> {
+    fn take(&self, lease: Lease) -> StoreAnswer<'_, Option<Lease>> {
         Box::pin(async move {
             let mut take = cmd("SET");
             take.arg(self.lease()).arg(lease.as_str()).arg("NX").arg("PX").arg(LEASE);
@@ -325,14 +325,14 @@ impl Leases for Redis {
         })
     }
 
-    fn let_go(&self, lease: Lease) -> Answer<'_, ()> {
+    fn let_go(&self, lease: Lease) -> StoreAnswer<'_, ()> {
         let call = Call::new(&LET_GO).key(self.lease()).arg(lease.as_str());
         Box::pin(async move { self.link.ask(call).await })
     }
 }
 
 impl KeyRecords for Redis {
-    fn read(&self) -> Answer<'_, Vec<KeyRecord>> {
+    fn read(&self) -> StoreAnswer<'_, Vec<KeyRecord>> {
         Box::pin(async move {
             let mut read = cmd("HVALS");
             read.arg(self.key("{keys}:records"));
@@ -341,7 +341,7 @@ impl KeyRecords for Redis {
         })
     }
 
-    fn write(&self, records: &[KeyRecord], lease: &Lease) -> Answer<'_, ()> {
+    fn write(&self, records: &[KeyRecord], lease: &Lease) -> StoreAnswer<'_, ()> {
         let mut call = Call::new(&KEYS).key(self.lease()).key(self.key("{keys}:records")).arg(lease.as_str());
         let encoded: Result<Vec<_>, _> =
             records.iter().map(|record| Ok((record.kid.clone(), key_record::encode(record)?))).collect();
@@ -356,7 +356,7 @@ impl KeyRecords for Redis {
         })
     }
 
-    fn publish(&self, kids: &[String]) -> Answer<'_, Vec<Vec<String>>> {
+    fn publish(&self, kids: &[String]) -> StoreAnswer<'_, Vec<Vec<String>>> {
         let call = Call::new(&PUBLISH).key(self.key("{keys}:replicas"));
         let call = call.arg(&self.replica).arg(kids.join(" ")).arg(HEARD_OF);
         Box::pin(async move {

@@ -1,15 +1,15 @@
 //! The check that a server stores data as long and as durably as configured. It is made before anything is read, and
 //! again when another server has taken over.
 
-use super::link::Link;
-use super::{Durability, Mode, Settings};
+use super::link::RedisLink;
+use super::{Durability, LinkSettings, Mode};
 use crate::store::StoreError;
 use redis::{FromRedisValue as _, cmd};
 use std::collections::HashMap;
 
 /// Refuses servers that would lose what they are given. Says whether all of them can tell when replicas have it on
 /// disk.
-pub(super) async fn probe(link: &Link, settings: &Settings) -> Result<bool, StoreError> {
+pub(super) async fn probe(link: &RedisLink, settings: &LinkSettings) -> Result<bool, StoreError> {
     let servers = link.every_server(cmd("INFO")).await?;
     if servers.is_empty() {
         return Err(StoreError::Io("no server can be written to".to_owned()));
@@ -48,7 +48,7 @@ pub(super) async fn probe(link: &Link, settings: &Settings) -> Result<bool, Stor
 }
 
 /// Refuses a server with more replicas than confirm: one that did not could be promoted.
-pub(super) fn promotable(replicas: u32, settings: &Settings) -> Result<(), StoreError> {
+pub(super) fn promotable(replicas: u32, settings: &LinkSettings) -> Result<(), StoreError> {
     if settings.durability == Durability::Strict && settings.mode != Mode::Standalone && replicas > settings.replicas {
         return Err(StoreError::Unfit(format!(
             "it has {replicas} replicas, and `store.redis.replicas` is {}: one that did not confirm could be promoted; set it to {replicas}",
@@ -68,7 +68,7 @@ fn version(info: &str) -> (u32, u32) {
     (major.parse().unwrap_or(0), rest.split('.').next().and_then(|minor| minor.parse().ok()).unwrap_or(0))
 }
 
-fn judge(info: &str, settings: &Settings) -> Result<(), StoreError> {
+fn judge(info: &str, settings: &LinkSettings) -> Result<(), StoreError> {
     let field = |name| field(info, name);
     let unfit = |fault: String| Err(StoreError::Unfit(fault));
     if version(info) < OLDEST {
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_version_is_read_and_an_old_one_is_refused() {
         let info = |version: &str| format!("redis_version:{version}\r\nmaxmemory_policy:noeviction\r\nrole:master\r\n");
-        let settings = Settings {
+        let settings = LinkSettings {
             mode: Mode::Standalone,
             urls: Vec::new(),
             username: None,

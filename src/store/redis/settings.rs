@@ -43,7 +43,7 @@ impl Durability {
 
 /// The servers of the shared store, and their limits.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct LinkSettings {
     /// The topology of the servers.
     pub mode: Mode,
     /// `redis://` or `rediss://` URLs: the server, the Sentinels, or some of the cluster.
@@ -68,7 +68,7 @@ pub struct Settings {
     pub client_certificate: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for LinkSettings {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Settings({:?}, {} urls)", self.mode, self.urls.len())
     }

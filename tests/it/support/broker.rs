@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::admin::Operator;
 use countersign::app::Installation;
-use countersign::assertion::Kind;
+use countersign::assertion::IssuerKind;
 use countersign::audit::Event;
 use countersign::config::Config;
 use countersign::domain::{AttributeRecord, Entropy, SystemEntropy, sha256};
@@ -164,7 +164,7 @@ when { context has client && context.client == Client::"orders-api" };
 pub fn records() -> Vec<Arc<AttributeRecord>> {
     let config = Config::parse(&Setup::new().config, "countersign.toml".as_ref(), "".as_ref()).unwrap();
     let cluster = config.issuers.into_iter().filter(|issuer| issuer.name.as_str() == "cluster");
-    let kinds = Kind::all().iter().filter_map(|kind| kind.attributes.clone());
+    let kinds = IssuerKind::all().iter().filter_map(|kind| kind.attributes.clone());
     kinds.chain(cluster.filter_map(|issuer| issuer.attributes)).collect()
 }
 

@@ -21,18 +21,18 @@ const TTL: (i64, i64) = (1, 3_600);
 
 /// Those that are held, by their URI.
 #[derive(Default)]
-pub(super) struct Lists(Mutex<HashMap<String, Arc<Slot>>>);
+pub(super) struct Lists(Mutex<HashMap<String, Arc<ListSlot>>>);
 
 /// A list.
 #[derive(Default)]
-struct Slot {
-    held: Mutex<Held>,
-    /// Held by who fetches it.
+struct ListSlot {
+    held: Mutex<HeldList>,
+    /// The list, held by the request that fetches it.
     fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
-struct Held {
+struct HeldList {
     list: Option<Arc<StatusList>>,
     /// The time of the fetch, and the time until which the list is valid, by a monotonic clock.
     times: Option<(Instant, Instant)>,
@@ -57,7 +57,7 @@ impl Lists {
         }
     }
 
-    fn slot(&self, uri: &str, now: i64) -> Result<Arc<Slot>, Denied> {
+    fn slot(&self, uri: &str, now: i64) -> Result<Arc<ListSlot>, Denied> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !slots.contains_key(uri) {
             // Those of brokers that were started again since.
@@ -78,7 +78,7 @@ impl Lists {
     }
 }
 
-impl Slot {
+impl ListSlot {
     /// The list, fetched where it is due; none where there is none that says anything now.
     async fn list(self: Arc<Self>, uri: &str, url: &str, of: &Arc<Shared>, now: i64) -> Option<Arc<StatusList>> {
         let (held, is_due) = self.look(now);
@@ -124,7 +124,7 @@ impl Slot {
                 let lives = of.settings.max_staleness.map_or(lives, |most| lives.min(most));
                 let ttl = seconds(list.ttl().clamp(TTL.0, TTL.1)).min(lives / 2);
                 let list = held.list.as_ref().map_or(list.clone(), |older| list.with_all_of(older));
-                *held = Held {
+                *held = HeldList {
                     list: Some(Arc::new(list)),
                     times: asked.checked_add(lives).map(|until| (asked, until)),
                     due: asked.checked_add(ttl),
@@ -143,7 +143,7 @@ impl Slot {
         (list, held.due.is_none_or(|due| due <= instant()))
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldList> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

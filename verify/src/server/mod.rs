@@ -159,12 +159,12 @@ struct Shared {
     keys_of: Mutex<Instant>,
     /// The time of the last attempt.
     fetched: tokio::sync::Mutex<Instant>,
-    proofs: Mutex<Proofs>,
+    proofs: Mutex<SeenProofs>,
 }
 
-/// Proofs that were shown, and until when each is remembered.
+/// Proofs that were shown, each with the time until which it is remembered.
 #[derive(Default)]
-struct Proofs {
+struct SeenProofs {
     held: HashMap<String, i64>,
     /// The number of proofs above which expired ones are dropped.
     sweep: usize,
