@@ -11,7 +11,7 @@
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpResponse, HttpServer};
-use countersign_verify::protect::{Authorized, Origin, protect};
+use countersign_verify::protect::{Authorized, RequestOrigin, protect};
 use countersign_verify::server::{ResourceServer, Settings};
 use std::error::Error;
 use std::time::Duration;
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let settings = reached.first().map_or(settings.clone(), |url| settings.reached_at(url));
     let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).build()?;
     let server = Data::new(ResourceServer::start(settings, http).await?);
-    let origin = Data::new(Origin(audience.trim_end_matches('/').to_owned()));
+    let origin = Data::new(RequestOrigin(audience.trim_end_matches('/').to_owned()));
     let app = move || {
         let protected = web::scope("").wrap(from_fn(protect)).route("/orders", web::get().to(orders));
         App::new().app_data(server.clone()).app_data(origin.clone()).service(protected)
