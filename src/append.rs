@@ -20,7 +20,7 @@ pub struct Appender {
     dirty: bool,
 }
 
-/// The file, and how far it reaches.
+/// A file, and the length up to which space is reserved: its content, and the zeros behind it.
 struct Room {
     file: File,
     reserved: AtomicU64,

@@ -37,7 +37,7 @@ pub enum Command {
         /// For a revocation: only tokens issued before this time are revoked, in seconds since 1970.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         before: Option<i64>,
-        /// Why, for people.
+        /// The reason that the operator gives.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
@@ -51,14 +51,14 @@ pub enum Command {
     RotateKey {
         /// The purpose of the key.
         purpose: String,
-        /// With what.
+        /// The algorithm that the key signs with.
         algorithm: String,
     },
     /// Drop a compromised key and end what it signed.
     RevokeKey {
         /// Its id.
         kid: String,
-        /// Why, for people.
+        /// The reason that the operator gives.
         #[serde(default)]
         reason: Option<String>,
     },
@@ -79,7 +79,7 @@ pub enum Reply {
     Told(Value),
     /// Not done, and why.
     Failed {
-        /// In words.
+        /// The reason in words.
         message: String,
     },
 }

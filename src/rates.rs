@@ -11,8 +11,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Buckets of one kind: 65 536 of them and never more, however many ask. A key finds its bucket by a hash with a random
-/// key of this process, so nobody can choose to share one.
+/// The token buckets of networks, of workloads or of issuers: always 65 536. A caller's bucket is found by a hash that
+/// is keyed with a random value of this process, so that no caller can choose to share the bucket of another one.
 pub struct Buckets {
     hasher: RandomState,
     limiter: governor::RateLimiter<u16, DashMapStateStore<u16>, Monotonic, NoOpMiddleware<Duration>>,
@@ -65,16 +65,16 @@ pub struct RateLimits {
 /// The limit that a caller exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Throttled {
-    /// A network.
+    /// The limit of a network.
     #[error("this network sends more requests a second than the limit; retry after the time in Retry-After")]
     Network,
     /// A network, at once.
     #[error("this network already has the maximum number of requests in progress; retry after the time in Retry-After")]
     InFlight,
-    /// A workload.
+    /// The limit of a workload.
     #[error("this workload asks for more tokens a second than the limit; retry after the time in Retry-After")]
     Workload,
-    /// An issuer.
+    /// The limit of an issuer.
     #[error(
         "the workloads of this issuer ask for more tokens a second than the limit; retry after the time in Retry-After"
     )]

@@ -20,11 +20,11 @@ pub struct Change {
     pub kind: Named,
     /// Its id, as tokens have it.
     pub id: String,
-    /// The act.
+    /// Revoke, suspend or resume.
     pub act: Act,
-    /// Why, for people.
+    /// The reason that the operator gives.
     pub reason: Option<String>,
-    /// The operator.
+    /// The operator that asked.
     pub by: String,
 }
 

@@ -8,16 +8,16 @@ use countersign_verify::revocation::{Kind, Named};
 /// The way in which a task ended before its deadline, if it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskEnd {
-    /// It is not.
+    /// Open: tokens can be exchanged within the task.
     Open,
-    /// It was revoked.
+    /// Ended, because the task was revoked.
     Ended,
     /// It asked for no token for too long.
     Idle,
 }
 
 impl TaskEnd {
-    /// In one word.
+    /// The state's name in output.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

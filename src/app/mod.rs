@@ -44,19 +44,19 @@ pub struct Installation {
 /// Why a broker does not start. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Policies.
+    /// The policies cannot be loaded.
     #[error("{0}")]
     Policy(#[from] LoadError),
-    /// Signing keys.
+    /// The signing keys cannot be used.
     #[error(transparent)]
     Keys(#[from] SigningKeysError),
-    /// The store.
+    /// The embedded store cannot be used.
     #[error("the store in `{0}`: {1}")]
     Store(PathBuf, StoreError),
-    /// The shared store.
+    /// The shared store cannot be used.
     #[error("the shared store at {0}: {1}")]
     SharedStore(String, StoreError),
-    /// The audit log.
+    /// The audit log cannot be used.
     #[error(transparent)]
     Audit(#[from] AuditError),
     /// An issuer's pinned keys.
@@ -71,19 +71,19 @@ pub enum StartError {
     /// An issuer's connection settings.
     #[error("issuer `{0}`: {1}")]
     Issuer(String, FetchError),
-    /// The certificate.
+    /// The certificate cannot be served.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// A listener.
+    /// A listener cannot be opened.
     #[error("`{0}` cannot be listened on: {1}; choose another address in the configuration, or stop what is there")]
     Listen(SocketAddr, io::Error),
-    /// The control socket.
+    /// The control socket cannot be opened.
     #[error(transparent)]
     Control(#[from] ControlError),
     /// A reason that cannot be kept.
     #[error("the reason is empty, longer than 1024 bytes or not printable")]
     Reason,
-    /// No randomness.
+    /// The source of randomness failed.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
     /// A file beside the store cannot be used.

@@ -164,7 +164,7 @@ impl Installation {
         Refresh { every, max_stale, cooldown }
     }
 
-    /// Which keys there have to be.
+    /// The rules of key rotation: the algorithms that need a key, how long a key signs, and the longest life of a token.
     pub(super) fn rotation(&self) -> Rotation {
         let mut algorithms = vec![self.config.signing.algorithm];
         for target in &self.config.targets {
@@ -228,7 +228,8 @@ fn issuer(entry: config::IssuerEntry, keys: Arc<IssuerKeys>) -> Issuer {
     }
 }
 
-/// HTTP clients, shared by the issuers that have the same settings.
+/// HTTP clients that issuers share: one for public addresses alone, and one for private ones too. An entry with a
+/// `ca_file` gets a client of its own.
 #[derive(Default)]
 struct Fetchers {
     public: Option<Fetcher>,

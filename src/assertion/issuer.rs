@@ -69,7 +69,7 @@ pub struct Accept(Vec<Accepted>);
 /// The accepted values of one claim.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Accepted {
-    /// The name that the entry gives it.
+    /// The name by which the entry's `accept` lists the claim: of an attribute or of a claim, or a JSON pointer.
     pub name: String,
     /// The claim.
     pub claim: ClaimPointer,

@@ -28,7 +28,7 @@ pub enum ProofFault {
     /// More than one header field (RFC 9449 §4.3, check 1).
     #[error("more than one DPoP proof was sent")]
     Several,
-    /// It proves nothing.
+    /// The proof does not verify.
     #[error(transparent)]
     Invalid(#[from] dpop::ProofError),
     /// The presented token is bound to a key, and no proof came with it.

@@ -26,7 +26,7 @@ pub enum AssertionError {
     /// A header member that this kind of token may not have.
     #[error("the header has a member that this kind of token may not have")]
     HeaderMember,
-    /// No key fits.
+    /// No key of the issuer fits the header.
     #[error(transparent)]
     Key(#[from] NoKey),
     /// The signature does not hold.

@@ -41,7 +41,7 @@ impl Issuers {
         self.bounds
     }
 
-    /// Adds `issuer`.
+    /// Adds `issuer` to the issuers that are trusted.
     pub fn add(&mut self, issuer: Arc<Issuer>) {
         match &issuer.signer {
             SignsAs::Issuer(iss) => self.by_iss.insert(iss.clone(), issuer),
@@ -131,7 +131,7 @@ impl Issuers {
         issuer.judge(&signed, now, trail)
     }
 
-    /// The issuer whose keys are to be tried: by `iss`, or by the trust domain of a SPIFFE ID in `sub`.
+    /// Finds the issuer whose keys to try: by `iss`; if no issuer has it, by the trust domain of a SPIFFE ID in `sub`.
     fn route(&self, compact: &Compact<'_>, trail: &mut AuditTrail) -> Result<Arc<Issuer>, AssertionError> {
         let routing = compact.routing();
         let by_iss = routing.issuer.and_then(|iss| self.by_iss.get(iss));
@@ -198,7 +198,7 @@ impl Issuer {
         Ok(Signed { payload, header, signed_part })
     }
 
-    /// Everything that is read from claims whose signature holds.
+    /// Checks the claims of a token whose signature was verified, and returns the verified token.
     fn judge<R: Role>(
         &self,
         signed: &Signed<'_>,
@@ -250,7 +250,7 @@ impl Issuer {
         })
     }
 
-    /// `typ`, where it is present, must be the one of this kind of token (RFC 8725 §3.11; JWT-SVID §2.3).
+    /// Refuses a `typ` of another kind of token; it may be absent (RFC 8725 §3.11; JWT-SVID §2.3).
     fn check_type(&self, header: &Header, trail: &mut AuditTrail) -> Result<(), AssertionError> {
         let typ = header.media_type.as_deref();
         let fits = typ.is_none_or(|typ| self.kind.typ.iter().any(|accepted| accepted == typ));

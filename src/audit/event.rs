@@ -99,7 +99,7 @@ pub enum Outcome {
     Granted,
     /// A revocation of what is no live token here, or not the caller's: answered, and nothing happened.
     NoEffect,
-    /// Refused.
+    /// The request was refused.
     Refused,
     /// Something that the broker depends on was down.
     Unavailable,
@@ -153,7 +153,7 @@ impl TryFrom<Vec<Cow<'static, str>>> for Check {
 /// The issuer and the subject of an assertion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// The issuer.
+    /// The issuer's `iss`.
     pub iss: String,
     /// Whom it is about.
     pub sub: String,
@@ -167,7 +167,7 @@ pub struct Subject {
 pub struct Refused {
     /// The operator's code, as precise as it is known.
     pub reason: String,
-    /// In words.
+    /// The reason in words, for the operator.
     pub message: String,
     /// The OAuth error code that the caller got.
     pub error: String,

@@ -31,7 +31,7 @@ pub struct AuditTrail {
 }
 
 impl AuditTrail {
-    /// Begins the event of `decision`.
+    /// Begins the audit event of the request whose decision has the id `decision`.
     #[must_use]
     pub fn begin(
         kind: EventKind,
@@ -52,7 +52,7 @@ impl AuditTrail {
         self
     }
 
-    /// `stage` ends here.
+    /// Ends `stage` and notes its duration.
     pub fn lap(&mut self, stage: Stage) {
         if let Some(timer) = &mut self.timer {
             timer.lap(stage);
@@ -150,7 +150,7 @@ impl AuditTrail {
         found
     }
 
-    /// Notes who authenticated.
+    /// Notes the client that authenticated.
     pub fn client(&mut self, client: &ClientId) {
         self.event.client = Some(client.to_string());
     }

@@ -4,6 +4,7 @@ use super::output::{BAD, BOLD, DIM, GOOD, Output, checks, printable};
 use super::{Failure, installation};
 use crate::audit::{self, Event, Outcome};
 use crate::domain::{DecisionId, Timestamp};
+use crate::policy::Question;
 use clap::Args;
 use serde_json::json;
 use std::path::Path;
@@ -38,6 +39,19 @@ pub(super) fn run(arguments: &Explain, config: &Path, output: Output) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
+/// The principal, the resource and the attributes, as policies name them.
+fn seen(question: &Question) -> Vec<String> {
+    let principal = &question.principal;
+    let mut seen = vec![
+        format!("principal = Workload::\"{}\" in Issuer::\"{}\"", principal.name, principal.issuer),
+        format!("resource = Target::\"{}\"", question.resource.audience),
+    ];
+    for (record, values) in &principal.attributes {
+        seen.extend(values.iter().map(|(name, value)| format!("principal.{record}.{name} = {value}")));
+    }
+    seen.iter().map(|line| printable(line).to_string()).collect()
+}
+
 /// The event for people.
 pub(super) fn describe(event: &Event) -> String {
     let (style, outcome) = match event.outcome {
@@ -60,11 +74,17 @@ pub(super) fn describe(event: &Event) -> String {
         lines.push(format!("  {BAD}{}{BAD:#}: {}", refused.reason, printable(&refused.message)));
         lines.push(format!("  {DIM}the caller was told: {} ({}){DIM:#}", refused.error, refused.told));
     }
+    // For a grant the policies that permitted say enough.
+    if let Some(question) = event.question.as_ref().filter(|_| event.outcome == Outcome::Refused) {
+        lines.push(format!("  policy was asked about action {}, with", question.action.name()));
+        lines.extend(seen(question).into_iter().map(|seen| format!("    {seen}")));
+    }
     for verdict in event.answer.iter().flat_map(|answer| &answer.verdicts) {
         let scope = if verdict.scope.is_empty() { "(no scope)" } else { &verdict.scope };
         let (style, word) = if verdict.permitted { (GOOD, "permitted") } else { (BAD, "not permitted") };
         let by = if verdict.determining.is_empty() { "no policy".to_owned() } else { verdict.determining.join(", ") };
-        lines.push(format!("  {style}{word}{style:#} {scope} by {by}"));
+        let by = if by == "no policy" { "no policy permits it".to_owned() } else { format!("by {by}") };
+        lines.push(format!("  {style}{word}{style:#} {scope}: {by}"));
         lines.extend(verdict.errors.iter().map(|fault| format!("    could not be evaluated: {}", printable(fault))));
     }
     if let Some(granted) = &event.granted {

@@ -78,7 +78,7 @@ enum Subcommands {
     Inspect(inspect::Inspect),
     /// Revoke a token, a task, a workload, an issuer, a client or a target, and everything below it.
     Revoke(revoke::Revoke),
-    /// Revoke what was issued so far, and refuse everything new until `countersign resume`.
+    /// Suspend a workload, an issuer, a client, a target or a task: revoke its tokens, and refuse new ones.
     Suspend(revoke::Suspend),
     /// Lift a suspension. Tokens that were issued before the suspension stay revoked.
     Resume(revoke::Suspend),

@@ -67,7 +67,7 @@ fn bounded(reader: impl std::io::Read) -> Result<Zeroizing<String>, Failure> {
     Ok(text)
 }
 
-/// A variable that the caller names, or that a CI system documents.
+/// Reads an environment variable whose name the user gave, or that a CI system documents.
 #[expect(clippy::disallowed_methods, reason = "a CI job's credentials are in its environment")]
 pub(super) fn variable(name: &str) -> Result<Zeroizing<String>, Failure> {
     match std::env::var(name) {

@@ -118,7 +118,7 @@ impl Clients {
         self.0.insert(client.id.to_string(), Arc::new(client));
     }
 
-    /// The client `id`, which has proved nothing.
+    /// Looks up a registered client by its id. The caller has not authenticated as this client yet.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<&Arc<Client>> {
         self.0.get(id)

@@ -189,7 +189,7 @@ section!(
         ca_file: Text,
         /// PEM file of the certificate that the broker shows.
         certificate: Text,
-        /// PEM file of its key.
+        /// PEM file of the private key of that certificate.
         key: Text,
     }
 );
@@ -339,7 +339,7 @@ section!(
         jwks_uri: Text,
         /// The name of the issuer that vouches for it.
         issuer: Text,
-        /// The exact `sub` of the assertions that the issuer makes for it.
+        /// The exact `sub` of the issuer's assertions about this client.
         subject: Text,
         /// Audiences that it serves: their tokens it may introspect, and exchange onward.
         introspects: Texts,

@@ -21,7 +21,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A whole, checked configuration. Relative paths have been joined to the file's own directory.
+/// A complete and checked configuration. Relative paths are joined to the directory of the configuration file.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `[server]`
@@ -73,7 +73,7 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
 }
 
-/// Our own keys.
+/// The settings of the broker's own keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signing {
     /// The directory of the keys.
@@ -89,7 +89,7 @@ pub struct Signing {
 pub struct AuditSettings {
     /// The directory of the log.
     pub path: PathBuf,
-    /// Size at which a segment is sealed, in bytes.
+    /// Size of a file of the audit log at which the log goes on in a new file, in bytes.
     pub segment: u64,
     /// How long a segment is stored.
     pub retention: Lifetime,
@@ -168,7 +168,7 @@ pub struct TaskSettings {
 /// The refresh of issuers' keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefreshSettings {
-    /// The background refresh.
+    /// The interval of the background refresh.
     pub every: Lifetime,
     /// The greatest age of a key set that is still trusted.
     pub max_stale: Lifetime,

@@ -48,7 +48,7 @@ pub enum RedisMode {
     Standalone,
     /// A server that Sentinels watch.
     Sentinel {
-        /// The name by which they know it.
+        /// The name of the primary at the Sentinels.
         master: String,
     },
     /// A cluster.

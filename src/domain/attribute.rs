@@ -91,6 +91,29 @@ impl AttributeType {
         }
     }
 
+    /// The cause for which `claim` is not of this type, for people.
+    fn found(self, claim: &Value) -> String {
+        match (self, claim) {
+            (Self::String, Value::String(text)) => {
+                format!("a string of {} bytes, of at most {MAX_ATTRIBUTE}", text.len())
+            }
+            (Self::BooleanString, Value::String(_)) => "neither \"true\" nor \"false\"".to_owned(),
+            (Self::Integer, Value::Number(_)) => "a number that is not a whole one of 64 bits".to_owned(),
+            (Self::Set, Value::Array(values)) if values.len() > MAX_SET => {
+                format!("a list of {} values, of at most {MAX_SET}", values.len())
+            }
+            (Self::Set, Value::Array(_)) => {
+                "a list that has other values than strings, or a string too long".to_owned()
+            }
+            (_, Value::Null) => "null".to_owned(),
+            (_, Value::Bool(_)) => "a boolean".to_owned(),
+            (_, Value::Number(_)) => "a number".to_owned(),
+            (_, Value::String(_)) => "a string".to_owned(),
+            (_, Value::Array(_)) => "a list".to_owned(),
+            (_, Value::Object(_)) => "an object".to_owned(),
+        }
+    }
+
     /// Returns true if `value` has this type.
     fn is_of(self, value: &AttributeValue) -> bool {
         match self {
@@ -223,18 +246,6 @@ pub struct AttributeFault {
     pub found: String,
 }
 
-/// The type of a claim that does not fit, for people.
-fn found(claim: &Value) -> &'static str {
-    match claim {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number, or one that is too large",
-        Value::String(_) => "a string, or one that is too long",
-        Value::Array(_) => "a list, or one that is too long or has other values",
-        Value::Object(_) => "an object",
-    }
-}
-
 /// A record of attributes that policy sees as `principal.<name>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttributeRecord {
@@ -263,7 +274,7 @@ impl AttributeRecord {
             match pointer.find(claims).map_err(|NoObject| wrong("below something that is not an object"))? {
                 Some(Value::Null) if declared.nullable && !declared.required => {}
                 Some(claim) => {
-                    let value = declared.value.read(claim).ok_or_else(|| wrong(found(claim)))?;
+                    let value = declared.value.read(claim).ok_or_else(|| wrong(&declared.value.found(claim)))?;
                     values.insert(Arc::clone(&declared.name), value);
                 }
                 None if declared.required => return Err(wrong("absent")),

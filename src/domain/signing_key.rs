@@ -28,7 +28,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// All of them.
+    /// Every purpose.
     pub const ALL: [Self; 3] = [Self::Tokens, Self::Checkpoints, Self::Introspection];
 
     /// Its name in files and on screen.
@@ -59,7 +59,7 @@ impl fmt::Display for Purpose {
 pub enum KeyState {
     /// In `/jwks`, and not signing yet.
     Published,
-    /// Signing.
+    /// Signs, and is published.
     Active,
     /// Not signing any more; what it signed still lives.
     Retiring,
@@ -96,7 +96,7 @@ pub struct KeyRecord {
     pub kid: String,
     /// The purpose of the key.
     pub purpose: Purpose,
-    /// With what.
+    /// The algorithm that the key signs with.
     pub algorithm: Algorithm,
     /// Since when it is in `/jwks`.
     pub published: Timestamp,

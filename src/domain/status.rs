@@ -22,7 +22,7 @@ impl ListId {
         Self(random)
     }
 
-    /// The URI at which the broker `issuer` serves the list.
+    /// The URI of the list at the broker with the issuer identifier `issuer`.
     #[must_use]
     pub fn uri(self, issuer: &str) -> String {
         format!("{}/status/{self}", issuer.trim_end_matches('/'))

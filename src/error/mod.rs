@@ -99,13 +99,13 @@ impl From<HttpError> for Error {
 /// The dependency that is not available.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    /// The store.
+    /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The audit log: what cannot be written is not given.
     #[error("the audit log cannot be written, so no token is issued")]
     Audit,
-    /// The signing key.
+    /// The signing key cannot be used.
     #[error("the signing key cannot be used")]
     Signing,
     /// The source of randomness.

@@ -48,7 +48,7 @@ pub struct Mint {
     signer: TokenSigner,
 }
 
-/// The data that minting needs, beside the exchange.
+/// The parts of the broker that minting needs in addition to the authorized exchange.
 #[derive(Clone, Copy)]
 pub(super) struct MintContext<'a> {
     pub(super) entropy: &'a dyn Entropy,

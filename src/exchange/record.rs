@@ -13,7 +13,7 @@ use crate::token::CompactToken;
 use countersign_verify::key::Algorithm;
 use std::fmt;
 
-/// A token that may leave: the only thing that the HTTP layer can render as one.
+/// An issued token: recorded, and the only value that the HTTP layer can put into an answer as a token.
 pub struct Issued {
     token: CompactToken,
     expires_in: i64,
@@ -184,7 +184,7 @@ struct Held<'a> {
     stores: RecordStores<'a>,
     reservation: Reservation,
     slot: u32,
-    /// The task that was opened.
+    /// The id of the task that this exchange opened.
     opened: Option<String>,
 }
 

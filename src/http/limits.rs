@@ -15,7 +15,7 @@ use std::time::Duration;
 /// The bounds of one request and of the server.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Body, in bytes.
+    /// Limit of a body, in bytes.
     pub body: usize,
     /// Header fields, in bytes.
     pub head: usize,

@@ -133,7 +133,7 @@ pub struct Serving<'a> {
     pub limits: Limits,
     /// The proxies that say truly whom they were asked by.
     pub trusted_proxies: Vec<IpNet>,
-    /// Threads.
+    /// Number of threads that serve requests.
     pub workers: usize,
     /// The longest time for which requests in progress may go on when the broker stops, in seconds.
     pub drain: u64,

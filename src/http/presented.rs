@@ -84,8 +84,8 @@ fn is_form(content_type: Option<&str>) -> bool {
     media_type && parts.all(plain)
 }
 
-/// Reads the credentials of `Authorization`, and whether its scheme is known. Credentials that cannot be read are
-/// credentials that prove nobody.
+/// Reads the credentials in `Authorization`. The boolean is false if its scheme is not supported. Credentials that
+/// cannot be decoded are returned as credentials without any reading, so that they match no client.
 fn credentials(request: &HttpRequest) -> (Option<Credentials>, bool) {
     let mut headers = request.headers().get_all(AUTHORIZATION);
     let Some(value) = headers.next() else { return (None, true) };

@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub enum Introspection {
     /// The token is alive and for the caller's audience.
     Active(Arc<AccessToken>),
-    /// Anything else.
+    /// Any other token: expired, revoked, or unknown.
     Inactive,
     /// Either, signed for the caller (RFC 9701 §5).
     Signed(String),

@@ -124,8 +124,11 @@ impl Loader {
         let mut reads = Reads::default();
         reads.add(&json);
         if let Some(name) = reads.unknown(&self.records) {
+            let known: Vec<String> = self.records.iter().map(|record| format!("principal.{}", record.name)).collect();
             return Err(format!(
-                "`{id}`: no issuer states `principal.{name}`; fix the name, or configure the issuer that states it"
+                "`{id}`: no issuer states `principal.{name}`; fix the name, or configure the issuer that states it (there are {}; \
+                 a `-` in an issuer's name is written `_`)",
+                known.join(", ")
             ));
         }
         let compares = [("confirmation", reads.context.contains("confirmation")), ("purpose", reads.purpose)];

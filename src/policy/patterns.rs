@@ -13,7 +13,7 @@ const DELIMITERS: [char; 3] = ['/', ':', '@'];
 enum Match {
     /// It helps to permit, or may.
     Opens,
-    /// It narrows.
+    /// A match narrows what is permitted.
     Narrows,
 }
 

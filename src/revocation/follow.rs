@@ -76,7 +76,7 @@ impl SharedLog {
 }
 
 impl Revocations {
-    /// Appends `entry`, and waits until this replica has read it, with everything before it.
+    /// Appends `entry` to the shared log, and waits until this replica has applied it and every record before it.
     pub(super) async fn record_shared(&self, entry: Entry, now: Timestamp) -> Result<(), StoreError> {
         if self.has(&entry) {
             return self.log.confirm().await;

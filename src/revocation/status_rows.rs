@@ -29,9 +29,10 @@ pub(super) struct Statuses {
     gone: HashSet<ListId>,
     /// Lists of which a row was not taken in, because it seemed to be over.
     missed: HashSet<ListId>,
-    /// The latest time at which rows have gone.
+    /// The wall clock's time at the latest removal of rows, in seconds since 1970. If the clock is earlier now, it was
+    /// ahead then.
     swept: i64,
-    /// True if this replica dropped lists that other replicas still use.
+    /// True if this replica dropped its lists because its clock was ahead: it then has to read every row again.
     is_doubted: bool,
 }
 

@@ -28,7 +28,7 @@ pub enum KeyFileError {
     /// Others can read or replace it.
     #[error("`{0}` {1}; {2}")]
     Exposed(PathBuf, &'static str, &'static str),
-    /// It is not a key that can sign.
+    /// The file does not hold a key that can sign; the text says why.
     #[error("`{0}` holds no key that can sign: {1}")]
     NotAKey(PathBuf, &'static str),
     /// The same key is there twice.

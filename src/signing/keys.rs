@@ -36,10 +36,10 @@ pub struct Rotation {
 /// Why keys cannot be used or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SigningKeysError {
-    /// Their files.
+    /// The files of the keys cannot be used.
     #[error(transparent)]
     File(#[from] KeyFileError),
-    /// Their records.
+    /// The records of the keys cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// No key has this id.

@@ -80,7 +80,7 @@ pub trait Reservations: Send + Sync {
     fn count(&self) -> usize;
 }
 
-/// A reservation.
+/// The uses that one request reserves, all or none: up to three replay guards, and one token of a task's budget.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reservation {
     /// Each at most once.
@@ -187,7 +187,7 @@ pub trait Leases: Send + Sync {
     /// Takes it under the name of `lease`, which nobody else has; none where another one holds it. It ends by itself.
     fn take(&self, lease: Lease) -> StoreAnswer<'_, Option<Lease>>;
 
-    /// Gives it back.
+    /// Gives the lease back.
     fn let_go(&self, lease: Lease) -> StoreAnswer<'_, ()>;
 }
 
@@ -284,7 +284,7 @@ pub struct Entry {
     pub name: Name,
     /// Until when it can hit something.
     pub until: Timestamp,
-    /// The act.
+    /// Revoke, suspend or resume.
     pub act: Act,
     /// Details for people.
     pub about: About,

@@ -109,7 +109,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All at zero.
+    /// Metrics that all start at zero.
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("countersign");

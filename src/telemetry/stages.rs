@@ -15,7 +15,7 @@ pub enum Stage {
     Verify,
     /// Subject, client and target are bound.
     Bind,
-    /// Policy decides.
+    /// Policy is asked.
     Decide,
     /// The token is minted and signed.
     Mint,
@@ -53,7 +53,7 @@ pub struct StageTimer {
 }
 
 impl StageTimer {
-    /// Starts.
+    /// Starts the timer.
     #[must_use]
     pub fn start(metrics: Arc<Metrics>) -> Self {
         Self { since: Self::now(), metrics }

@@ -154,7 +154,8 @@ impl Example {
 
     /// The problems of the entry with `more` in it.
     fn problems(&self, more: &str) -> String {
-        let text = format!("{AROUND_AN_ENTRY}{}{more}\n", shown_entry(self));
+        let entry = shown_entry(self).replacen("[[issuers]]\n", &format!("[[issuers]]\n{more}\n"), 1);
+        let text = format!("{AROUND_AN_ENTRY}{entry}");
         match countersign::config::Config::parse(&text, "c.toml".as_ref(), "".as_ref()) {
             Ok(_) => String::new(),
             Err(problems) => problems.to_string(),
@@ -443,8 +444,14 @@ fn shown_entry(example: &Example) -> String {
     let mut entry = format!("[[issuers]]\nname = \"{name}\"\nkind = \"{}\"\n", example.kind.name);
     entry.push_str("audiences = [\"https://sts.acme.example\"]\n");
     entry.push_str(keys);
-    for (key, value) in &example.entry {
+    for (key, value) in example.entry.iter().filter(|(key, _)| *key != "attributes") {
         entry.push_str(&format!("{key} = {}\n", inline(value)));
+    }
+    if let Some(attributes) = example.entry.get("attributes").and_then(toml::Value::as_table) {
+        entry.push_str("\n[issuers.attributes]\n");
+        for (name, declared) in attributes {
+            entry.push_str(&format!("{name} = {}\n", inline(declared)));
+        }
     }
     entry
 }
@@ -457,6 +464,30 @@ fn inline(value: &toml::Value) -> String {
         format!("{key} = {}", inline(value))
     };
     format!("{{ {} }}", members.iter().map(member).collect::<Vec<_>>().join(", "))
+}
+
+/// The defaults of the kind, as the docs page shows them.
+fn shown_defaults(kind: &IssuerKind) -> String {
+    let names = |algorithms: &[countersign_verify::key::Algorithm]| {
+        algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join(", ")
+    };
+    let accepted = kind.accept.default.iter().map(|(name, values)| {
+        let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+        format!("`{name}`: {}", values.join(", "))
+    });
+    let accepted: Vec<String> = accepted.collect();
+    let rows = [
+        ("tokens", kind.about.clone()),
+        ("`algorithms`", names(&kind.algorithms)),
+        ("`max_lifetime`", format!("{}, at most {}", kind.max_lifetime, kind.longest_lifetime)),
+        ("`single_use`", format!("`{}`: {}", kind.single_use, kind.single_use_reason)),
+        ("`workload`", format!("`{}`", kind.workload)),
+        ("accepted unless `accept` names others", accepted.join("; ")),
+        ("`accept` must name one of", kind.accept.one_of.join(", ")),
+    ];
+    let filled = rows.iter().filter(|(_, value)| !value.is_empty());
+    let rows: String = filled.map(|(name, value)| format!("| {name} | {value} |\n")).collect();
+    format!("| setting | default |\n|---|---|\n{rows}")
 }
 
 /// The table of attributes, as the docs page shows it.
@@ -488,13 +519,14 @@ fn every_kind_has_a_page_with_its_entry_and_its_attributes() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/issuers").join(kind.name).with_extension("md");
         let page = fs::read_to_string(&path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()));
         let entry = format!("```toml\n{}```\n", shown_entry(&Example::read(kind)));
-        let made = filled(&filled(&page, "entry", &entry), "attributes", &shown_attributes(kind));
+        let with_entry = filled(&filled(&page, "entry", &entry), "defaults", &shown_defaults(kind));
+        let made = filled(&with_entry, "attributes", &shown_attributes(kind));
         if std::env::var_os("UPDATE_DOCS").is_some() {
             fs::write(&path, &made).unwrap();
             continue;
         }
         assert!(page == made, "{} is not current: UPDATE_DOCS=1 cargo test issuer_contract", path.display());
-        assert!(page.contains("[[issuers]]"), "{}", path.display());
+        assert!(page.contains("[[issuers]]") && page.contains("| `single_use` |"), "{}", path.display());
         assert_eq!(page.contains("<!-- attributes -->"), kind.attributes.is_some(), "{}", path.display());
     }
 }

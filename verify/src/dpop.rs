@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-/// Algorithms of proofs.
+/// The algorithms that a proof may be signed with.
 pub const ALGORITHMS: [Algorithm; 5] =
     [Algorithm::Es256, Algorithm::Es384, Algorithm::EdDsa, Algorithm::Rs256, Algorithm::Ps256];
 /// Time for which a proof is accepted after it was made, in seconds (RFC 9449 §11.1). A memory of its `jti` must last

@@ -153,7 +153,8 @@ impl Feed {
     /// Begins with a snapshot of `issuer` for `client`, at `now`, in seconds since 1970.
     ///
     /// # Errors
-    /// [`FeedError::Snapshot`] when it is not signed by one of `keys`, is for another client, or cannot be read whole.
+    /// [`FeedError::Snapshot`] if it is not signed by one of `keys`, is for another client, or is too old;
+    /// [`FeedError::Malformed`] if its records cannot be read.
     pub fn begin(jwt: &str, issuer: &str, client: &str, keys: &KeySet, now: i64) -> Result<Self, FeedError> {
         let snapshot = verified(jwt, keys).map_err(FeedError::Snapshot)?;
         if snapshot.iss != issuer {

@@ -17,7 +17,7 @@ pub const MAX_KID_BYTES: usize = 256;
 /// The size limits of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// The whole token, in bytes.
+    /// Size limit of the whole token, in bytes.
     pub token_bytes: usize,
     /// Limit of nesting in header and payload.
     pub json_depth: u8,

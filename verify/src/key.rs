@@ -274,7 +274,7 @@ pub struct KeySet {
 pub struct Skipped {
     /// The key's place in `keys`, from 0.
     pub index: usize,
-    /// Why.
+    /// The reason why the key is not used.
     pub reason: KeyError,
 }
 

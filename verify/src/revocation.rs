@@ -34,7 +34,7 @@ impl Kind {
     pub const ALL: [Self; 8] =
         [Self::Token, Self::Key, Self::Task, Self::Workload, Self::Actor, Self::Issuer, Self::Client, Self::Target];
 
-    /// In one word.
+    /// The kind's name in output.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -114,9 +114,9 @@ pub enum Act {
 pub struct Record {
     /// The name of what is revoked.
     pub name: Name,
-    /// Until when it can hit something, in seconds since 1970.
+    /// Time until which tokens that the record hits can be alive, in seconds since 1970.
     pub until: i64,
-    /// The act.
+    /// Revoke, suspend or resume.
     pub act: Act,
 }
 

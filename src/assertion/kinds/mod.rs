@@ -64,7 +64,7 @@ pub struct IssuerKind {
     pub single_use_reason: String,
     /// The longest `sub`, in bytes.
     pub subject_bytes: usize,
-    /// The default name of a workload, without its issuer's name.
+    /// The template of workload names. The name of the issuer's entry and a colon are put before it.
     pub workload: NameTemplate,
     /// The rules for an entry's `accept`.
     pub accept: AcceptRules,

@@ -47,7 +47,7 @@ const MAIN: &str = "repo:acme/app:ref:refs/heads/main";
 const OURS: &str = "41";
 /// An audience that the broker does not accept.
 const ELSEWHERE: &str = "https://elsewhere.example";
-/// The files with the assertions of `--serve`.
+/// Name of the file in which `--serve` puts a fresh assertion.
 const ASSERTION: &str = "assertion.jwt";
 const FOREIGN_ASSERTION: &str = "foreign.jwt";
 
@@ -292,7 +292,9 @@ impl Telling<'_> {
             "\n{BOLD}Look at it{BOLD:#}, as the API of orders would\ntoken=$(sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/' {folder}/answer)\n\
              curl -s {url}/introspect -d token=$token \\\n  -u orders-api:{secret}"
         ));
-        self.line(&format!("\n{BOLD}Revoke it{BOLD:#}, and look at it again\ncurl -s {url}/revoke -d token=$token"));
+        self.line(&format!(
+            "\n{BOLD}Revoke it{BOLD:#}, and look at it again by the command above\ncurl -s {url}/revoke -d token=$token"
+        ));
         self.line(&format!(
             "\n{BOLD}This one is meant to fail{BOLD:#}: its audience is not the broker\n{}",
             exchange(FOREIGN_ASSERTION)

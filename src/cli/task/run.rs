@@ -156,8 +156,8 @@ impl RemoteBroker {
         self.given(&self.post("/token", &form).await?)
     }
 
-    /// The token of an answer. One that is not bound, where a key was proved, is none that was asked for (RFC 9449 §5):
-    /// something between here and the broker took the proof away.
+    /// Reads the token of an answer. Refuses an unbound token if a key was proved (RFC 9449 §5): then something between
+    /// here and the broker removed the proof.
     fn given(&self, answer: &WireAnswer) -> Result<Given, Failure> {
         let given = given(answer)?;
         let bound =

@@ -113,7 +113,11 @@ impl Reader<'_> {
                 accepted.extend(self.accepted((kind, record), name, values.clone(), &place));
             }
         }
-        if !kind.accept.one_of.is_empty() && !kind.accept.one_of.iter().any(|name| written.contains_key(name)) {
+        let is_readable = keys.accept.place().is_none() || !written.is_empty();
+        if is_readable
+            && !kind.accept.one_of.is_empty()
+            && !kind.accept.one_of.iter().any(|name| written.contains_key(name))
+        {
             let example = kind.accept.one_of.first().map_or("", String::as_str);
             let message = format!(
                 "`accept` is missing or names no owner: anyone can get a token from this issuer; name your ids, e.g. \
@@ -137,7 +141,13 @@ impl Reader<'_> {
             let message = format!("`accept`: `{name}` accepts nothing or an empty value; name the values");
             self.problem(place.clone(), message);
         }
-        let declared = record.and_then(|record| record.attribute(name));
+        let by_claim = |record: &'_ AttributeRecord| {
+            let is_it = |declared: &&AttributeDeclaration| {
+                declared.claim.as_ref().is_some_and(|claim| claim.to_string() == name)
+            };
+            record.attributes.iter().find(is_it).cloned()
+        };
+        let declared = record.and_then(|record| record.attribute(name).cloned().or_else(|| by_claim(record)));
         if kind.attributes.is_none() && declared.is_none() {
             let claim = if name.starts_with('/') { name.parse() } else { Ok(ClaimPointer::to_claim(name)) };
             return match claim {
@@ -148,7 +158,8 @@ impl Reader<'_> {
                 }
             };
         }
-        let Some((declared, claim)) = declared.and_then(|declared| Some((declared, declared.claim.clone()?))) else {
+        let with_claim = declared.and_then(|declared| Some((declared.clone(), declared.claim?)));
+        let Some((declared, claim)) = with_claim else {
             let known = record.iter().flat_map(|record| &record.attributes).map(|declared| &*declared.name);
             let known = known.collect::<Vec<_>>().join(", ");
             let message =
@@ -158,8 +169,13 @@ impl Reader<'_> {
         };
         if !values.iter().all(|value| declared.value.takes(value)) {
             let message = format!(
-                "`accept`: `{name}` has type {}, and a value of another type would never match; fix the value",
-                declared.value.name()
+                "`accept`: `{name}` has type {}, and a value of another type would never match; write {}",
+                declared.value.name(),
+                match declared.value {
+                    AttributeType::String | AttributeType::Set => "it in quotes",
+                    AttributeType::Integer => "a number without quotes",
+                    AttributeType::Boolean | AttributeType::BooleanString => "true or false without quotes",
+                }
             );
             self.problem(place.clone(), message);
         }

@@ -59,14 +59,14 @@ impl Reader<'_> {
         })
     }
 
-    /// Refuses keys that contradict each other, whatever the kind.
+    /// Refuses settings of an entry that contradict each other, for every kind of issuer.
     fn keys_together(&mut self, keys: &file::Issuer) {
         if let (Some(place), Some(_)) = (keys.ca_file.place(), keys.jwks_file.place()) {
             self.problem(place, "`ca_file` is for keys that are fetched, and `jwks_file` pins them; leave one out");
         }
     }
 
-    /// Refuses keys that an entry of this kind does not have.
+    /// Refuses settings that an entry of this kind does not have.
     fn keys_of_kind(&mut self, kind: &IssuerKind, keys: &file::Issuer) {
         let of_issuers = [
             ("issuer", keys.issuer.place()),
@@ -91,7 +91,7 @@ impl Reader<'_> {
     }
 
     fn audiences(&mut self, keys: &file::Issuer, place: &Range<usize>) -> Vec<String> {
-        let hint = "name what the assertion's `aud` must be: us";
+        let hint = "name what the assertion's `aud` must be: usually the broker's `issuer`";
         let audiences = keys.audiences.required("audiences", hint, place, self.problems).cloned().unwrap_or_default();
         if let Some(place) = keys.audiences.place()
             && (audiences.is_empty() || audiences.iter().any(String::is_empty))

@@ -177,7 +177,7 @@ fn credentials(settings: &LinkSettings, mut info: redis::RedisConnectionInfo) ->
     info
 }
 
-/// Makes connections for one thread.
+/// Makes the connections of one worker thread.
 struct Maker(Arc<Servers>);
 
 impl managed::Manager for Maker {
@@ -209,7 +209,7 @@ impl managed::Manager for Maker {
     }
 }
 
-/// All connections of one kind.
+/// The connections for one use: for commands, or for following the log. Each thread has its own.
 pub(super) struct RedisLink {
     servers: Arc<Servers>,
     /// Some for each thread: what drives a connection runs where it was made, and waking another thread costs more than

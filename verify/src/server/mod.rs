@@ -24,7 +24,7 @@ const KEYS_EVERY: Duration = Duration::from_secs(300);
 const KEYS_EVERY_BY_LISTS: Duration = Duration::from_secs(15);
 /// Shortest interval of fetches that an unknown key causes.
 const COOLDOWN: Duration = Duration::from_secs(10);
-/// Time limit of an answer. The feed sends something each second.
+/// Longest silence of the broker while it answers. The feed sends an event at least each second.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Delays before the broker is asked again after a fault: the first and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -118,7 +118,7 @@ pub enum FollowError {
     /// It does not answer.
     #[error("the broker cannot be reached: {0}")]
     Http(#[from] reqwest::Error),
-    /// It refuses.
+    /// The broker refuses the request.
     #[error("the broker answers {0} to `{1}`; look at the client's id, its secret and what it `introspects`")]
     Refused(StatusCode, String),
     /// It says too much.
@@ -145,7 +145,7 @@ pub struct ResourceServer {
     beside: [JoinHandle<()>; 2],
 }
 
-/// From where it is known what is revoked.
+/// The source of revocations.
 enum Source {
     Feed(Following),
     Lists(Lists),

@@ -5,7 +5,8 @@
 use crate::assertion::AssertionError;
 use crate::domain::{AttributeValue, AttributeValues};
 
-/// Compares `subject` with the attributes, if it has one of GitHub's own forms.
+/// Refuses a `subject` in one of GitHub's own forms if its repository, repository id or owner id differs from the
+/// attributes.
 pub(super) fn claims(subject: &str, values: &mut AttributeValues) -> Result<(), AssertionError> {
     match Repository::of_subject(subject) {
         Some(named) if !named.agrees(values) => Err(AssertionError::Claim("sub".into())),
