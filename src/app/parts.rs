@@ -164,7 +164,8 @@ impl Installation {
         Refresh { every, max_stale, cooldown }
     }
 
-    /// The rules of key rotation: the algorithms that need a key, how long a key signs, and the longest life of a token.
+    /// The rules of key rotation: the algorithms that need a key, how long a key signs, and the longest life of a
+    /// token.
     pub(super) fn rotation(&self) -> Rotation {
         let mut algorithms = vec![self.config.signing.algorithm];
         for target in &self.config.targets {
