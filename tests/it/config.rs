@@ -91,6 +91,7 @@ fn what_grants_trust_has_no_default() {
     for (from, to, expected) in [
         ("accept = { repository_owner_id = [\"41\"] }", "", "`accept` is missing"),
         ("accept = { repository_owner_id = [\"41\"] }", "accept = { repository_owner = [\"acme\"] }", "names no owner"),
+        ("accept = { repository_owner_id = [\"41\"] }", "accept = {}", "names no owner"),
         ("accept = { repository_owner_id = [\"41\"] }", "accept = { repository_owner_id = [] }", "accepts nothing"),
         ("accept = { repository_owner_id = [\"41\"] }", "accept = { repository_owner_id = [41] }", "`accept`"),
         (

@@ -102,7 +102,9 @@ impl Reader<'_> {
         if kind.is_trust_domain() {
             return Accept::default();
         }
-        let written = keys.accept.optional("accept", self.problems).cloned().unwrap_or_default();
+        let readable = keys.accept.optional("accept", self.problems).cloned();
+        let is_unreadable = keys.accept.place().is_some() && readable.is_none();
+        let written = readable.unwrap_or_default();
         let mut accepted = Vec::new();
         for (name, values) in &written {
             let values: Vec<AttributeValue> = values.iter().map(value).collect();
@@ -113,8 +115,7 @@ impl Reader<'_> {
                 accepted.extend(self.accepted((kind, record), name, values.clone(), &place));
             }
         }
-        let is_readable = keys.accept.place().is_none() || !written.is_empty();
-        if is_readable
+        if !is_unreadable
             && !kind.accept.one_of.is_empty()
             && !kind.accept.one_of.iter().any(|name| written.contains_key(name))
         {
