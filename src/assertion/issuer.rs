@@ -53,12 +53,20 @@ pub enum SignsAs {
     TrustDomain(TrustDomain),
 }
 
+impl SignsAs {
+    /// The identity as text: the `iss`, or the SPIFFE id of the trust domain.
+    #[must_use]
+    pub fn id(&self) -> Cow<'_, str> {
+        match self {
+            Self::Issuer(iss) => Cow::Borrowed(iss),
+            Self::TrustDomain(name) => Cow::Owned(format!("spiffe://{name}")),
+        }
+    }
+}
+
 impl fmt::Display for SignsAs {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Issuer(iss) => out.write_str(iss),
-            Self::TrustDomain(name) => write!(out, "spiffe://{name}"),
-        }
+        out.write_str(&self.id())
     }
 }
 

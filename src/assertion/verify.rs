@@ -208,8 +208,9 @@ impl Issuer {
         let claims = signed.payload.members();
         let subject = claims::subject(claims, self.kind.subject_bytes)?;
         let jti = claims::text(claims, "jti")?;
+        let iss = self.signer.id();
         if R::IS_SUBJECT {
-            trail.subject(&self.signer.to_string(), subject, jti);
+            trail.subject(&iss, subject, jti);
         }
         // Ahead of the others: whom the entry does not accept learns no more than that, whatever else is wrong.
         let mismatch = self.accept.mismatch(claims);
@@ -231,13 +232,13 @@ impl Issuer {
         };
         Ok(Verified {
             workload: Arc::new(workload),
-            origin: Origin { iss: self.signer.to_string(), sub: subject.to_owned() },
+            origin: Origin { iss: iss.to_string(), sub: subject.to_owned() },
             expires,
             first_use: self.single_use.then(|| FirstUse {
                 // Where there is no `jti`, what was signed stands for the assertion, and never the signature: one of
                 // ECDSA can be written in two ways.
                 key: match jti {
-                    Some(jti) => Digest::of("jti", &[&self.signer.to_string(), jti]),
+                    Some(jti) => Digest::of("jti", &[&*iss, jti]),
                     None => Digest::of("signed part", &[signed.signed_part]),
                 },
                 until: expires.plus(MARK_MARGIN),

@@ -22,6 +22,11 @@ pub struct Workload {
     pub attributes: Attributes,
 }
 
+impl Workload {
+    /// The attributes that a workload of any issuer can have, which no record of attributes is named after.
+    pub const COMMON_ATTRIBUTES: [&str; 2] = ["owner", "environment"];
+}
+
 /// Reads attributes. Lines of the audit log that earlier versions wrote have the text `own-token` for none, and name
 /// GitHub's by the kind.
 fn attributes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Attributes, D::Error> {

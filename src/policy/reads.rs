@@ -1,12 +1,9 @@
 //! The parts of a question that policies read: the other parts need not be built for an exchange.
 
-use crate::domain::AttributeRecord;
+use crate::domain::{AttributeRecord, Workload};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-
-/// Attributes that a workload of any issuer can have.
-const OF_EVERY_WORKLOAD: [&str; 2] = ["owner", "environment"];
 
 /// The parts of a question that one policy, or a set of policies, reads.
 #[derive(Debug, Default)]
@@ -72,7 +69,7 @@ impl Reads {
     /// The first name after `principal` that nothing has, if there is one.
     pub(super) fn unknown(&self, records: &[Arc<AttributeRecord>]) -> Option<String> {
         let is_known = |(record, attribute): &&(String, Option<String>)| {
-            if OF_EVERY_WORKLOAD.contains(&record.as_str()) {
+            if Workload::COMMON_ATTRIBUTES.contains(&record.as_str()) {
                 return true;
             }
             let declared = records.iter().find(|declared| *declared.name == **record);

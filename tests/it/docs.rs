@@ -1,6 +1,7 @@
 //! The README and the documents show what is there: every command in them runs, every file that they name exists, and the
 //! example that they start from is one that `check` accepts.
 
+use crate::support::AROUND_AN_ENTRY;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -109,16 +110,6 @@ fn example() -> tempfile::TempDir {
     }
     folder
 }
-
-/// The rest of a configuration whose entry of an issuer a page shows.
-const AROUND_AN_ENTRY: &str = r#"
-server = { issuer = "https://sts.acme.example", listen = "127.0.0.1:8080" }
-store = { kind = "embedded", path = "data" }
-signing = { directory = "keys" }
-audit = { path = "data/audit" }
-policy = { directory = "policies" }
-targets = [{ audience = "https://orders.acme.example", max_lifetime = "5m" }]
-"#;
 
 #[test]
 fn every_configuration_shown_is_one_that_check_accepts() {

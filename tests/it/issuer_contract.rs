@@ -358,16 +358,6 @@ fn gitlab_workloads_are_named_by_the_project_and_never_by_a_merge_request() {
     assert_eq!(outcome(example.token().claim("namespace_id", json!("73"))), "workload_not_accepted");
 }
 
-/// The rest of a configuration around one entry.
-const AROUND_AN_ENTRY: &str = r#"
-server = { issuer = "https://sts.acme.example", listen = "127.0.0.1:8080" }
-store = { kind = "embedded", path = "data" }
-signing = { directory = "keys" }
-audit = { path = "data/audit" }
-policy = { directory = "policies" }
-targets = [{ audience = "https://orders.acme.example", max_lifetime = "5m" }]
-"#;
-
 #[test]
 fn every_kind_checks_its_entry_by_its_description() {
     for kind in IssuerKind::all() {

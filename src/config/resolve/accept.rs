@@ -4,7 +4,9 @@ use super::Reader;
 use crate::assertion::{Accept, Accepted, IssuerKind};
 use crate::config::file;
 use crate::config::issuer::{AcceptedValue, Attribute};
-use crate::domain::{AttributeDeclaration, AttributeRecord, AttributeType, AttributeValue, ClaimPointer, IssuerName};
+use crate::domain::{
+    AttributeDeclaration, AttributeRecord, AttributeType, AttributeValue, ClaimPointer, IssuerName, Workload,
+};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,8 +14,6 @@ use url::Url;
 
 /// Words of Cedar, which name nothing else.
 const WORDS: [&str; 9] = ["true", "false", "if", "then", "else", "in", "is", "like", "has"];
-/// Attributes that every workload can have, which no record of attributes is named after.
-const OF_EVERY_WORKLOAD: [&str; 2] = ["owner", "environment"];
 
 impl Reader<'_> {
     /// The attributes that policy sees; `None` inside if the entry has none.
@@ -37,7 +37,7 @@ impl Reader<'_> {
         }
         let declared = keys.attributes.optional("attributes", self.problems)?.clone();
         let record: Arc<str> = name?.as_str().replace('-', "_").into();
-        if !is_identifier(&record) || OF_EVERY_WORKLOAD.contains(&&*record) {
+        if !is_identifier(&record) || Workload::COMMON_ATTRIBUTES.contains(&&*record) {
             let message = format!(
                 "`attributes`: policy would name them `principal.{record}`, which is not a name that Cedar takes here; rename the entry, and begin with a letter"
             );

@@ -31,6 +31,15 @@ pub const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 pub const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+/// The rest of a configuration, around one entry of an issuer.
+pub const AROUND_AN_ENTRY: &str = r#"
+server = { issuer = "https://sts.acme.example", listen = "127.0.0.1:8080" }
+store = { kind = "embedded", path = "data" }
+signing = { directory = "keys" }
+audit = { path = "data/audit" }
+policy = { directory = "policies" }
+targets = [{ audience = "https://orders.acme.example", max_lifetime = "5m" }]
+"#;
 /// Where every test's clock begins: after any build of the program, before which no broker starts.
 pub const NOW: i64 = 4_000_000_000;
 
