@@ -224,8 +224,11 @@ impl TestBroker {
         self.halt();
         let root = std::mem::replace(&mut self.root, tempfile::tempdir().unwrap());
         let clock = self.clock.clone();
-        // Everything that it holds is closed before anybody changes it.
         drop(self);
+        // Threads of its server can close the store a moment later: the lock on its file says that all of them did.
+        if let Ok(store) = std::fs::File::open(root.path().join("data/store.redb")) {
+            store.lock().unwrap();
+        }
         change(root.path());
         Self::start(root, clock)
     }
