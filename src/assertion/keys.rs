@@ -2,7 +2,7 @@
 //! token with an unknown `kid` once per cooldown, however many such tokens arrive. A set past its staleness bound is
 //! not used; a key that its issuer took away is gone with the next refresh.
 
-use super::fetch::{FetchError, Fetcher};
+use super::http_fetch::{FetchError, Fetcher};
 use crate::domain::{Clock, Lifetime, Timestamp};
 use arc_swap::ArcSwapOption;
 use countersign_verify::backoff::Backoff;
@@ -257,7 +257,7 @@ impl IssuerKeys {
 
     async fn read(&self) -> Result<(Vec<u8>, Option<Timestamp>), KeyFault> {
         match &self.source {
-            KeySource::File(path) | KeySource::Bundle(path) => Ok((super::fetch::read_file(path)?, None)),
+            KeySource::File(path) | KeySource::Bundle(path) => Ok((super::http_fetch::read_file(path)?, None)),
             KeySource::Url(fetcher, url) => Ok(fetcher.get(url).await?),
             KeySource::Discovery(fetcher, issuer) => {
                 let (document, _) =
@@ -268,7 +268,7 @@ impl IssuerKeys {
                 }
                 let uri =
                     document.get("jwks_uri").and_then(Value::as_str).ok_or(KeyFault::Discovery("has no jwks_uri"))?;
-                if !super::fetch::same_origin(issuer, uri) {
+                if !super::http_fetch::same_origin(issuer, uri) {
                     return Err(KeyFault::Discovery("has its keys on another origin; name them with `jwks_uri`"));
                 }
                 Ok(fetcher.get(uri).await?)

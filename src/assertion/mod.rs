@@ -3,22 +3,22 @@
 
 mod claims;
 mod client;
-mod fetch;
+mod dpop;
+mod http_fetch;
 mod issuer;
 mod keys;
 mod kinds;
 mod own;
-mod proof;
 mod refusal;
 mod verify;
 
 pub use client::OwnKeys;
-pub use fetch::{FetchError, Fetcher, Names};
+pub use dpop::{Confirmation, ProofFault, Proofs};
+pub use http_fetch::{FetchError, Fetcher, Names};
 pub use issuer::{Accept, Accepted, Issuer, SignsAs};
 pub use keys::{IssuerKeys, KeyFault, KeySource, Refresh};
 pub use kinds::{IssuerKind, SignerKind, UnknownIssuerKind};
 pub use own::{OwnTokens, jti_or_fault};
-pub use proof::{Confirmation, ProofFault, Proofs};
 pub use refusal::AssertionError;
 pub use verify::{Issuers, LEEWAY};
 

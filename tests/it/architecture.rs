@@ -136,7 +136,7 @@ const HOMES: [(&str, &[&str]); 42] = [
     ("quick_cache", &["assertion/own.rs", "client/attempts.rs"]),
     ("redb", &["store/embedded.rs", "store/rows.rs", "store/tasks.rs"]),
     ("redis", &["store"]),
-    ("reqwest", &["assertion/fetch.rs", "cli/wire.rs", "telemetry/traces.rs"]),
+    ("reqwest", &["assertion/http_fetch.rs", "cli/wire.rs", "telemetry/traces.rs"]),
     (
         "rustix",
         &[

@@ -140,7 +140,7 @@ fn b6_discovered_keys_are_at_the_issuers_own_origin() {
 
 #[test]
 fn b7_no_way_to_write_a_private_address_is_dialled() {
-    // Only loopback in other spellings: what must never be dialled is judged in `fetch.rs`, where nothing is.
+    // Only loopback in other spellings: what must never be dialled is judged in `http_fetch.rs`, where nothing is.
     for host in [
         "127.1",
         "2130706433",
