@@ -1,8 +1,11 @@
 //! The prose of code and documents: plain English, as far as a rule can see it.
 
+use countersign::config::Config;
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Words with which a doc comment does not begin: it begins with a noun phrase or a verb in the third person.
 const RIDDLES: [&str; 13] =
@@ -28,6 +31,8 @@ const PHRASES: [&str; 18] = [
     " DESIGN ",
     "found out",
 ];
+/// Names of other products, and of what decisions say does not exist.
+const OF_OTHERS: [&str; 4] = ["compute_engine", "id_tokens", "sender_constraint", "--service-account-issuer"];
 /// Characters of a line of prose, except in tables, links and code.
 const WIDTH: usize = 120;
 
@@ -152,4 +157,119 @@ fn every_path_that_is_named_exists() {
         }
     }
     assert!(checked > 20 && missing.is_empty(), "{checked}: {missing:#?}");
+}
+
+/// What a text names in backticks outside blocks of code, with the file that it stands in.
+fn named(texts: &[(PathBuf, String)]) -> impl Iterator<Item = (String, &str)> {
+    texts.iter().flat_map(|(path, text)| {
+        let prose = text.split("```").step_by(2);
+        let path = path.strip_prefix(root()).unwrap().display().to_string();
+        prose.flat_map(|part| part.split('`').skip(1).step_by(2)).map(move |name| (path.clone(), name))
+    })
+}
+
+/// Returns true if `text` has at least `least` words of lower-case letters and digits, with `between` between them.
+fn is_joined(text: &str, between: char, least: usize) -> bool {
+    let is_word = |word: &str| {
+        word.starts_with(|first: char| first.is_ascii_lowercase() || (between == '_' && first.is_ascii_digit()))
+            && word.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_')
+    };
+    text.split(between).count() >= least && text.split(between).all(is_word)
+}
+
+/// Tests, functions, parameters, claims and metrics.
+#[test]
+fn every_name_with_underscores_stands_in_the_code() {
+    let folders = ["src", "verify", "tests", "policies", "conformance", "loadtest", "fuzz", "deploy", "build.rs"];
+    let mut words = BTreeSet::new();
+    for (_, text) in files(&folders, &["rs", "toml", "cedar", "cedarschema", "json", "yaml"]) {
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+            words.extend(line.split(|letter| !is_part(letter)).map(str::to_owned));
+        }
+    }
+    let (documents, code) = (documents(), code());
+    let mut checked = 0;
+    let mut missing = BTreeSet::new();
+    for (path, name) in named(&documents).chain(named(&code)) {
+        if !is_joined(name, '_', 2) || OF_OTHERS.contains(&name) {
+            continue;
+        }
+        checked += 1;
+        // The registry adds the product to a metric's name before it, and the unit behind it.
+        let metric = name.strip_prefix("countersign_").unwrap_or(name);
+        let units = ["_seconds", "_milliseconds", "_total", "_bytes"];
+        let bare = units.iter().find_map(|unit| metric.strip_suffix(unit)).unwrap_or(metric);
+        if ![name, metric, bare].iter().any(|name| words.contains(*name)) {
+            missing.insert(format!("{path}: `{name}`"));
+        }
+    }
+    assert!(checked > 200 && missing.is_empty(), "{checked}: {missing:#?}");
+}
+
+#[test]
+fn every_configuration_key_that_is_named_is_in_the_schema() {
+    /// The schemas below `schema` that describe its member `key`.
+    fn members<'a>(whole: &'a Value, schema: &'a Value, key: &str, into: &mut Vec<&'a Value>) {
+        if let Some(place) = schema["$ref"].as_str() {
+            members(whole, whole.pointer(place.trim_start_matches('#')).unwrap(), key, into);
+        }
+        for several in ["anyOf", "oneOf", "allOf"] {
+            let all = schema[several].as_array().into_iter().flatten();
+            all.for_each(|one| members(whole, one, key, into));
+        }
+        into.extend(schema["properties"].get(key));
+        if let Some(items) = schema.get("items") {
+            members(whole, items, key, into);
+        }
+    }
+    let schema = Config::schema();
+    let (documents, code) = (documents(), code());
+    let mut checked = 0;
+    let mut missing = BTreeSet::new();
+    for (path, name) in named(&documents).chain(named(&code)) {
+        let mut keys = name.split('.');
+        let first = keys.next().unwrap();
+        if !is_joined(name, '.', 2) || schema["properties"].get(first).is_none() || name.ends_with(".redb") {
+            continue;
+        }
+        checked += 1;
+        let mut found = vec![&schema["properties"][first]];
+        for key in keys {
+            let mut below = Vec::new();
+            found.iter().for_each(|one| members(&schema, one, key, &mut below));
+            found = below;
+        }
+        if found.is_empty() {
+            missing.insert(format!("{path}: `{name}`"));
+        }
+    }
+    assert!(checked > 50 && missing.is_empty(), "{checked}: {missing:#?}");
+}
+
+#[test]
+fn every_command_and_flag_that_is_named_exists() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    let completions = String::from_utf8(command.args(["completions", "bash"]).output().unwrap().stdout).unwrap();
+    let known: BTreeSet<&str> =
+        completions.split(|letter: char| letter.is_whitespace() || "\"(),)".contains(letter)).collect();
+    let (documents, code) = (documents(), code());
+    let mut checked = 0;
+    let mut missing = BTreeSet::new();
+    for (path, name) in named(&documents).chain(named(&code)) {
+        let command = name.strip_prefix("countersign ");
+        if command.is_none() && !name.starts_with("--") {
+            continue;
+        }
+        let words = name.split(|letter: char| letter.is_whitespace() || letter == '=');
+        let words = words.take_while(|word| *word != "--" && *word != "|");
+        let flags = words.filter(|word| word.starts_with("--"));
+        for word in flags.chain(command.and_then(|command| command.split_whitespace().next())) {
+            checked += 1;
+            if !known.contains(word) && !OF_OTHERS.contains(&word) {
+                missing.insert(format!("{path}: `{name}`: {word}"));
+            }
+        }
+    }
+    assert!(checked > 50 && missing.is_empty(), "{checked}: {missing:#?}");
 }
