@@ -234,6 +234,27 @@ pub struct AttributeDeclaration {
     pub about: String,
 }
 
+impl AttributeDeclaration {
+    /// Reads the attribute; none if it is absent, or if the kind's own rules give it.
+    fn read(&self, claims: &Map<String, Value>) -> Result<Option<(Arc<str>, AttributeValue)>, AttributeFault> {
+        let Some(pointer) = &self.claim else { return Ok(None) };
+        let wrong = |found: &str| AttributeFault {
+            claim: pointer.to_string(),
+            expected: self.value.name(),
+            found: found.to_owned(),
+        };
+        match pointer.find(claims).map_err(|NoObject| wrong("below something that is not an object"))? {
+            Some(Value::Null) if self.nullable && !self.required => Ok(None),
+            Some(claim) => {
+                let value = self.value.read(claim).ok_or_else(|| wrong(&self.value.found(claim)))?;
+                Ok(Some((Arc::clone(&self.name), value)))
+            }
+            None if self.required => Err(wrong("absent")),
+            None => Ok(None),
+        }
+    }
+}
+
 /// A claim from which a declared attribute cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the claim `{claim}` is {found}, and its attribute has type {expected}")]
@@ -263,25 +284,7 @@ impl AttributeRecord {
     /// # Errors
     /// [`AttributeFault`] for the first claim that has another type, is too long, or is required and absent.
     pub fn read(&self, claims: &Map<String, Value>) -> Result<AttributeValues, AttributeFault> {
-        let mut values = AttributeValues::new();
-        for declared in &self.attributes {
-            let Some(pointer) = &declared.claim else { continue };
-            let wrong = |found: &str| AttributeFault {
-                claim: pointer.to_string(),
-                expected: declared.value.name(),
-                found: found.to_owned(),
-            };
-            match pointer.find(claims).map_err(|NoObject| wrong("below something that is not an object"))? {
-                Some(Value::Null) if declared.nullable && !declared.required => {}
-                Some(claim) => {
-                    let value = declared.value.read(claim).ok_or_else(|| wrong(&declared.value.found(claim)))?;
-                    values.insert(Arc::clone(&declared.name), value);
-                }
-                None if declared.required => return Err(wrong("absent")),
-                None => {}
-            }
-        }
-        Ok(values)
+        self.attributes.iter().filter_map(|declared| declared.read(claims).transpose()).collect()
     }
 
     /// Returns the values that were read when a task was opened, as far as they are still declared; none if they do not

@@ -104,8 +104,8 @@ impl Asker {
         optional(&mut attributes, "owner", principal.owner.as_ref());
         optional(&mut attributes, "environment", principal.environment.as_ref());
         for (record, values) in &principal.attributes {
-            let read = values.iter().filter(|(name, _)| self.reads.reads(record, name));
-            let values = read.map(|(name, value)| (name.to_string(), attribute(value)));
+            let read = self.reads.among(record, values).into_iter();
+            let values = read.map(|(name, value)| (name.to_owned(), attribute(value)));
             attributes.push((record.to_string(), Value::new_record(values).map_err(said)?));
         }
         let issuer = uid(&self.issuer, &principal.issuer);

@@ -1,6 +1,6 @@
 //! The parts of a question that policies read: the other parts need not be built for an exchange.
 
-use crate::domain::{AttributeRecord, Workload};
+use crate::domain::{AttributeRecord, AttributeValue, AttributeValues, Workload};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -55,9 +55,14 @@ impl Reads {
         }
     }
 
-    /// Returns true if `attribute` of `principal.<record>` is read.
-    pub(super) fn reads(&self, record: &str, attribute: &str) -> bool {
-        self.records.get(record).is_some_and(|record| record.whole || record.attributes.contains(attribute))
+    /// Returns the attributes of `values` that are read as `principal.<record>`.
+    pub(super) fn among<'a>(&'a self, record: &str, values: &'a AttributeValues) -> Vec<(&'a str, &'a AttributeValue)> {
+        let named = |name: &'a String| values.get(&**name).map(|value| (&**name, value));
+        match self.records.get(record) {
+            Some(read) if read.whole => values.iter().map(|(name, value)| (&**name, value)).collect(),
+            Some(read) => read.attributes.iter().filter_map(named).collect(),
+            None => Vec::new(),
+        }
     }
 
     /// Reads everything of `record`.
