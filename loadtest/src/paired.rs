@@ -12,9 +12,9 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Turns that are measured, after one that is not.
-pub(crate) const TURNS: usize = 24;
-/// Exchanges of each side in a turn: about half a second of one core.
-const EXCHANGES: usize = 8_000;
+pub(crate) const TURNS: usize = 96;
+/// Exchanges of each side in a turn. Turns are short, so that what slows the machine down slows all sides of a turn.
+const EXCHANGES: usize = 2_000;
 /// Where the two builds listen; the bound has an address of its own.
 const LISTEN: [(&str, &str); 2] = [("127.0.0.1:18080", "127.0.0.1:18081"), ("127.0.0.1:18084", "127.0.0.1:18085")];
 /// Every order of the bound (0), A (1) and B (2).
@@ -82,7 +82,8 @@ fn micros(turn: Turn) -> f64 {
     turn.cpu * 1e6 / exchanges
 }
 
-/// A ratio of two sides, turn by turn: the geometric mean and its 95 % confidence interval.
+/// A ratio of two sides, turn by turn: the geometric mean without a fifth of the turns at either end, so that a turn in
+/// which the machine did something else does not count, and its 95 % confidence interval (Tukey and McLaughlin 1963).
 struct Ratio {
     mean: f64,
     low: f64,
@@ -91,14 +92,26 @@ struct Ratio {
 
 impl Ratio {
     fn of(above: &[f64], below: &[f64]) -> Self {
-        let logs: Vec<f64> = above.iter().zip(below).map(|(above, below)| (above / below).ln()).collect();
+        let mut logs: Vec<f64> = above.iter().zip(below).map(|(above, below)| (above / below).ln()).collect();
+        logs.sort_by(f64::total_cmp);
+        let cut = logs.len() / 5;
+        let kept = logs.get(cut..logs.len() - cut).unwrap_or_default();
+        let (lowest, highest) = (kept.first().copied().unwrap_or(f64::NAN), kept.last().copied().unwrap_or(f64::NAN));
+        let (mean, _) = mean_and_variance(kept);
+        let winsorized: Vec<f64> = logs.iter().map(|log| log.clamp(lowest, highest)).collect();
+        let (_, variance) = mean_and_variance(&winsorized);
         #[expect(clippy::cast_precision_loss, reason = "a few turns")]
-        let count = logs.len() as f64;
-        let mean = logs.iter().sum::<f64>() / count;
-        let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (count - 1.0);
-        let half = student(count - 1.0) * (variance / count).sqrt();
+        let (all, left) = (logs.len() as f64, kept.len() as f64);
+        let half = student(left - 1.0) * variance.sqrt() * all.sqrt() / left;
         Self { mean: mean.exp(), low: (mean - half).exp(), high: (mean + half).exp() }
     }
+}
+
+fn mean_and_variance(figures: &[f64]) -> (f64, f64) {
+    #[expect(clippy::cast_precision_loss, reason = "a few turns")]
+    let count = figures.len() as f64;
+    let mean = figures.iter().sum::<f64>() / count;
+    (mean, figures.iter().map(|figure| (figure - mean).powi(2)).sum::<f64>() / (count - 1.0))
 }
 
 /// The 97.5 % quantile of Student's t distribution with `freedom` degrees of freedom, by its expansion about the normal
@@ -147,6 +160,9 @@ mod tests {
         assert!((one.mean - 2.0).abs() < 1e-9 && (one.low - one.high).abs() < 1e-9);
         let spread = Ratio::of(&[1.0, 1.1, 0.9, 1.0], &[1.0; 4]);
         assert!(spread.low < 1.0 && spread.high > 0.99 && spread.high - spread.low > 0.1);
+        let figures = [1.00, 1.01, 0.99, 1.02, 0.98, 1.00, 1.01, 0.99, 1.00, 9.00];
+        let disturbed = Ratio::of(&figures, &[1.0; 10]);
+        assert!((disturbed.mean - 1.0).abs() < 0.01 && disturbed.high < 1.03, "a disturbed turn does not count");
     }
 
     #[test]
