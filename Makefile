@@ -3,19 +3,31 @@
 
 CARGO := cargo
 TESTS := tests/clients
+# One selection of packages and features, so that no target builds again what another one has built.
+ALL := --workspace --features countersign-verify/actix
+PROGRAMS := target/debug/countersign target/debug/countersign-conformance
+SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src verify conformance policies -type f)
 
 .PHONY: demo test test-dates lint logs deploy conformance clients interop fuzz mutants bench soak
 
-demo: ## a whole exchange on this machine
-	@[ -x target/debug/countersign ] || echo "Building the broker. The first build takes about five minutes on two cores."
-	@$(CARGO) build --locked --package countersign
+demo: target/debug/countersign ## a whole exchange on this machine
 	@./target/debug/countersign demo
+
+target/debug/countersign: $(SOURCES)
+	@[ -x $@ ] || echo "Building the broker. The first build takes about five minutes on two cores."
+	@$(CARGO) build --locked --package countersign
+	@touch $@
+
+target/debug/countersign-conformance: $(SOURCES)
+	$(CARGO) build --locked $(ALL) --bins --examples
+	@touch $(PROGRAMS)
 
 test: ## everything that a Rust toolchain and Debian packages can run
 	@.ci/needs cc make pkg-config openssl openssl-dev curl python3 unshare redis-server redis-cli
-	# Beforehand: a test runs it, and would build it beside others that measure time.
-	$(CARGO) build --locked --package countersign-verify --features actix --example orders
-	$(CARGO) test --locked --workspace
+	# With the examples, so that the programs have the same dependencies as the tests.
+	$(CARGO) build --locked $(ALL) --bins --examples
+	@touch $(PROGRAMS)
+	$(CARGO) test --locked $(ALL)
 
 test-dates: ## the whole suite with the system's clock at today, + 2 days, + 400 days and + 10 years
 	@.ci/needs cc make pkg-config openssl openssl-dev curl python3 unshare redis-server redis-cli faketime
@@ -23,9 +35,8 @@ test-dates: ## the whole suite with the system's clock at today, + 2 days, + 400
 
 lint: ## formatting, lints, documentation, dependencies
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
-	$(CARGO) clippy --locked --package countersign-verify --features actix --all-targets -- --deny warnings
-	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	$(CARGO) clippy --locked $(ALL) --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked $(ALL) --lib --bins --examples --no-deps --quiet
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed, so deny.toml was not checked: cargo install cargo-deny"; fi
 
@@ -37,14 +48,13 @@ deploy: ## alert rules and the systemd unit, by the programs that read them
 	cd deploy/prometheus && promtool check rules alerts.yml && promtool test rules alerts_test.yml
 	tests/unit
 
-clients: ## unmodified OAuth clients, over TLS
+clients: target/debug/countersign ## unmodified OAuth clients, over TLS
 	@.ci/needs node npm python3 openssl openssl-dev curl go java mvn
-	$(CARGO) build --locked --package countersign
 	$(TESTS)/run
 
 conformance: ## what the documents ask, clause by clause
 	@.ci/needs cc pkg-config openssl-dev
-	$(CARGO) build --locked --package countersign --package countersign-conformance
+	@$(MAKE) --no-print-directory $(PROGRAMS)
 	./target/debug/countersign-conformance local target/debug/countersign --results conformance/results
 
 interop: ## a SPIRE server, built once (ten minutes), for `make clients` to try as well

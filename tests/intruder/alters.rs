@@ -3,12 +3,30 @@
 //! that is marked.
 
 use super::{AuthorizedExchange, BoundExchange, Broker, Mint, MintedToken};
-use crate::assertion::{SubjectToken, Verified};
+use crate::assertion::{SubjectToken, Untrusted, Verified};
 use crate::domain::{Lifetime, Scopes, Timestamp};
 use crate::signing::KeyRing;
 use crate::token::CompactToken;
 use countersign_verify::claims::AccessClaims;
-use countersign_verify::key::Algorithm;
+use countersign_verify::jws::Compact;
+use countersign_verify::key::{Algorithm, VerifyingKey};
+
+fn read_an_unverified_token(token: &Untrusted<SubjectToken>) -> &str {
+    &token.text // refused: E0616
+}
+
+fn read_a_claim_of_an_unverified_token(token: &Untrusted<SubjectToken>) {
+    let _ = token.workload(); // refused: E0599
+}
+
+fn read_a_payload_before_its_signature(compact: &Compact<'_>) {
+    let _ = &compact.payload; // refused: E0616
+}
+
+fn take_another_token_for_one_that_was_verified(compact: Compact<'_>, key: &VerifyingKey) {
+    let _ = compact.verify(key);
+    let _ = compact.verify(key); // refused: E0382
+}
 
 fn widen_scopes_after_policy(mut authorized: AuthorizedExchange, more: Scopes) {
     authorized.scopes = more; // refused: E0616

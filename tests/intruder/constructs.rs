@@ -2,11 +2,26 @@
 //! the compiler looks at private constructors only where everything else is right.
 
 use super::{AuthorizedExchange, BoundExchange, Issued};
-use crate::domain::{Scopes, Timestamp};
+use crate::assertion::{SubjectToken, Verified};
+use crate::domain::{Scopes, Timestamp, Workload};
 use crate::rates::{WithinIssuerRate, WithinWorkloadRate};
 use crate::revocation::{Fresh, NotSuspended};
 use crate::token::CompactToken;
+use countersign_verify::jws::Payload;
 use countersign_verify::key::Algorithm;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+fn vouch_for_claims_that_nobody_signed(claims: Map<String, Value>) -> Payload {
+    Payload { 0: claims } // refused: E0451
+}
+
+fn take_another_workload_for_the_one_that_was_verified(
+    verified: Verified<SubjectToken>,
+    workload: Arc<Workload>,
+) -> Verified<SubjectToken> {
+    Verified { workload, ..verified } // refused: E0451
+}
 
 fn authorize_without_policy(bound: BoundExchange, scopes: Scopes, rate: WithinIssuerRate) -> AuthorizedExchange {
     AuthorizedExchange { bound, scopes, expires: Timestamp::MAX, purpose_tested: true, _issuer_rate: rate } // refused: E0451

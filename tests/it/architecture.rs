@@ -301,7 +301,7 @@ fn no_type_name_stands_for_two_things() {
 
 /// The compiler refuses, on the marked lines and nowhere else, what `tests/intruder/` tries from inside `exchange/`.
 #[test]
-fn the_moves_that_skip_a_stage_do_not_compile_inside_the_crate_either() {
+fn the_moves_that_skip_a_stage_do_not_compile() {
     for name in ["alters", "constructs"] {
         let file = format!("tests/intruder/{name}.rs");
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file)).unwrap();
@@ -318,7 +318,7 @@ fn refused(name: &str, file: &str) -> Vec<(u64, String)> {
     let cargo = std::env::var_os("CARGO").expect("cargo runs the tests");
     let built = std::process::Command::new(cargo)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["rustc", "--locked", "--lib", "--message-format=json", "--", "--cfg"])
+        .args(["rustc", "--locked", "--lib", "--profile", "check", "--message-format=json", "--", "--cfg"])
         .arg(format!("intruder=\"{name}\""))
         .output()
         .unwrap();
@@ -335,9 +335,4 @@ fn refused(name: &str, file: &str) -> Vec<(u64, String)> {
     refused.sort();
     refused.dedup();
     refused
-}
-
-#[test]
-fn the_moves_that_skip_a_stage_do_not_compile() {
-    trybuild::TestCases::new().compile_fail("tests/compile_fail/*.rs");
 }

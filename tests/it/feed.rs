@@ -10,9 +10,8 @@ use countersign_verify::revocation::{Kind, Name};
 use serde_json::json;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 fn ask(broker: &TestBroker, client: &str) -> Reply {
@@ -249,25 +248,15 @@ fn a_stream_outlives_what_an_idle_connection_may_and_ends_when_the_broker_stops(
     }
 }
 
-/// The example, built once.
-pub fn example() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-            let target =
-                PathBuf::from(env!("CARGO_BIN_EXE_countersign")).parent().unwrap().parent().unwrap().to_owned();
-            let built = Command::new(std::env::var_os("CARGO").expect("cargo runs the tests"))
-                .current_dir(&root)
-                .args(["build", "--locked", "--quiet", "--package", "countersign-verify", "--features", "actix"])
-                .args(["--example", "orders", "--target-dir"])
-                .arg(&target)
-                .status()
-                .unwrap();
-            assert!(built.success());
-            target.join("debug/examples/orders")
-        })
-        .clone()
+/// The example, which `cargo test` builds if it is asked for the feature.
+fn example() -> PathBuf {
+    let example = Path::new(env!("CARGO_BIN_EXE_countersign")).with_file_name("examples").join("orders");
+    assert!(
+        example.exists(),
+        "no {}: run `make test`, or add `--features countersign-verify/actix`",
+        example.display()
+    );
+    example
 }
 
 pub struct Orders {
@@ -376,8 +365,6 @@ fn h20_a_resource_server_that_follows_the_feed_refuses_what_was_revoked_within_m
 
 #[test]
 fn a_resource_server_hears_from_one_replica_what_another_one_revoked_and_takes_bound_tokens_with_their_proof() {
-    // Before the clock of the replicas stands still: where nothing was built yet this takes minutes.
-    let _ = example();
     let server = Server::start(STRICT);
     let replicas = Replicas::real(2, &[server.url()]);
     let [one, other] = [&replicas.all[0], &replicas.all[1]];
