@@ -65,7 +65,7 @@ pub async fn revoke_key(
             written.map_err(|fault| StoreError::Io(fault.to_string()))?;
             // By the key that has taken over: what the compromised one sealed is vouched for again.
             if key.purpose == Purpose::Checkpoints {
-                audit.seal(now).map_err(|fault| StoreError::Io(fault.to_string()))?;
+                audit.seal(now).await.map_err(|fault| StoreError::Io(fault.to_string()))?;
             }
         }
         Err(fault) => {

@@ -123,17 +123,14 @@ impl Operator {
         if let Err(fault) = self.keys.tend(now).await {
             tracing::error!(%fault, "signing keys not looked after");
         }
-        let audit = Arc::clone(&self.parts().audit);
-        match tokio::task::spawn_blocking(move || audit.tend(now)).await {
-            Ok(Err(fault)) => tracing::error!(%fault, "audit log not looked after"),
-            Err(fault) => tracing::error!(%fault, "audit log not looked after"),
-            Ok(Ok(())) => {}
+        if let Err(fault) = self.parts().audit.tend(now).await {
+            tracing::error!(%fault, "audit log not looked after");
         }
     }
 
     /// Seals the audit log, for a broker that stops.
-    pub fn seal(&self) {
-        if let Err(fault) = self.parts().audit.seal(self.parts().clock.now()) {
+    pub async fn seal(&self) {
+        if let Err(fault) = self.parts().audit.seal(self.parts().clock.now()).await {
             tracing::error!(%fault, "audit log not sealed");
         }
     }

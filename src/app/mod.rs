@@ -17,7 +17,7 @@ use crate::exchange::{Broker, ClientAuth, Mint, Parts};
 use crate::http::{Certificate, TlsError, UseCases};
 use crate::policy::{self, LoadError, Policy};
 use crate::revocation::{Revocations, Sharing};
-use crate::signing::{Keys, SigningKeysError};
+use crate::signing::{KeyBackends, Keys, SigningKeysError};
 use crate::store::StoreError;
 use crate::telemetry::{Metrics, Traces};
 use arc_swap::ArcSwap;
@@ -39,6 +39,8 @@ pub struct Installation {
     config: Config,
     /// The path of the configuration file.
     path: PathBuf,
+    /// The backends of the private keys, if they are not files in `signing.directory`.
+    backends: Option<KeyBackends>,
 }
 
 /// Why a broker does not start. Each says what to do.
@@ -100,7 +102,13 @@ impl Installation {
     /// # Errors
     /// Every problem of it at once.
     pub fn read(path: &Path) -> Result<Self, Problems> {
-        Config::read(path).map(|config| Self { config, path: path.to_owned() })
+        Config::read(path).map(|config| Self { config, path: path.to_owned(), backends: None })
+    }
+
+    /// Returns the installation with its private keys in `backends` instead of `signing.directory`.
+    #[must_use]
+    pub fn with_key_backends(self, backends: KeyBackends) -> Self {
+        Self { backends: Some(backends), ..self }
     }
 
     /// The directory of the audit log.
@@ -203,9 +211,8 @@ impl Installation {
         let sharing = max_staleness.map(|max_staleness| Sharing { max_staleness, clock: Arc::clone(&clock) });
         let revocations = Revocations::load(log, sharing, now).await;
         let revocations = Arc::new(revocations.map_err(|fault| self.store_fault(fault))?);
-        let directory = &self.config.signing.directory;
-        let (keys, signer) = Keys::open(directory, records, Arc::clone(&entropy), self.rotation(), now).await?;
-        let audit = Arc::new(self.audit_log(&keys, heads, &*entropy, now)?);
+        let (keys, signer) = Keys::open(self.key_parts(records, &clock, &entropy)?, self.rotation(), now).await?;
+        let audit = self.audit_log(&keys, heads, &*entropy, now).await?;
         let issuer = || snapshot.issuer.clone();
         let own_tokens = OwnTokens::new(issuer(), Arc::clone(&keys), Arc::clone(&revocations));
         let client_auth =

@@ -10,7 +10,7 @@ use crate::audit::{AuditLog, Keeping, Opening, Seal};
 use crate::control::{Command, Reply, own_operator};
 use crate::domain::{ChainHead, Clock, DecisionId, Entropy, Purpose, Timestamp};
 use crate::revocation::Revocations;
-use crate::signing::{Document, Keys, SealingKeys, SigningKeysError};
+use crate::signing::{Document, Keys};
 use crate::store::{About, Act, AuditHeads, TaskRecords, audit_head};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -29,13 +29,12 @@ struct OfflineParts {
 }
 
 impl Installation {
-    async fn open(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<OfflineParts, StartError> {
+    async fn open(&self, clock: &Arc<dyn Clock>, entropy: &Arc<dyn Entropy>) -> Result<OfflineParts, StartError> {
         let now = clock.now();
         let name = replica(&self.config.store.path, &**entropy)?;
         let Stores { records, heads, log, tasks, .. } = self.stores(&name, now)?;
-        let (rotation, directory) = (self.rotation(), &self.config.signing.directory);
-        let keys = Arc::new(Keys::read(directory, records, Arc::clone(entropy), rotation, now).await?);
-        let audit = Arc::new(self.audit_log(&keys, heads, &**entropy, now)?);
+        let keys = Arc::new(Keys::read(self.key_parts(records, clock, entropy)?, self.rotation(), now).await?);
+        let audit = self.audit_log(&keys, heads, &**entropy, now).await?;
         // Nobody follows it here: what is asked is asked of the store.
         let revocations = Revocations::load(log, None, now).await;
         let revocations = Arc::new(revocations.map_err(|fault| self.store_fault(fault))?);
@@ -45,16 +44,19 @@ impl Installation {
         Ok(OfflineParts { keys, revocations, tasks, audit, decision, now })
     }
 
-    pub(super) fn audit_log(
+    /// Opens the audit log, and seals what was written and not sealed.
+    pub(super) async fn audit_log(
         &self,
         keys: &Arc<Keys>,
         heads: Arc<dyn AuditHeads>,
         entropy: &dyn Entropy,
         now: Timestamp,
-    ) -> Result<AuditLog, StartError> {
+    ) -> Result<Arc<AuditLog>, StartError> {
         let sealing = Arc::clone(keys);
-        let seal: Seal =
-            Arc::new(move |checkpoint, now| sealing.ring().sign(Document::Checkpoint, checkpoint, now).ok());
+        let seal: Seal = Arc::new(move |checkpoint, now| {
+            let keys = Arc::clone(&sealing);
+            Box::pin(async move { keys.sign(Document::Checkpoint, &checkpoint, now).await.ok() })
+        });
         let audit = &self.config.audit;
         let keeping = Keeping {
             segment: audit.segment,
@@ -69,7 +71,9 @@ impl Installation {
             seal,
             digests: digest_key(&self.config.store.path, entropy)?,
         };
-        Ok(AuditLog::open(&audit.path, opening, now)?)
+        let log = Arc::new(AuditLog::open(&audit.path, opening, now)?);
+        log.seal(now).await?;
+        Ok(log)
     }
 
     /// The `iss` that the issuer of this name signs as.
@@ -92,7 +96,7 @@ impl Installation {
     pub async fn change(
         &self,
         command: Command,
-        clock: &dyn Clock,
+        clock: &Arc<dyn Clock>,
         entropy: &Arc<dyn Entropy>,
     ) -> Result<Reply, StartError> {
         let OfflineParts { revocations, audit, decision, now, .. } = self.open(clock, entropy).await?;
@@ -109,7 +113,11 @@ impl Installation {
     ///
     /// # Errors
     /// As [`Installation::change`].
-    pub async fn list_revocations(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
+    pub async fn list_revocations(
+        &self,
+        clock: &Arc<dyn Clock>,
+        entropy: &Arc<dyn Entropy>,
+    ) -> Result<Value, StartError> {
         let OfflineParts { revocations, now, .. } = self.open(clock, entropy).await?;
         let records = revocations.list(now).await;
         let records = records.map_err(|fault| self.store_fault(fault))?;
@@ -120,7 +128,7 @@ impl Installation {
     ///
     /// # Errors
     /// As [`Installation::change`].
-    pub async fn list_keys(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
+    pub async fn list_keys(&self, clock: &Arc<dyn Clock>, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
         let OfflineParts { keys, now, .. } = self.open(clock, entropy).await?;
         Ok(keys.list().await.iter().map(|key| describe_key(key, key.state(now))).collect())
     }
@@ -129,7 +137,7 @@ impl Installation {
     ///
     /// # Errors
     /// As [`Installation::change`].
-    pub async fn list_tasks(&self, clock: &dyn Clock, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
+    pub async fn list_tasks(&self, clock: &Arc<dyn Clock>, entropy: &Arc<dyn Entropy>) -> Result<Value, StartError> {
         let OfflineParts { tasks, revocations, now, .. } = self.open(clock, entropy).await?;
         let tasks = admin::list_tasks(&*tasks, &revocations, self.task_idle(), now).await;
         let tasks = tasks.map_err(|fault| self.store_fault(fault))?;
@@ -144,7 +152,7 @@ impl Installation {
         &self,
         purpose: Purpose,
         algorithm: Algorithm,
-        clock: &dyn Clock,
+        clock: &Arc<dyn Clock>,
         entropy: &Arc<dyn Entropy>,
     ) -> Result<Value, StartError> {
         let OfflineParts { keys, audit, decision, now, .. } = self.open(clock, entropy).await?;
@@ -160,7 +168,7 @@ impl Installation {
         &self,
         kid: &str,
         reason: Option<String>,
-        clock: &dyn Clock,
+        clock: &Arc<dyn Clock>,
         entropy: &Arc<dyn Entropy>,
     ) -> Result<Value, StartError> {
         let OfflineParts { keys, revocations, audit, decision, now, .. } = self.open(clock, entropy).await?;
@@ -170,14 +178,6 @@ impl Installation {
         let about = About { by: own_operator(), reason, ..About::default() };
         let revoked = admin::revoke_key((kid, about), &decision, (&keys, &revocations, &audit), now).await?;
         Ok(describe_key(&revoked, revoked.state(now)))
-    }
-
-    /// The keys that verify the checkpoints of the audit log.
-    ///
-    /// # Errors
-    /// [`StartError::Keys`] names the file.
-    pub fn checkpoint_keys(&self) -> Result<SealingKeys, StartError> {
-        Ok(Keys::checkpoint_keys(&self.config.signing.directory).map_err(SigningKeysError::from)?)
     }
 
     /// The head of the audit chain in the store, whether a broker runs or not.

@@ -10,7 +10,10 @@ use crate::files;
 use crate::form::FormBounds;
 use crate::http::Limits;
 use crate::rates::{RateLimiter, RateLimits};
-use crate::signing::Rotation;
+use crate::signing::{
+    KeyBackendError, KeyBackends, KeyFiles, KeyParts, KeyRing, Rotation, SealingKeys, SigningKeysError,
+};
+use crate::store::KeyRecords;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::jws::Bounds;
@@ -177,6 +180,46 @@ impl Installation {
         let longest = longest.max(self.config.tasks.map(|tasks| tasks.max_deadline));
         let every = Some(self.config.signing.rotate_every);
         Rotation { every, algorithms, longest: longest.unwrap_or(Lifetime::SECOND) }
+    }
+
+    /// The backends of the private keys.
+    fn backends(&self, entropy: &Arc<dyn Entropy>) -> KeyBackends {
+        let files = || KeyFiles::new(&self.config.signing.directory, Arc::clone(entropy));
+        self.backends.clone().unwrap_or_else(|| KeyBackends::one(Arc::new(files())))
+    }
+
+    /// The parts of the keys. The directory of key files is made where it is missing.
+    pub(super) fn key_parts(
+        &self,
+        records: Arc<dyn KeyRecords>,
+        clock: &Arc<dyn Clock>,
+        entropy: &Arc<dyn Entropy>,
+    ) -> Result<KeyParts, SigningKeysError> {
+        if self.backends.is_none() {
+            let files = KeyFiles::new(&self.config.signing.directory, Arc::clone(entropy));
+            files.ensure().map_err(KeyBackendError::from)?;
+        }
+        let (backends, clock, entropy) = (self.backends(entropy), Arc::clone(clock), Arc::clone(entropy));
+        Ok(KeyParts { backends, records, entropy, clock })
+    }
+
+    /// The keys for tokens, as `/jwks` has them; none before the first start.
+    ///
+    /// # Errors
+    /// [`KeyBackendError`] names the file or the backend.
+    pub async fn token_keys(&self, entropy: &Arc<dyn Entropy>) -> Result<KeyRing, KeyBackendError> {
+        if self.backends.is_none() && !self.config.signing.directory.exists() {
+            return Ok(KeyRing::new(Vec::new(), Vec::new()));
+        }
+        self.backends(entropy).token_keys().await
+    }
+
+    /// The keys that verify the checkpoints of the audit log.
+    ///
+    /// # Errors
+    /// [`KeyBackendError`] names the file or the backend.
+    pub async fn checkpoint_keys(&self, entropy: &Arc<dyn Entropy>) -> Result<SealingKeys, KeyBackendError> {
+        self.backends(entropy).checkpoint_keys().await
     }
 
     /// The longest time for which a task may be idle.

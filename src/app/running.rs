@@ -112,7 +112,7 @@ impl Listening {
         running.stop();
         beside.iter().for_each(JoinHandle::abort);
         let served = serving.await.map_err(io::Error::other)?;
-        operator.seal();
+        operator.seal().await;
         served
     }
 }

@@ -10,6 +10,10 @@ use std::path::PathBuf;
 /// The longest line that is read, in bytes.
 pub(super) const MAX_LINE: usize = 1024 * 1024;
 
+/// The largest number of lines between the last line that a checkpoint covers and the checkpoint: those that were
+/// written while it was being signed.
+pub(super) const MAX_LATE: u64 = 65_536;
+
 /// A note of the log about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -24,13 +28,13 @@ pub enum Note {
     Gap(String),
 }
 
-/// A checkpoint: it states that every line before it is unchanged since it was signed.
+/// A checkpoint: it states that every line up to its head is unchanged since it was signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
     /// Whose log it is.
     pub replica: String,
-    /// The head before this line.
+    /// The head of the log when it was signed. The checkpoint stands at most [`MAX_LATE`] lines after it.
     pub head: String,
     /// Time of the signature, in seconds since 1970.
     pub time: i64,

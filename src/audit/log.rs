@@ -2,7 +2,7 @@
 //! are kept, and how much of the disk a stranger's refusals may take.
 
 use super::event::{Event, SCHEMA_VERSION};
-use super::line::{self, Broken, Checkpoint, Line, LineContent, Note};
+use super::line::{self, Broken, Checkpoint, Line, LineContent, MAX_LATE, Note};
 use super::segment::{self, Segment};
 use crate::append::Appender;
 use crate::domain::{ChainHead, DigestKey, Lifetime, Timestamp};
@@ -15,6 +15,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,8 +24,10 @@ const LINE: usize = 4096;
 /// The seconds of a day, by which segments end.
 pub(super) const DAY: i64 = 86_400;
 
-/// Signs a checkpoint, with the key that is active at the time; none where that cannot be done.
-pub type Seal = Arc<dyn Fn(&Checkpoint, Timestamp) -> Option<String> + Send + Sync>;
+/// Signs a checkpoint with the key that is active at the time; none if it cannot be signed.
+pub type Seal = Arc<dyn Fn(Checkpoint, Timestamp) -> SealAnswer + Send + Sync>;
+/// The wait for a signed checkpoint.
+pub type SealAnswer = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
 /// The limits of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +85,8 @@ pub struct AuditLog {
     pub(super) keeping: Keeping,
     heads: Arc<dyn AuditHeads>,
     seal: Seal,
+    /// Locked while a checkpoint is signed: a checkpoint stands in the segment of the lines that it covers.
+    pub(super) sealing: tokio::sync::Mutex<()>,
     digests: DigestKey,
     writer: Mutex<Writer>,
     /// True if the disk is so full that only verified events are written.
@@ -99,7 +104,7 @@ pub(super) struct Writer {
     pub(super) head: ChainHead,
     /// The day of the segment's first line; none where it has none.
     pub(super) day: Option<i64>,
-    /// Time and head of the last checkpoint.
+    /// The time of the last checkpoint, and the number of the first line that it does not cover.
     pub(super) sealed: (Timestamp, u64),
     /// The second that refusals are counted in, how many of it were written, and which were not.
     pub(super) second: i64,
@@ -134,7 +139,7 @@ struct NoteLine<'a> {
 impl AuditLog {
     /// Opens the log in `directory`, which is created with mode 0700, and finds where its chain ends. A last line that
     /// a crash cut short is taken away: its answer never left. Where the store knows of lines that are not there, that
-    /// is noted in the log permanently, and logged.
+    /// is noted in the log permanently, and logged. The caller seals what an earlier process wrote and did not seal.
     ///
     /// # Errors
     /// [`AuditError`] when it cannot be opened, its last line is broken, or the clock stands before it.
@@ -179,6 +184,7 @@ impl AuditLog {
             keeping,
             heads,
             seal,
+            sealing: tokio::sync::Mutex::default(),
             digests,
             writer: Mutex::new(writer),
             tight: AtomicBool::new(false),
@@ -189,7 +195,6 @@ impl AuditLog {
         };
         let head_expected = tail.last.as_ref().is_some_and(|line| line.version == SCHEMA_VERSION);
         log.compare_with_store(&segments, &head, head_expected, now)?;
-        log.seal(now)?;
         log.look_at_disk();
         Ok(log)
     }
@@ -256,17 +261,14 @@ impl AuditLog {
         self.write(&mut writer, &mut line)
     }
 
-    /// Seals what is written, for a broker that stops.
+    /// Seals what is written: a checkpoint is signed and written, unless nothing is new. Lines may be written while it
+    /// is being signed, so that a slow backend holds nobody up.
     ///
     /// # Errors
     /// As [`AuditLog::append`].
-    pub fn seal(&self, now: Timestamp) -> Result<(), AuditError> {
-        let mut writer = self.writer();
-        self.write_counted(&mut writer)?;
-        if writer.head.next > writer.sealed.1 {
-            self.checkpoint(&mut writer, now)?;
-        }
-        Ok(())
+    pub async fn seal(&self, now: Timestamp) -> Result<(), AuditError> {
+        let _sealing = self.sealing.lock().await;
+        self.checkpoint(now).await
     }
 
     /// The head of the chain.
@@ -345,14 +347,30 @@ impl AuditLog {
         written
     }
 
-    pub(super) fn checkpoint(&self, writer: &mut Writer, now: Timestamp) -> Result<(), AuditError> {
-        let checkpoint =
-            Checkpoint { replica: self.replica.clone(), head: writer.head.to_string(), time: now.seconds() };
-        match (self.seal)(&checkpoint, now) {
-            Some(signed) => self.note(writer, &Note::Checkpoint(signed), now)?,
+    /// Does what [`AuditLog::seal`] does, for a caller that holds its lock.
+    pub(super) async fn checkpoint(&self, now: Timestamp) -> Result<(), AuditError> {
+        let head = {
+            let mut writer = self.writer();
+            self.write_counted(&mut writer)?;
+            // After a write that failed, a checkpoint tries whether the next one succeeds.
+            if writer.head.next <= writer.sealed.1 && !self.is_failing() {
+                return Ok(());
+            }
+            writer.head.clone()
+        };
+        let checkpoint = Checkpoint { replica: self.replica.clone(), head: head.to_string(), time: now.seconds() };
+        let signed = (self.seal)(checkpoint, now).await;
+        let mut writer = self.writer();
+        writer.sealed.0 = now;
+        let late = writer.head.next - head.next;
+        match signed {
+            Some(signed) if late <= MAX_LATE => {
+                self.note(&mut writer, &Note::Checkpoint(signed), now)?;
+                writer.sealed.1 = if late == 0 { writer.head.next } else { head.next };
+            }
+            Some(_) => tracing::error!(late, "a checkpoint of the audit log was signed too late"),
             None => tracing::error!("no key can sign a checkpoint of the audit log"),
         }
-        writer.sealed = (now, writer.head.next);
         Ok(())
     }
 }

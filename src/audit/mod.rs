@@ -14,7 +14,7 @@ mod verify;
 pub use event::{Asked, Check, Event, EventKind, Granted, Outcome, Refused, SCHEMA_VERSION, Subject};
 pub use follow::AuditFollower;
 pub use line::{Broken, Checkpoint, LineContent, Note};
-pub use log::{AuditError, AuditLog, Keeping, LogFigures, Opening, Seal};
+pub use log::{AuditError, AuditLog, Keeping, LogFigures, Opening, Seal, SealAnswer};
 pub use trail::{AuditTrail, GrantWritten};
 pub use verify::{Report, Sealing, find, verify};
 

@@ -3,12 +3,13 @@
 use super::line::Note;
 use super::log::{AuditError, AuditLog, Writer, file_at};
 use super::segment::{self, Segment};
-use crate::append::{Ahead, Appender};
+use crate::append::Appender;
 use crate::domain::Timestamp;
 use rustix::fs::statvfs;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Bounds of the room that is made ahead of the writes, in bytes: twice what the last second wrote.
@@ -16,47 +17,71 @@ const AHEAD: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
 /// Longest time without a checkpoint while lines are written, in seconds.
 const CHECKPOINT_EVERY: i64 = 60;
 
+/// The work that is due.
+enum DueWork {
+    Nothing,
+    Checkpoint,
+    Segment,
+}
+
 impl AuditLog {
     /// Does what is due each second: counted refusals are written, a full or finished segment is sealed, the file grows
-    /// ahead, what is older than may be kept goes, and a log that somebody removed is put back.
+    /// ahead, what is older than may be kept goes, and a log that somebody removed is put back. What waits for the disk
+    /// does so on a thread of its own.
     ///
     /// # Errors
     /// [`AuditError`]; the log goes on as it was, and the next second tries again.
-    pub fn tend(&self, now: Timestamp) -> Result<(), AuditError> {
-        self.look_at_disk();
-        let (ahead, sealed) = {
-            let mut writer = self.writer();
-            let mut sealed = None;
-            if writer.second != now.seconds() {
-                self.write_counted(&mut writer)?;
+    pub async fn tend(self: &Arc<Self>, now: Timestamp) -> Result<(), AuditError> {
+        let ended = match self.blocking(move |log| log.due(now)).await? {
+            DueWork::Nothing => None,
+            DueWork::Checkpoint => {
+                self.seal(now).await?;
+                None
             }
-            self.put_back(&mut writer)?;
-            let ended = writer.file.length() >= self.keeping.segment
-                || writer.day.is_some_and(|day| day != now.seconds() / super::log::DAY);
-            if ended {
-                sealed = Some(self.begin_segment(&mut writer, now)?);
-            } else if self.is_failing()
-                || (now.since(writer.sealed.0) >= CHECKPOINT_EVERY && writer.head.next > writer.sealed.1)
-            {
-                // After a write that failed too: a broker that is not ready gets no request that would try again.
-                self.checkpoint(&mut writer, now)?;
-            }
-            let last_second = writer.bytes - writer.bytes_before;
-            writer.bytes_before = writer.bytes;
-            let ahead = (2 * last_second).clamp(*AHEAD.start(), *AHEAD.end());
-            (writer.file.ahead(ahead), sealed)
+            DueWork::Segment => Some(self.begin_segment(now).await?),
         };
-        // Nobody waits for this: events go into the next segment already.
-        if let Some(sealed) = sealed {
-            let synced = sealed.file().sync_all().and_then(|()| File::open(&self.directory)?.sync_all());
-            synced.map_err(|fault| self.fault(fault))?;
-        }
-        self.grow(&ahead);
-        self.prune(now)
+        self.blocking(move |log| {
+            // Nobody waits for this: events go into the next segment already.
+            if let Some(ended) = ended {
+                let synced = ended.file().sync_all().and_then(|()| File::open(&log.directory)?.sync_all());
+                synced.map_err(|fault| log.fault(fault))?;
+            }
+            log.grow();
+            log.prune(now)
+        })
+        .await
     }
 
-    fn begin_segment(&self, writer: &mut Writer, now: Timestamp) -> Result<Appender, AuditError> {
-        self.checkpoint(writer, now)?;
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, AuditError> + Send + 'static,
+    ) -> Result<T, AuditError> {
+        let log = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || work(&log)).await;
+        done.map_err(|fault| self.fault(io::Error::other(fault)))?
+    }
+
+    fn due(&self, now: Timestamp) -> Result<DueWork, AuditError> {
+        self.look_at_disk();
+        let mut writer = self.writer();
+        if writer.second != now.seconds() {
+            self.write_counted(&mut writer)?;
+        }
+        self.put_back(&mut writer)?;
+        let ended = writer.file.length() >= self.keeping.segment
+            || writer.day.is_some_and(|day| day != now.seconds() / super::log::DAY);
+        if ended {
+            return Ok(DueWork::Segment);
+        }
+        let unsealed = now.since(writer.sealed.0) >= CHECKPOINT_EVERY && writer.head.next > writer.sealed.1;
+        // After a write that failed too: a broker that is not ready gets no request that would try again.
+        Ok(if self.is_failing() || unsealed { DueWork::Checkpoint } else { DueWork::Nothing })
+    }
+
+    async fn begin_segment(&self, now: Timestamp) -> Result<Appender, AuditError> {
+        let _sealing = self.sealing.lock().await;
+        self.checkpoint(now).await?;
+        let mut writer = self.writer();
         let next = Segment::new(&self.directory, writer.segment.number + 1);
         let file = file_at(&next.path).and_then(|file| Appender::new(file, 0)).map_err(|fault| self.fault(fault))?;
         (writer.segment, writer.day) = (next, Some(now.seconds() / super::log::DAY));
@@ -86,7 +111,13 @@ impl AuditLog {
         Ok(())
     }
 
-    fn grow(&self, ahead: &Ahead) {
+    fn grow(&self) {
+        let ahead = {
+            let mut writer = self.writer();
+            let last_second = writer.bytes - writer.bytes_before;
+            writer.bytes_before = writer.bytes;
+            writer.file.ahead((2 * last_second).clamp(*AHEAD.start(), *AHEAD.end()))
+        };
         if !self.tight.load(Ordering::Relaxed)
             && let Err(fault) = ahead.grow()
         {

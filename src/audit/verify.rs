@@ -4,11 +4,12 @@
 //! wrote anew. The head that the store keeps, or one that an operator kept, finds lines that were cut off the end.
 
 use super::event::{Event, SCHEMA_VERSION};
-use super::line::{self, Broken, Checkpoint, Line, LineContent, LinePlace, Note};
+use super::line::{self, Broken, Checkpoint, Line, LineContent, LinePlace, MAX_LATE, Note};
 use super::segment::{self, Segment};
 use crate::domain::ChainHead;
 use countersign_verify::jws::Compact;
 use countersign_verify::key::KeySet;
+use std::collections::VecDeque;
 use std::path::Path;
 
 /// Longest time that lines may go without a checkpoint, in seconds: some minutes more than a running broker ever
@@ -70,8 +71,11 @@ pub fn verify(directory: &Path, keys: Option<Sealing<'_>>, kept: Option<&ChainHe
 
 struct Walk<'a> {
     keys: Option<Sealing<'a>>,
-    /// The first line that no checkpoint vouches for yet: where it stands, and its time.
-    unsigned: Option<(String, u64, i64)>,
+    /// The first event that no checkpoint vouches for yet.
+    unsigned: Option<EventPlace>,
+    /// The last lines that no checkpoint vouches for yet, oldest first, at most [`MAX_LATE`]: the next checkpoint names
+    /// one of them.
+    pending: VecDeque<Pending>,
     /// The first line that only a compromised key vouches for: where it stands, until a good checkpoint names it too.
     doubtful: Option<(String, u64)>,
     kept: Option<&'a ChainHead>,
@@ -79,6 +83,21 @@ struct Walk<'a> {
     /// The head before the first line that is there, where that is not the first line of all.
     missing: Option<ChainHead>,
     report: Report,
+}
+
+/// The place and the time of an event.
+#[derive(Debug, Clone)]
+struct EventPlace {
+    segment: String,
+    number: u64,
+    time: i64,
+}
+
+/// A line that no checkpoint vouches for yet.
+struct Pending {
+    /// The head of the log after the line.
+    head: ChainHead,
+    event: Option<EventPlace>,
 }
 
 impl<'a> Walk<'a> {
@@ -95,7 +114,7 @@ impl<'a> Walk<'a> {
             torn: 0,
         };
         let found = kept.is_none_or(|kept| *kept == report.head);
-        Self { keys, unsigned: None, doubtful: None, kept, found, missing: None, report }
+        Self { keys, unsigned: None, pending: VecDeque::new(), doubtful: None, kept, found, missing: None, report }
     }
 
     fn follow(&mut self, line: Line, place: LinePlace<'_>) -> Result<(), Broken> {
@@ -123,32 +142,29 @@ impl<'a> Walk<'a> {
             }
             LineContent::Note(Note::Checkpoint(signed), _) => self.checkpoint(signed, &line, place)?,
         }
-        self.due(&line, place)?;
         self.report.lines += 1;
         self.report.head = ChainHead { next: line.sequence + 1, hash: line.hash };
         self.found |= self.kept == Some(&self.report.head);
-        Ok(())
+        // Lines of the version before had no checkpoints. Notes come by themselves; what a forger would make up are
+        // events.
+        let is_event = line.version >= SCHEMA_VERSION && matches!(line.content, LineContent::Event(_));
+        self.due(is_event.then(|| line.content.time()), place)
     }
 
-    /// A checkpoint has to follow soon: a forger who has no key would leave it out. Lines of the version before had
-    /// none.
-    fn due(&mut self, line: &Line, place: LinePlace<'_>) -> Result<(), Broken> {
-        if self.keys.is_none() || line.version < SCHEMA_VERSION {
+    /// A checkpoint has to follow soon: a forger who has no key would leave it out.
+    fn due(&mut self, event: Option<i64>, place: LinePlace<'_>) -> Result<(), Broken> {
+        if self.keys.is_none() {
             return Ok(());
         }
-        if self.report.signed > line.sequence {
-            (self.unsigned, self.doubtful) = (None, None);
-            return Ok(());
+        let event = event.map(|time| EventPlace { segment: place.segment.to_owned(), number: place.number, time });
+        self.pending.push_back(Pending { head: self.report.head.clone(), event: event.clone() });
+        if self.pending.len() as u64 > MAX_LATE + 1 {
+            self.pending.pop_front();
         }
-        // Notes come by themselves; what a forger would make up are events.
-        if matches!(line.content, LineContent::Note(..)) {
-            return Ok(());
-        }
-        let time = line.content.time();
-        let (segment, number, since) =
-            self.unsigned.get_or_insert_with(|| (place.segment.to_owned(), place.number, time));
-        if time.saturating_sub(*since) > UNSIGNED {
-            return Err(Broken::Unsigned(segment.clone(), *number));
+        let Some(event) = event else { return Ok(()) };
+        let since = self.unsigned.get_or_insert_with(|| event.clone());
+        if event.time.saturating_sub(since.time) > UNSIGNED {
+            return Err(Broken::Unsigned(since.segment.clone(), since.number));
         }
         Ok(())
     }
@@ -164,8 +180,9 @@ impl<'a> Walk<'a> {
         let key = match keys.good.find(kid, algorithm) {
             Ok(key) => key,
             Err(_) if keys.revoked.find(kid, algorithm).is_ok() => {
-                let from = self.unsigned.take().map(|(segment, number, _)| (segment, number));
+                let from = self.unsigned.take().map(|event| (event.segment, event.number));
                 self.doubtful = self.doubtful.take().or(from);
+                self.pending.clear();
                 return Ok(());
             }
             Err(_) => return Err(broken("no key of this broker has its kid")),
@@ -173,12 +190,25 @@ impl<'a> Walk<'a> {
         let payload = compact.verify(key).map_err(|_| broken("its signature does not verify"))?;
         let checkpoint: Checkpoint = serde_json::from_value(serde_json::Value::Object(payload.into_members()))
             .map_err(|_| broken("it is no checkpoint of a log"))?;
-        if checkpoint.head != self.report.head.to_string() {
-            return Err(broken("it was signed for another place in the log"));
-        }
+        let covered = checkpoint.head.parse().ok().and_then(|head| self.cover(&head, line.sequence));
+        covered.ok_or_else(|| broken("it was signed for another place in the log"))?;
         self.report.checkpoints += 1;
-        self.report.signed = line.sequence + 1;
         Ok(())
+    }
+
+    /// Takes the lines up to `head` for signed, and the checkpoint itself, number `sequence`, if it follows them at
+    /// once. None if no checkpoint here can cover `head`.
+    fn cover(&mut self, head: &ChainHead, sequence: u64) -> Option<()> {
+        match self.pending.iter().rposition(|pending| pending.head == *head) {
+            Some(covered) => drop(self.pending.drain(..=covered)),
+            // The log begins here, after segments that were removed.
+            None if *head == self.report.head => self.pending.clear(),
+            None => return None,
+        }
+        self.unsigned = self.pending.iter().find_map(|pending| pending.event.clone());
+        self.doubtful = None;
+        self.report.signed = if self.pending.is_empty() { sequence + 1 } else { head.next };
+        Some(())
     }
 
     fn end(mut self, first: Option<&Segment>, segments: usize) -> Result<Report, Broken> {

@@ -3,7 +3,7 @@
 use super::explain::describe;
 use super::output::{BAD, BOLD, DIM, GOOD, Output, printable};
 use super::token_source::TokenSource;
-use super::{Failure, installation};
+use super::{Failure, ambient, installation};
 use crate::audit::{self, AuditFollower, LineContent, Note, Report, Sealing};
 use crate::domain::{ChainHead, SystemEntropy, Timestamp};
 use clap::{Args, Subcommand};
@@ -73,7 +73,7 @@ fn check(arguments: &Verify, config: &Path, output: Output) -> Result<ExitCode, 
         Some(directory) => (directory.clone(), None, None),
         None => {
             let installation = installation(config)?;
-            let keys = installation.checkpoint_keys()?;
+            let keys = crate::http::block_on(installation.checkpoint_keys(&ambient().1))?;
             // Read before the log: a broker that runs writes on.
             (installation.audit().to_owned(), Some(keys), installation.audit_head()?)
         }

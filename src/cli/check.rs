@@ -1,11 +1,10 @@
 //! `countersign check`: would this configuration run, and whom would it trust?
 
 use super::output::{BAD, BOLD, GOOD, Output, table};
-use super::{Failure, installation};
+use super::{Failure, ambient, installation};
 use crate::app::Installation;
 use crate::assertion::Issuer;
 use crate::domain::{Clock, SystemClock};
-use crate::signing::Keys;
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -64,8 +63,7 @@ impl Findings {
 
     fn keys(&mut self, installation: &Installation) {
         let none = || "none yet; the first start makes them".to_owned();
-        let fact = match Keys::token_keys(installation.keys()) {
-            _ if !installation.keys().exists() => none(),
+        let fact = match crate::http::block_on(installation.token_keys(&ambient().1)) {
             Ok(ring) => match ring.records().map(|key| format!("{} {}", key.algorithm, key.kid)).collect::<Vec<_>>() {
                 keys if keys.is_empty() => none(),
                 keys => keys.join(", "),

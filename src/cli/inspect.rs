@@ -2,11 +2,10 @@
 
 use super::output::{BAD, BOLD, GOOD, Output, checks, printable};
 use super::token_source::TokenSource;
-use super::{Failure, installation};
+use super::{Failure, ambient, installation};
 use crate::assertion::{SubjectToken, Untrusted};
 use crate::audit::AuditTrail;
 use crate::domain::{Clock, SystemClock, TokenType};
-use crate::signing::Keys;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
@@ -89,7 +88,7 @@ fn judge(token: &str, header: &Value, config: &Path) -> Result<(Result<(), Strin
     let now = SystemClock.now();
     let own = header.get("typ").and_then(Value::as_str).is_some_and(|typ| typ.eq_ignore_ascii_case("at+jwt"));
     if own {
-        let ring = Keys::token_keys(installation.keys())?;
+        let ring = crate::http::block_on(installation.token_keys(&ambient().1))?;
         let verified =
             countersign_verify::verify_any_audience(token, installation.issuer(), ring.verifying(), now.seconds(), 0);
         return Ok((verified.map(drop).map_err(|fault| fault.to_string()), None));

@@ -2,16 +2,15 @@
 //! does.
 
 use super::output::{BOLD, GOOD, Output, table};
-use super::{Failure, installation};
+use super::{Failure, ambient, installation};
 use crate::app::Installation;
 use crate::control::{self, Command, ControlError, Reply};
-use crate::domain::{Entropy, Purpose, SystemClock, SystemEntropy};
+use crate::domain::Purpose;
 use clap::{Subcommand, ValueEnum};
 use countersign_verify::key::Algorithm;
 use serde_json::Value;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// List, rotate and revoke the broker's signing keys.
 #[derive(Debug, Subcommand)]
@@ -117,15 +116,15 @@ pub(super) fn run(arguments: &KeysArguments, config: &Path, output: Output) -> R
 }
 
 fn offline(installation: &Installation, arguments: &KeysArguments) -> Result<Value, Failure> {
-    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let (clock, entropy) = ambient();
     Ok(crate::http::block_on(async {
         match arguments {
-            KeysArguments::List => installation.list_keys(&SystemClock, &entropy).await,
+            KeysArguments::List => installation.list_keys(&clock, &entropy).await,
             KeysArguments::Rotate { purpose, algorithm } => {
-                installation.rotate_key((*purpose).into(), *algorithm, &SystemClock, &entropy).await
+                installation.rotate_key((*purpose).into(), *algorithm, &clock, &entropy).await
             }
             KeysArguments::Revoke { kid, reason } => {
-                installation.revoke_key(kid, reason.clone(), &SystemClock, &entropy).await
+                installation.revoke_key(kid, reason.clone(), &clock, &entropy).await
             }
         }
     })?)

@@ -20,12 +20,14 @@ mod token_source;
 mod wire;
 
 use crate::app::Installation;
+use crate::domain::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::telemetry::LogFormat;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use output::Output;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use tracing::level_filters::LevelFilter;
 
 /// A token exchange broker: workloads exchange the assertion that their platform gives them for a token of one target.
@@ -166,6 +168,11 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The machine's clock and its source of randomness.
+fn ambient() -> (Arc<dyn Clock>, Arc<dyn Entropy>) {
+    (Arc::new(SystemClock), Arc::new(SystemEntropy))
 }
 
 fn installation(config: &Path) -> Result<Installation, Failure> {

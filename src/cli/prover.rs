@@ -36,7 +36,7 @@ impl Prover {
         });
         let encoded = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
         let signed = encoded.join(".");
-        let signature = self.key.sign(signed.as_bytes())?;
+        let signature = self.key.signature(signed.as_bytes())?;
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 

@@ -3,18 +3,16 @@
 
 use super::output::{GOOD, Output, printable, table};
 use super::token_source::TokenSource;
-use super::{Failure, installation};
+use super::{Failure, ambient, installation};
 use crate::app::Installation;
 use crate::control::{self, Command, ControlError, Reply};
-use crate::domain::{Entropy, SystemClock, SystemEntropy, Timestamp, TokenId};
-use crate::signing::Keys;
+use crate::domain::{Timestamp, TokenId};
 use clap::Args;
 use countersign_verify::jws::Compact;
 use countersign_verify::revocation::Kind;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Revoke a token, or every token issued so far to a workload, by an issuer, for a target and so on.
 #[derive(Debug, Args)]
@@ -148,8 +146,8 @@ pub(super) fn list(config: &Path, output: Output) -> Result<ExitCode, Failure> {
     let installation = installation(config)?;
     let told = match control::ask(installation.control(), &Command::Revocations {}) {
         Err(ControlError::NotRunning(_)) => {
-            let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-            crate::http::block_on(installation.list_revocations(&SystemClock, &entropy))?
+            let (clock, entropy) = ambient();
+            crate::http::block_on(installation.list_revocations(&clock, &entropy))?
         }
         Ok(Reply::Told(told)) => told,
         Ok(Reply::Failed { message }) => return Err(Failure(message)),
@@ -218,7 +216,7 @@ fn moment(text: &str) -> Result<Timestamp, Failure> {
 
 /// The id of a token that this broker signed. One that has expired has one too.
 fn id_of(token: &str, installation: &Installation) -> Result<TokenId, Failure> {
-    let ring = Keys::token_keys(installation.keys())?;
+    let ring = crate::http::block_on(installation.token_keys(&ambient().1))?;
     let compact = Compact::parse(token)?;
     let key = ring.verifying().find(compact.header().key_id.as_deref(), compact.header().algorithm)?;
     let payload = compact.verify(key)?;
@@ -227,6 +225,6 @@ fn id_of(token: &str, installation: &Installation) -> Result<TokenId, Failure> {
 }
 
 fn offline(installation: &Installation, command: Command) -> Result<Reply, Failure> {
-    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-    Ok(crate::http::block_on(installation.change(command, &SystemClock, &entropy))?)
+    let (clock, entropy) = ambient();
+    Ok(crate::http::block_on(installation.change(command, &clock, &entropy))?)
 }

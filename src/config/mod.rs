@@ -31,7 +31,7 @@ pub struct Config {
     /// `[store]`
     pub store: Store,
     /// `[signing]`
-    pub signing: Signing,
+    pub signing: SigningSettings,
     /// `[audit]`
     pub audit: AuditSettings,
     /// `[policy] directory`
@@ -75,7 +75,7 @@ pub struct Server {
 
 /// The settings of the broker's own keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signing {
+pub struct SigningSettings {
     /// The directory of the keys.
     pub directory: PathBuf,
     /// The algorithm of tokens whose target names none.

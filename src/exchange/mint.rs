@@ -68,9 +68,9 @@ impl Mint {
     /// Mints the token of `authorized`.
     ///
     /// # Errors
-    /// [`Unavailable`] if there is no randomness for the token's id, no free status list entry, or the key cannot sign;
+    /// [`Unavailable`] if there is no randomness for the id, no free status list entry, or no signature in time;
     /// [`Error::TokenTooLarge`] if resource servers would not read the token.
-    pub(super) fn mint(
+    pub(super) async fn mint(
         &self,
         authorized: &AuthorizedExchange,
         context: MintContext<'_>,
@@ -110,7 +110,7 @@ impl Mint {
         };
         let claims = token::claims(&grant, &jti);
         let algorithm = bound.target().algorithm;
-        let signed = self.signer.sign(&claims, algorithm, now).map_err(|_| Unavailable::Signing)?;
+        let signed = self.signer.sign(&claims, algorithm, now).await.map_err(|_| Unavailable::Signing)?;
         let (token, kid) = (CompactToken::new(signed.0), signed.1);
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Error::TokenTooLarge);

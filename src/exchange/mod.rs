@@ -208,7 +208,7 @@ impl Broker {
         let authorized = AuthorizedExchange::ask(bound, (&snapshot.policy, rates), peer, now, trail)?;
         trail.lap(Stage::Decide);
 
-        let minted = mint.mint(&authorized, MintContext { entropy, decision, revocations }, now)?;
+        let minted = mint.mint(&authorized, MintContext { entropy, decision, revocations }, now).await?;
         trail.lap(Stage::Mint);
 
         let stores =

@@ -129,7 +129,7 @@ impl RevocationFeed {
             FeedRequest::Snapshot => {
                 let parties = (snapshot.issuer.as_str(), client.id.as_str());
                 let revoked = parts.revocations.snapshot(parties, &others, now).map_err(Unavailable::Store)?;
-                let signed = self.keys.ring().sign(Document::RevocationSnapshot, &revoked, now);
+                let signed = self.keys.sign(Document::RevocationSnapshot, &revoked, now).await;
                 Ok(FeedAnswer::Snapshot(signed.map_err(|_| Unavailable::Signing)?))
             }
             FeedRequest::After(position) => {

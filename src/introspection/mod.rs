@@ -99,13 +99,18 @@ impl Introspector {
         let found = verified.filter(|(token, _)| client.serves(&token.claims().aud) && snapshot.knows(token.claims()));
         parts.metrics.introspected(found.is_some(), found.as_ref().is_some_and(|(_, known)| *known));
         match found {
-            found if signed => self.signed(found.as_ref().map(|(token, _)| &**token), &client, now),
+            found if signed => self.signed(found.as_ref().map(|(token, _)| &**token), &client, now).await,
             Some((token, _)) => Ok(Introspection::Active(token)),
             None => Ok(Introspection::Inactive),
         }
     }
 
-    fn signed(&self, token: Option<&AccessToken>, client: &Client, now: Timestamp) -> Result<Introspection, Error> {
+    async fn signed(
+        &self,
+        token: Option<&AccessToken>,
+        client: &Client,
+        now: Timestamp,
+    ) -> Result<Introspection, Error> {
         let mut said = json!({"active": token.is_some()});
         if let (Some(token), Some(said)) = (token, said.as_object_mut())
             && let Ok(Value::Object(claims)) = serde_json::to_value(token.claims())
@@ -116,7 +121,7 @@ impl Introspector {
         let snapshot = self.broker.snapshot();
         let (iss, aud) = (snapshot.issuer.as_str(), client.id.as_str());
         let answer = SignedAnswer { iss, aud, iat: now.seconds(), token_introspection: said };
-        let signed = self.keys.ring().sign(Document::Introspection, &answer, now);
+        let signed = self.keys.sign(Document::Introspection, &answer, now).await;
         Ok(Introspection::Signed(signed.map_err(|_| Unavailable::Signing)?))
     }
 

@@ -9,7 +9,7 @@ use countersign_verify::status::{Content, Entries};
 use flate2::Compression;
 use flate2::read::GzEncoder;
 use std::collections::HashMap;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -82,10 +82,21 @@ impl StatusLists {
         }
         let Some((entries, changes)) = revocations.status_entries(list) else { return Ok(None) };
         let uri = list.uri(&self.broker.snapshot().issuer);
-        let (keys, now, made) = (Arc::clone(&self.keys.ring()), clock.now(), clock.monotonic());
-        let sign = move || document(uri, &entries, &keys, now).map(|(jwt, gzip)| (jwt, gzip, Arc::downgrade(&keys)));
-        let (jwt, gzip, keys) = tokio::task::spawn_blocking(sign).await.map_err(|_| Unavailable::Signing)??;
-        let made = Arc::new(StatusDocument { jwt, gzip, changes, made, signed: now, keys });
+        // Taken first: a key that is dropped meanwhile makes what is signed here stale.
+        let ring = Arc::downgrade(&self.keys.ring());
+        let (keys, now, made) = (Arc::clone(&self.keys), clock.now(), clock.monotonic());
+        let begun = tokio::task::spawn_blocking(move || {
+            let (iat, status_list) = (now.seconds(), Entries::of(&entries));
+            let content =
+                Content { sub: uri, iat, exp: now.plus(LIVES).seconds(), ttl: STATUS_TTL.into(), status_list };
+            keys.begin(Document::StatusList, &content, now)
+        });
+        let begun = begun.await.map_err(|_| Unavailable::Signing)?.map_err(|_| Unavailable::Signing)?;
+        let (jwt, _) = self.keys.finish(begun).await.map_err(|_| Unavailable::Signing)?;
+        let compress = move || compressed(jwt.as_bytes()).map(|gzip| (jwt.into_bytes(), gzip));
+        let compressed = tokio::task::spawn_blocking(compress).await.map_err(|_| Unavailable::Signing)?;
+        let (jwt, gzip) = compressed.map_err(|_| Unavailable::Signing)?;
+        let made = Arc::new(StatusDocument { jwt, gzip, changes, made, signed: now, keys: ring });
         let alive = revocations.status_lists(now);
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         served.retain(|list, _| alive.binary_search(list).is_ok());
@@ -102,17 +113,9 @@ impl StatusLists {
     }
 }
 
-/// The signed list, and the same as gzip.
-fn document(
-    uri: String,
-    entries: &[u8],
-    keys: &Arc<KeyRing>,
-    now: Timestamp,
-) -> Result<(Vec<u8>, Vec<u8>), Unavailable> {
-    let (iat, status_list) = (now.seconds(), Entries::of(entries));
-    let content = Content { sub: uri, iat, exp: now.plus(LIVES).seconds(), ttl: STATUS_TTL.into(), status_list };
-    let jwt = keys.sign(Document::StatusList, &content, now).map_err(|_| Unavailable::Signing)?.into_bytes();
+/// Returns `bytes` as gzip.
+fn compressed(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut gzip = Vec::new();
-    GzEncoder::new(jwt.as_slice(), Compression::default()).read_to_end(&mut gzip).map_err(|_| Unavailable::Signing)?;
-    Ok((jwt, gzip))
+    GzEncoder::new(bytes, Compression::default()).read_to_end(&mut gzip)?;
+    Ok(gzip)
 }

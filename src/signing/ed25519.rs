@@ -1,6 +1,6 @@
 //! EdDSA over Ed25519 (RFC 8037 §3.1) with a key from memory: ed25519-dalek reads and holds the key, and signs with it.
 
-use super::{Signer, SigningError};
+use super::{Signer, Signing, SigningError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::key::Algorithm;
@@ -49,7 +49,8 @@ impl Signer for Ed25519 {
         &self.public_jwk
     }
 
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
-        self.key.try_sign(message).map(|signature| signature.to_vec()).map_err(|_| SigningError)
+    fn sign(&self, message: &[u8]) -> Signing {
+        let signature = self.key.try_sign(message);
+        Signing::Now(signature.map(|signature| signature.to_vec()).map_err(|_| SigningError::Unusable))
     }
 }

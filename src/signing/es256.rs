@@ -1,6 +1,6 @@
 //! ES256 with a key from memory: p256 reads and holds the key and derives its public half, AWS-LC signs with it.
 
-use super::{Signer, SigningError};
+use super::{Signer, Signing, SigningError};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
@@ -54,6 +54,15 @@ impl Es256 {
     pub fn generate(random: &Zeroizing<[u8; 32]>) -> Option<SecretDocument> {
         p256::SecretKey::from_slice(random.as_slice()).ok()?.to_pkcs8_der().ok()
     }
+
+    /// The JWS signature over `message` (RFC 7518 §3.4).
+    ///
+    /// # Errors
+    /// [`SigningError::Unusable`] if the library refuses.
+    pub fn signature(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+        let signature = self.pair.sign(&self.random, message).map_err(|_| SigningError::Unusable)?;
+        Ok(signature.as_ref().to_vec())
+    }
 }
 
 impl Signer for Es256 {
@@ -69,8 +78,7 @@ impl Signer for Es256 {
         &self.public_jwk
     }
 
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
-        let signature = self.pair.sign(&self.random, message).map_err(|_| SigningError)?;
-        Ok(signature.as_ref().to_vec())
+    fn sign(&self, message: &[u8]) -> Signing {
+        Signing::Now(self.signature(message))
     }
 }

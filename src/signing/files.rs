@@ -1,17 +1,18 @@
 //! Keys on disk: PKCS#8 PEM files in a directory that nobody else can read. Looser modes are refused, not mended: who
 //! could read a key until now may have it.
 
-use super::{Ed25519, Es256, Rs256, Signer};
+use super::{BackendAnswer, BackendKey, Ed25519, Es256, KeyBackend, Rs256, Signer};
 use crate::domain::{Entropy, NoEntropy, Purpose};
 use crate::files;
 use countersign_verify::key::Algorithm;
 use p256::pkcs8::SecretDocument;
 use p256::pkcs8::der::pem::LineEnding;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::{Zeroize as _, Zeroizing};
 
 /// The label of an unencrypted PKCS#8 (RFC 7468 §10).
@@ -39,40 +40,114 @@ pub enum KeyFileError {
     Entropy(#[from] NoEntropy),
 }
 
-/// A key as it lies on disk.
-pub(super) struct KeyFile {
-    pub(super) path: PathBuf,
-    pub(super) purpose: Purpose,
-    pub(super) signer: Arc<dyn Signer>,
+/// The keys in a directory: a backend in this process, which several replicas may share.
+pub struct KeyFiles(Arc<Directory>);
+
+struct Directory {
+    path: PathBuf,
+    entropy: Arc<dyn Entropy>,
+    /// The file of each key that was seen, by its id.
+    files: Mutex<BTreeMap<String, PathBuf>>,
 }
 
-/// Makes the directory, with mode 0700, where it is missing.
-pub(super) fn ensure(directory: &Path) -> Result<(), KeyFileError> {
-    if !directory.exists() {
-        let made = files::private_directory(directory);
-        made.map_err(|fault| KeyFileError::Io(directory.to_owned(), fault))?;
+impl KeyFiles {
+    /// Returns the keys in `directory`. Nothing is read yet.
+    #[must_use]
+    pub fn new(directory: &Path, entropy: Arc<dyn Entropy>) -> Self {
+        Self(Arc::new(Directory { path: directory.to_owned(), entropy, files: Mutex::default() }))
     }
-    Ok(())
-}
 
-/// Reads every key in `directory`, in the order of their files' names.
-pub(super) fn read(directory: &Path) -> Result<Vec<KeyFile>, KeyFileError> {
-    let mut keys: Vec<KeyFile> = Vec::new();
-    for path in paths(directory, "pem")? {
-        let purpose = purpose_of(&path);
-        let signer = read_key(&path)?;
-        if let Some(other) = keys.iter().find(|other| other.signer.key_id() == signer.key_id()) {
-            return Err(KeyFileError::Twice(other.path.clone(), path));
+    /// Makes the directory, with mode 0700, where it is missing.
+    ///
+    /// # Errors
+    /// [`KeyFileError::Io`].
+    pub fn ensure(&self) -> Result<(), KeyFileError> {
+        let directory = &self.0.path;
+        if !directory.exists() {
+            let made = files::private_directory(directory);
+            made.map_err(|fault| KeyFileError::Io(directory.clone(), fault))?;
         }
-        keys.push(KeyFile { path, purpose, signer });
+        Ok(())
     }
-    Ok(keys)
+
+    /// Does `work` on a thread that may wait for the disk.
+    fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Directory) -> Result<T, KeyFileError> + Send + 'static,
+    ) -> BackendAnswer<'_, T> {
+        let directory = Arc::clone(&self.0);
+        Box::pin(async move {
+            let place = directory.path.clone();
+            let done = tokio::task::spawn_blocking(move || work(&directory)).await;
+            Ok(done.map_err(|fault| KeyFileError::Io(place, io::Error::other(fault)))??)
+        })
+    }
 }
 
-/// The public halves of the checkpoint keys that have gone: what they sealed has to be verified for years.
-pub(super) fn kept_public_halves(directory: &Path) -> Result<Vec<String>, KeyFileError> {
-    let read = |path: PathBuf| fs::read_to_string(&path).map_err(|fault| KeyFileError::Io(path, fault));
-    paths(directory, "jwk")?.into_iter().map(read).collect()
+impl KeyBackend for KeyFiles {
+    fn place(&self) -> String {
+        format!("`{}`", self.0.path.display())
+    }
+
+    fn list(&self) -> BackendAnswer<'_, Vec<BackendKey>> {
+        self.with(Directory::read)
+    }
+
+    fn create(&self, purpose: Purpose, algorithm: Algorithm) -> BackendAnswer<'_, BackendKey> {
+        self.with(move |directory| directory.create(purpose, algorithm))
+    }
+
+    fn remove(&self, kid: &str, public_half: Option<String>) -> BackendAnswer<'_, ()> {
+        let kid = kid.to_owned();
+        self.with(move |directory| directory.remove(&kid, public_half.as_deref()))
+    }
+
+    fn public_halves(&self) -> BackendAnswer<'_, Vec<String>> {
+        self.with(|directory| {
+            let read = |path: PathBuf| fs::read_to_string(&path).map_err(|fault| KeyFileError::Io(path, fault));
+            paths(&directory.path, "jwk")?.into_iter().map(read).collect()
+        })
+    }
+}
+
+impl Directory {
+    /// Reads every key, in the order of the files' names.
+    fn read(&self) -> Result<Vec<BackendKey>, KeyFileError> {
+        let (mut keys, mut found) = (Vec::new(), BTreeMap::new());
+        for path in paths(&self.path, "pem")? {
+            let signer = read_key(&path)?;
+            if let Some(other) = found.insert(signer.key_id().to_owned(), path.clone()) {
+                return Err(KeyFileError::Twice(other, path));
+            }
+            keys.push(BackendKey { purpose: purpose_of(&path), signer });
+        }
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+        Ok(keys)
+    }
+
+    fn create(&self, purpose: Purpose, algorithm: Algorithm) -> Result<BackendKey, KeyFileError> {
+        let made = create_unscrubbed(&self.path, purpose, algorithm, &*self.entropy);
+        scrub_stack();
+        let (path, signer) = made?;
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(signer.key_id().to_owned(), path);
+        Ok(BackendKey { purpose, signer })
+    }
+
+    /// Removes a key's file. Of one that sealed the audit log, and is not compromised, the public half stays.
+    fn remove(&self, kid: &str, public_half: Option<&str>) -> Result<(), KeyFileError> {
+        let path = self.files.lock().unwrap_or_else(PoisonError::into_inner).get(kid).cloned();
+        let Some(path) = path else { return Ok(()) };
+        let io = |fault| KeyFileError::Io(path.clone(), fault);
+        if let Some(jwk) = public_half {
+            files::replace(&path.with_extension("jwk"), jwk.as_bytes()).map_err(io)?;
+        }
+        match fs::remove_file(&path) {
+            Err(fault) if fault.kind() != io::ErrorKind::NotFound => return Err(io(fault)),
+            _ => files::sync(&self.path).map_err(io)?,
+        }
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(kid);
+        Ok(())
+    }
 }
 
 fn paths(directory: &Path, extension: &str) -> Result<Vec<PathBuf>, KeyFileError> {
@@ -96,25 +171,13 @@ fn purpose_of(path: &Path) -> Purpose {
     said.unwrap_or(Purpose::Tokens)
 }
 
-/// Makes a key and its file.
-pub(super) fn create(
-    directory: &Path,
-    purpose: Purpose,
-    algorithm: Algorithm,
-    entropy: &dyn Entropy,
-) -> Result<KeyFile, KeyFileError> {
-    let made = create_unscrubbed(directory, purpose, algorithm, entropy);
-    scrub_stack();
-    made
-}
-
 #[inline(never)]
 fn create_unscrubbed(
     directory: &Path,
     purpose: Purpose,
     algorithm: Algorithm,
     entropy: &dyn Entropy,
-) -> Result<KeyFile, KeyFileError> {
+) -> Result<(PathBuf, Arc<dyn Signer>), KeyFileError> {
     let io = |fault| KeyFileError::Io(directory.to_owned(), fault);
     let mut random = Zeroizing::new([0; 32]);
     entropy.fill(random.as_mut_slice())?;
@@ -129,19 +192,7 @@ fn create_unscrubbed(
     let start: String = signer.key_id().chars().take(12).collect();
     let path = directory.join(format!("{purpose}-{}-{start}.pem", algorithm.name().to_lowercase()));
     files::replace(&path, pem.as_bytes()).map_err(io)?;
-    Ok(KeyFile { path, purpose, signer })
-}
-
-/// Removes a key's file. Of one that sealed the audit log, and is not compromised, the public half stays.
-pub(super) fn remove(path: &Path, public_half: Option<&str>) -> Result<(), KeyFileError> {
-    let io = |fault| KeyFileError::Io(path.to_owned(), fault);
-    if let Some(jwk) = public_half {
-        files::replace(&path.with_extension("jwk"), jwk.as_bytes()).map_err(io)?;
-    }
-    match fs::remove_file(path) {
-        Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(io(fault)),
-        _ => files::sync(path.parent().unwrap_or(Path::new("."))).map_err(io),
-    }
+    Ok((path, signer))
 }
 
 fn read_key(path: &Path) -> Result<Arc<dyn Signer>, KeyFileError> {

@@ -1,24 +1,25 @@
 //! The keys over time: made when they are missing, published before they sign, retired when what they signed has
-//! expired, and dropped at once where one is compromised. Owns the directory and the records; a caller that signs or
-//! verifies takes the ring of the moment.
+//! expired, and dropped at once where one is compromised. Owns the backends and the records; a caller that verifies
+//! takes the ring of the moment.
 
-use super::files::{self, KeyFileError};
+use super::pending::PendingSignatures;
 use super::stock::Unrecorded;
-use super::{KeyRing, Signer, TokenSigner};
-use crate::domain::{Entropy, KeyRecord, KeyState, Lifetime, PUBLISHED_BEFORE_USE, Purpose, Timestamp};
+use super::{Document, KeyBackendError, KeyBackends, KeyRing, Signer, SigningError, TokenSigner, UnfinishedJws, ring};
+use crate::domain::{
+    Clock, Entropy, KeyRecord, KeyState, Lifetime, NoEntropy, PUBLISHED_BEFORE_USE, Purpose, Timestamp,
+};
 use crate::store::{KeyRecords, Lease, StoreError};
 use arc_swap::{ArcSwap, Guard};
 use countersign_verify::SIGNING_ALGORITHMS;
-use countersign_verify::key::{Algorithm, KeySet, KeyUse, VerifyingKey};
-use serde_json::Value;
+use countersign_verify::jws::Compact;
+use countersign_verify::key::{Algorithm, KeyUse, VerifyingKey};
+use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use tokio::sync::Mutex;
 
-/// The member of a kept public half that says that its key is compromised: what it sealed proves nothing.
-const REVOKED: &str = "revoked";
 /// Cache lifetime of a signed answer of introspection, in seconds.
 pub(super) const ANSWERS_LIVE: i64 = 300;
 
@@ -36,9 +37,9 @@ pub struct Rotation {
 /// Why keys cannot be used or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SigningKeysError {
-    /// The files of the keys cannot be used.
+    /// The backend of the keys cannot be used.
     #[error(transparent)]
-    File(#[from] KeyFileError),
+    Backend(#[from] KeyBackendError),
     /// The records of the keys cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -48,27 +49,35 @@ pub enum SigningKeysError {
     /// The purpose is signed with another algorithm.
     #[error("{0} cannot be signed with {1}; use ES256")]
     Algorithm(Purpose, Algorithm),
-    /// A key's file is gone.
+    /// A key in force is gone.
     #[error(
-        "the file of the {1} key `{0}` is missing from `{2}`; restore it from a backup, or run `countersign keys revoke {0}`, which revokes every token that it signed"
+        "the {1} key `{0}` is missing from {2}; restore it from a backup, or run `countersign keys revoke {0}`, which revokes every token that it signed"
     )]
-    Lost(String, Purpose, PathBuf),
+    Lost(String, Purpose, String),
+    /// A key does not sign, or signs what its public half does not verify.
+    #[error("the key `{0}` in {1} is not used, because its test signature failed: {2}")]
+    Untested(String, String, String),
+    /// The source of randomness failed.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
 }
 
-/// The keys that verify the checkpoints of the audit log.
-#[derive(Debug)]
-pub struct SealingKeys {
-    /// Keys whose checkpoints vouch for what is before them.
-    pub good: KeySet,
-    /// Compromised ones, whose checkpoints vouch for nothing.
-    pub revoked: KeySet,
+/// The parts that keys are made of.
+pub struct KeyParts {
+    /// The places of the private keys.
+    pub backends: KeyBackends,
+    /// The records of the keys, which other replicas share.
+    pub records: Arc<dyn KeyRecords>,
+    /// The source of randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// The clock of deadlines.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// The broker's keys.
 pub struct Keys {
-    pub(super) directory: PathBuf,
-    pub(super) records: Arc<dyn KeyRecords>,
-    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) parts: KeyParts,
+    pending: PendingSignatures,
     pub(super) ring: ArcSwap<KeyRing>,
     pub(super) held: Mutex<Held>,
     /// The second in which keys of other replicas were last looked for.
@@ -79,26 +88,24 @@ pub(super) struct Held {
     pub(super) rotation: Rotation,
     /// Retired and revoked ones too, as long as they are remembered.
     pub(super) records: Vec<KeyRecord>,
-    pub(super) files: BTreeMap<String, (PathBuf, Arc<dyn Signer>)>,
+    /// What signs with each key, by its id. Each has passed its test.
+    pub(super) signers: BTreeMap<String, Arc<dyn Signer>>,
     /// True if the records have changed since they were last written, so that a failed write is repeated.
     pub(super) unsaved: bool,
 }
 
 impl Keys {
-    /// Reads the keys in `directory` and makes those that are missing. A key that nobody has a record of was put there
-    /// by an operator: it is published now, and signs after that. Returns the keys with the one right to sign tokens by
-    /// them.
+    /// Reads the keys and makes those that are missing. A key that nobody has a record of was put there by an operator:
+    /// it is published now, and signs after that. Returns the keys with the one right to sign tokens by them.
     ///
     /// # Errors
-    /// [`SigningKeysError`] names the file and what to do.
+    /// [`SigningKeysError`] names the key or its place, and what to do.
     pub async fn open(
-        directory: &Path,
-        records: Arc<dyn KeyRecords>,
-        entropy: Arc<dyn Entropy>,
+        parts: KeyParts,
         rotation: Rotation,
         now: Timestamp,
     ) -> Result<(Arc<Self>, TokenSigner), SigningKeysError> {
-        let keys = Self::read(directory, records, entropy, rotation, now).await?;
+        let keys = Self::read(parts, rotation, now).await?;
         let mut held = keys.held.lock().await;
         let lease = keys.lease().await?;
         let done = keys.open_held(&mut held, &lease, now).await;
@@ -114,24 +121,11 @@ impl Keys {
     ///
     /// # Errors
     /// As [`Keys::open`].
-    pub async fn read(
-        directory: &Path,
-        records: Arc<dyn KeyRecords>,
-        entropy: Arc<dyn Entropy>,
-        rotation: Rotation,
-        now: Timestamp,
-    ) -> Result<Self, SigningKeysError> {
-        files::ensure(directory)?;
-        let held = Held { rotation, records: Vec::new(), files: BTreeMap::new(), unsaved: true };
+    pub async fn read(parts: KeyParts, rotation: Rotation, now: Timestamp) -> Result<Self, SigningKeysError> {
+        let held = Held { rotation, records: Vec::new(), signers: BTreeMap::new(), unsaved: true };
         let ring = ArcSwap::from_pointee(held.ring(now));
-        let keys = Self {
-            directory: directory.to_owned(),
-            records,
-            entropy,
-            ring,
-            held: Mutex::new(held),
-            looked: AtomicI64::default(),
-        };
+        let pending = PendingSignatures::new(Arc::clone(&parts.clock));
+        let keys = Self { parts, pending, ring, held: Mutex::new(held), looked: AtomicI64::default() };
         keys.take_stock(&mut *keys.held.lock().await, Unrecorded::Adopted, now).await?;
         Ok(keys)
     }
@@ -139,8 +133,8 @@ impl Keys {
     async fn open_held(&self, held: &mut Held, lease: &Lease, now: Timestamp) -> Result<(), SigningKeysError> {
         self.take_stock(held, Unrecorded::Adopted, now).await?;
         for record in held.records.iter().filter(|record| record.state(now).is_alive()) {
-            if !held.files.contains_key(&record.kid) {
-                let place = self.directory.clone();
+            if !held.signers.contains_key(&record.kid) {
+                let place = self.parts.backends.of(record.purpose).place();
                 return Err(SigningKeysError::Lost(record.kid.clone(), record.purpose, place));
             }
         }
@@ -151,6 +145,66 @@ impl Keys {
     #[must_use]
     pub fn ring(&self) -> Guard<Arc<KeyRing>> {
         self.ring.load()
+    }
+
+    /// Signs `payload` as a document of the broker, a compact JWS. No document is a token.
+    ///
+    /// # Errors
+    /// [`SigningError`] if no key is active for the document's purpose, it cannot be used, or it takes too long; no
+    /// other key is tried.
+    pub async fn sign(
+        &self,
+        document: Document,
+        payload: &impl Serialize,
+        now: Timestamp,
+    ) -> Result<String, SigningError> {
+        let jws = self.begin(document, payload, now)?;
+        self.finish(jws).await.map(|(signed, _)| signed)
+    }
+
+    /// Begins what [`Keys::sign`] signs, for a caller whose payload takes time to encode.
+    ///
+    /// # Errors
+    /// As [`Keys::sign`].
+    pub fn begin(
+        &self,
+        document: Document,
+        payload: &impl Serialize,
+        now: Timestamp,
+    ) -> Result<UnfinishedJws, SigningError> {
+        self.ring().begin_document(document, payload, now)
+    }
+
+    /// Waits for the signature of `jws`. Returns the signed JWS and the id of the key.
+    ///
+    /// # Errors
+    /// As [`Keys::sign`].
+    pub async fn finish(&self, jws: UnfinishedJws) -> Result<(String, String), SigningError> {
+        self.pending.finish(jws).await
+    }
+
+    /// Tests a key before it is used: its public half has to verify what it signs. What is signed is no token and no
+    /// document.
+    pub(super) async fn test(&self, signer: &dyn Signer, purpose: Purpose) -> Result<(), SigningKeysError> {
+        let place = self.parts.backends.of(purpose).place();
+        let failed = |fault: String| SigningKeysError::Untested(signer.key_id().to_owned(), place, fault);
+        let mut random = [0; 16];
+        self.parts.entropy.fill(&mut random)?;
+        let header = ring::header("key-test+jws", signer);
+        let signed = match ring::begin(&header, signer, &json!({ "random": random })) {
+            Ok(jws) => self.finish(jws).await,
+            Err(fault) => Err(fault),
+        };
+        let (signed, _) = match signed {
+            Ok(signed) => signed,
+            Err(fault) => return Err(failed(fault.to_string())),
+        };
+        let public = VerifyingKey::from_jwk(signer.public_jwk(), KeyUse::Signature, &SIGNING_ALGORITHMS);
+        let verified = public.ok().zip(Compact::parse(&signed).ok());
+        match verified.and_then(|(public, jws)| jws.verify(&public).ok()) {
+            Some(_) => Ok(()),
+            None => Err(failed("its public half does not verify it".to_owned())),
+        }
     }
 
     /// The records of every key, in the order of purpose, algorithm and time.
@@ -187,8 +241,8 @@ impl Keys {
     pub async fn tend(&self, now: Timestamp) -> Result<(), SigningKeysError> {
         let mut held = self.held.lock().await;
         let published = self.ring.load().records().map(|record| record.kid.clone()).collect::<Vec<_>>();
-        let ready = self.records.publish(&published).await?;
-        let lease = self.records.take(self.lease_name()?).await?;
+        let ready = self.parts.records.publish(&published).await?;
+        let lease = self.parts.records.take(self.lease_name()?).await?;
         self.take_stock(&mut held, Unrecorded::Left, now).await?;
         // Where another replica is at it, this one has seen what there is.
         let Some(lease) = lease else { return Ok(()) };
@@ -317,74 +371,15 @@ impl Keys {
         }
         // For good before another one is made: whatever fails after this leaves nothing of the key.
         self.keep(held, lease, now).await?;
-        if let Some((path, signer)) = held.files.get(kid) {
-            files::remove(path, revoked.public_half(&**signer).as_deref())?;
-            held.files.remove(kid);
+        if let Some(signer) = held.signers.get(kid) {
+            self.parts.backends.of(purpose).remove(kid, revoked.public_half(&**signer)).await?;
+            held.signers.remove(kid);
         }
         if needs_another {
             self.make(held, (purpose, algorithm), now, now).await?;
             self.keep(held, lease, now).await?;
         }
         Ok(revoked)
-    }
-
-    /// The public keys that the audit log's checkpoints are verified with, those that have retired too.
-    ///
-    /// # Errors
-    /// [`KeyFileError`] names the file.
-    pub fn checkpoint_keys(directory: &Path) -> Result<SealingKeys, KeyFileError> {
-        let active = files::read(directory)?.into_iter().filter(|file| file.purpose == Purpose::Checkpoints);
-        let active = active.map(|file| Value::Object(file.signer.public_jwk().clone()));
-        let gone = files::kept_public_halves(directory)?;
-        let gone = gone.iter().filter_map(|jwk| serde_json::from_str::<Value>(jwk).ok());
-        let (revoked, retired): (Vec<Value>, Vec<Value>) = gone.partition(|jwk| jwk.get(REVOKED).is_some());
-        // One by one: they are more than one set may hold, in a log that is old enough.
-        let set = |keys: Vec<Value>| {
-            let mut set = KeySet::default();
-            for jwk in keys.iter().filter_map(Value::as_object) {
-                match VerifyingKey::from_jwk(jwk, KeyUse::Signature, &SIGNING_ALGORITHMS) {
-                    Ok(key) => set.add(key),
-                    Err(fault) => tracing::warn!(%fault, "a kept public half is not used"),
-                }
-            }
-            set
-        };
-        Ok(SealingKeys { good: set(active.chain(retired).collect()), revoked: set(revoked) })
-    }
-
-    /// The keys for tokens in `directory`, as `/jwks` has them: for an operator who looks at a token.
-    ///
-    /// # Errors
-    /// [`KeyFileError`] names the file.
-    pub fn token_keys(directory: &Path) -> Result<KeyRing, KeyFileError> {
-        let epoch = Timestamp::default();
-        let known = files::read(directory)?.into_iter().filter(|file| file.purpose == Purpose::Tokens);
-        let ring = known.map(|file| {
-            let record = KeyRecord {
-                kid: file.signer.key_id().to_owned(),
-                purpose: file.purpose,
-                algorithm: file.signer.algorithm(),
-                published: epoch,
-                signs_from: epoch,
-                signs_until: None,
-                longest: 0,
-                revoked: None,
-            };
-            (record, file.signer)
-        });
-        Ok(KeyRing::new(ring.collect(), Vec::new()))
-    }
-}
-
-impl KeyRecord {
-    /// Returns the public half of a key that sealed the audit log, with a mark if the key is compromised. It stays when
-    /// the key's file is deleted.
-    pub(super) fn public_half(&self, signer: &dyn Signer) -> Option<String> {
-        let mut jwk = signer.public_jwk().clone();
-        if self.revoked.is_some() {
-            jwk.insert(REVOKED.to_owned(), true.into());
-        }
-        serde_json::to_string(&jwk).ok().filter(|_| self.purpose == Purpose::Checkpoints)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The key ring of one moment: several keys verify, one of each purpose and algorithm signs. It never changes; a
 //! rotation makes another one.
 
-use super::{Keys, Signer};
+use super::{Keys, Signer, UnfinishedJws};
 use crate::domain::{KeyRecord, KeyState, Purpose, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,10 +14,22 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// No key could sign.
+/// Why nothing was signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the signing key cannot be used")]
-pub struct SigningError;
+pub enum SigningError {
+    /// No key of the purpose and algorithm is in force.
+    #[error("no signing key is in force")]
+    NoKey,
+    /// The key cannot sign.
+    #[error("the signing key cannot be used")]
+    Unusable,
+    /// The backend took too long.
+    #[error("the backend of the signing keys takes too long")]
+    Timeout,
+    /// Too many signatures are waited for.
+    #[error("too many signatures are waited for")]
+    Busy,
+}
 
 /// A document that the broker signs and that is not a token, so that no token can be signed as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,14 +68,16 @@ impl TokenSigner {
     /// Signs `claims` with the key that is active for `algorithm` at `now`. Returns the token and the key's id.
     ///
     /// # Errors
-    /// [`SigningError`] if no key is active, or it cannot be used; no other key is tried.
-    pub fn sign(
+    /// [`SigningError`] if no key is active, it cannot be used, or it takes too long; no other key is tried.
+    pub async fn sign(
         &self,
         claims: &AccessClaims,
         algorithm: Algorithm,
         now: Timestamp,
     ) -> Result<(String, String), SigningError> {
-        self.0.ring().sign_token(claims, algorithm, now).map(|(token, kid)| (token, kid.to_owned()))
+        // The ring is released before the wait.
+        let token = self.0.ring().begin_token(claims, algorithm, now)?;
+        self.0.finish(token).await
     }
 }
 
@@ -131,33 +145,34 @@ impl KeyRing {
         Self { lacking: count, ..self }
     }
 
-    /// Signs `claims` as an access token with the key that is active for `algorithm` at `now`. Returns the token and
-    /// the key's id. Only [`TokenSigner`] calls it.
-    fn sign_token(
+    /// Begins `claims` as an access token, with the key that is active for `algorithm` at `now`. Only [`TokenSigner`]
+    /// calls it.
+    fn begin_token(
         &self,
         claims: &AccessClaims,
         algorithm: Algorithm,
         now: Timestamp,
-    ) -> Result<(String, &str), SigningError> {
-        self.sign_with((Purpose::Tokens, None), Some(algorithm), claims, now)
+    ) -> Result<UnfinishedJws, SigningError> {
+        self.begin((Purpose::Tokens, typ(Purpose::Tokens)), Some(algorithm), claims, now)
     }
 
-    /// Signs `payload` as a document of the broker, a compact JWS. No document is a token.
-    ///
-    /// # Errors
-    /// [`SigningError`] if no key is active for the document's purpose, or it cannot be used; no other key is tried.
-    pub fn sign(&self, document: Document, payload: &impl Serialize, now: Timestamp) -> Result<String, SigningError> {
-        let (purpose, typ) = document.signed_as();
-        self.sign_with((purpose, Some(typ)), None, payload, now).map(|(signed, _)| signed)
-    }
-
-    fn sign_with(
+    /// Begins `payload` as a document of the broker. No document is a token.
+    pub(super) fn begin_document(
         &self,
-        (purpose, other): (Purpose, Option<&str>),
+        document: Document,
+        payload: &impl Serialize,
+        now: Timestamp,
+    ) -> Result<UnfinishedJws, SigningError> {
+        self.begin(document.signed_as(), None, payload, now)
+    }
+
+    fn begin(
+        &self,
+        (purpose, typ): (Purpose, &str),
         algorithm: Option<Algorithm>,
         payload: &impl Serialize,
         now: Timestamp,
-    ) -> Result<(String, &str), SigningError> {
+    ) -> Result<UnfinishedJws, SigningError> {
         let fits = |key: &&Key| {
             key.record.purpose == purpose
                 && algorithm.is_none_or(|algorithm| key.record.algorithm == algorithm)
@@ -165,18 +180,11 @@ impl KeyRing {
                 && key.record.signs_until.is_none_or(|until| now < until)
         };
         // The latest to have begun: its predecessor has handed over to it.
-        let key = self.keys.iter().filter(fits).max_by_key(|key| key.record.signs_from).ok_or(SigningError)?;
-        let payload = serde_json::to_vec(payload).map_err(|_| SigningError)?;
-        let mut signed = String::with_capacity(key.header.len() + payload.len() * 4 / 3 + 400);
-        match other {
-            Some(other) if other != typ(purpose) => signed.push_str(&header(other, &*key.signer)),
-            _ => signed.push_str(&key.header),
+        let key = self.keys.iter().filter(fits).max_by_key(|key| key.record.signs_from).ok_or(SigningError::NoKey)?;
+        if typ == self::typ(purpose) {
+            return begin(&key.header, &*key.signer, payload);
         }
-        URL_SAFE_NO_PAD.encode_string(payload, &mut signed);
-        let signature = key.signer.sign(signed.as_bytes())?;
-        signed.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut signed);
-        Ok((signed, key.signer.key_id()))
+        begin(&header(typ, &*key.signer), &*key.signer, payload)
     }
 
     /// The public halves of the keys for tokens, ready to verify.
@@ -224,7 +232,22 @@ fn typ(purpose: Purpose) -> &'static str {
     }
 }
 
-fn header(typ: &str, signer: &dyn Signer) -> String {
+/// The header of a JWS by `signer`, encoded, with its dot.
+pub(super) fn header(typ: &str, signer: &dyn Signer) -> String {
     let header = json!({"typ": typ, "alg": signer.algorithm().name(), "kid": signer.key_id()});
     format!("{}.", URL_SAFE_NO_PAD.encode(header.to_string()))
+}
+
+/// Begins a JWS with this header.
+pub(super) fn begin(
+    header: &str,
+    signer: &dyn Signer,
+    payload: &impl Serialize,
+) -> Result<UnfinishedJws, SigningError> {
+    let payload = serde_json::to_vec(payload).map_err(|_| SigningError::Unusable)?;
+    let mut signing_input = String::with_capacity(header.len() + payload.len() * 4 / 3 + 400);
+    signing_input.push_str(header);
+    URL_SAFE_NO_PAD.encode_string(payload, &mut signing_input);
+    let signature = signer.sign(signing_input.as_bytes());
+    Ok(UnfinishedJws { signing_input, kid: signer.key_id().to_owned(), signature })
 }

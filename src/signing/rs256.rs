@@ -1,6 +1,6 @@
 //! RS256 with a key from memory: AWS-LC makes, reads and holds the key, and signs with it in constant time.
 
-use super::{Signer, SigningError};
+use super::{Signer, Signing, SigningError};
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
@@ -62,9 +62,9 @@ impl Signer for Rs256 {
         &self.public_jwk
     }
 
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+    fn sign(&self, message: &[u8]) -> Signing {
         let mut signature = vec![0; self.pair.public_modulus_len()];
-        self.pair.sign(&RSA_PKCS1_SHA256, &self.random, message, &mut signature).map_err(|_| SigningError)?;
-        Ok(signature)
+        let signed = self.pair.sign(&RSA_PKCS1_SHA256, &self.random, message, &mut signature);
+        Signing::Now(signed.map(|()| signature).map_err(|_| SigningError::Unusable))
     }
 }

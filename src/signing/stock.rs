@@ -1,9 +1,8 @@
-//! The stock of keys: records that other replicas change too, under a lease, and files in a directory that all of them
-//! share.
+//! The stock of keys: records that other replicas change too, under a lease, and private keys in a backend that all of
+//! them share.
 
-use super::Signer;
-use super::files::{self, KeyFile, KeyFileError};
 use super::keys::{ANSWERS_LIVE, Held, Keys, SigningKeysError, is_of};
+use super::{BackendKey, Signer};
 use crate::domain::{KeyRecord, PUBLISHED_BEFORE_USE, Purpose, Timestamp};
 use crate::store::{Lease, StoreError};
 use base64::Engine as _;
@@ -26,30 +25,30 @@ pub(super) enum Unrecorded {
 }
 
 impl Keys {
-    /// Reads what is known of the keys, which another replica may have changed, and the files of those that are new
-    /// here.
+    /// Reads what is known of the keys, which another replica may have changed, and takes those that are new here from
+    /// their backend.
     pub(super) async fn take_stock(
         &self,
         held: &mut Held,
         unrecorded: Unrecorded,
         now: Timestamp,
     ) -> Result<(), SigningKeysError> {
-        let (before, files) = (held.records.clone(), held.files.len());
+        let (before, signers) = (held.records.clone(), held.signers.len());
         let stored = self.recall(held).await?;
-        let found = self.find_files(held, &stored, unrecorded, now);
-        if found.is_err() || held.records != before || held.files.len() != files {
+        let found = self.find_keys(held, &stored, unrecorded, now).await;
+        if found.is_err() || held.records != before || held.signers.len() != signers {
             self.ring.store(Arc::new(held.ring(now)));
         }
-        Ok(found?)
+        found
     }
 
     /// Reads the records alone, as the store has them; to be seen by anyone, the ring has to be made again.
     pub(super) async fn recall(&self, held: &mut Held) -> Result<Vec<KeyRecord>, SigningKeysError> {
-        let stored = self.records.read().await?;
+        let stored = self.parts.records.read().await?;
         let mut known = stored.clone();
         // A key that is here, and that the store has lost.
         let lost = |record: &&KeyRecord| {
-            held.files.contains_key(&record.kid) && stored.iter().all(|other| other.kid != record.kid)
+            held.signers.contains_key(&record.kid) && stored.iter().all(|other| other.kid != record.kid)
         };
         known.extend(held.records.iter().filter(lost).cloned());
         held.unsaved |= known.len() > stored.len();
@@ -63,25 +62,26 @@ impl Keys {
         Ok(stored)
     }
 
-    fn find_files(
+    async fn find_keys(
         &self,
         held: &mut Held,
         stored: &[KeyRecord],
         unrecorded: Unrecorded,
         now: Timestamp,
-    ) -> Result<(), KeyFileError> {
+    ) -> Result<(), SigningKeysError> {
         let mut known = held.records.clone();
-        let is_new = |record: &KeyRecord| record.state(now).is_alive() && !held.files.contains_key(&record.kid);
+        let is_new = |record: &KeyRecord| record.state(now).is_alive() && !held.signers.contains_key(&record.kid);
         if unrecorded == Unrecorded::Left && !known.iter().any(is_new) {
             return Ok(());
         }
         let first = |purpose: &Purpose| known.iter().all(|record| record.purpose != *purpose);
         let first: Vec<Purpose> = Purpose::ALL.into_iter().filter(first).collect();
-        for KeyFile { path, purpose, signer } in files::read(&self.directory)? {
+        for BackendKey { purpose, signer } in self.parts.backends.list().await? {
             match known.iter().find(|record| record.kid == signer.key_id()) {
                 Some(record) if !record.state(now).is_alive() && stored.contains(record) => {
                     tracing::warn!(kid = signer.key_id(), "a key that was revoked or has retired is removed");
-                    files::remove(&path, record.public_half(&*signer).as_deref())?;
+                    let backend = self.parts.backends.of(purpose);
+                    backend.remove(signer.key_id(), record.public_half(&*signer)).await?;
                     continue;
                 }
                 Some(_) => {}
@@ -92,7 +92,15 @@ impl Keys {
                 }
                 None => continue,
             }
-            held.files.insert(signer.key_id().to_owned(), (path, signer));
+            if held.signers.contains_key(signer.key_id()) {
+                continue;
+            }
+            match self.test(&*signer, purpose).await {
+                Ok(()) => drop(held.signers.insert(signer.key_id().to_owned(), signer)),
+                // Another replica made it: this one goes on without, and is not ready.
+                Err(fault) if unrecorded == Unrecorded::Left => tracing::error!(%fault, "key not used"),
+                Err(fault) => return Err(fault),
+            }
         }
         held.know(known);
         Ok(())
@@ -113,23 +121,23 @@ impl Keys {
     /// The lease of the keys, which another replica may hold for a moment.
     pub(super) async fn lease(&self) -> Result<Lease, SigningKeysError> {
         for _ in 0..LEASE_TRIES {
-            if let Some(lease) = self.records.take(self.lease_name()?).await? {
+            if let Some(lease) = self.parts.records.take(self.lease_name()?).await? {
                 return Ok(lease);
             }
-            tokio::time::sleep(LEASE_WAIT).await;
+            self.parts.clock.sleep(LEASE_WAIT).await;
         }
         Err(StoreError::LeaseLost.into())
     }
 
     pub(super) fn lease_name(&self) -> Result<Lease, SigningKeysError> {
         let mut random = [0; 16];
-        self.entropy.fill(&mut random).map_err(KeyFileError::Entropy)?;
+        self.parts.entropy.fill(&mut random)?;
         Ok(Lease::named(&URL_SAFE_NO_PAD.encode(random)))
     }
 
     pub(super) async fn let_go(&self, lease: Lease) {
         // Where this fails it ends by itself.
-        if let Err(fault) = self.records.let_go(lease).await {
+        if let Err(fault) = self.parts.records.let_go(lease).await {
             tracing::warn!(%fault, "the lease of the keys is not given back");
         }
     }

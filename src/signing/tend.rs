@@ -1,9 +1,8 @@
 //! Key rotation: creates missing keys, promotes successors, retires old keys, and records each step before it takes
 //! effect.
 
-use super::KeyRing;
-use super::files::{self, KeyFile};
 use super::keys::{ANSWERS_LIVE, Held, Keys, SigningKeysError, is_of};
+use super::{BackendKey, KeyRing};
 use crate::domain::{JWKS_MAX_AGE, KeyRecord, KeyState, PUBLISHED_BEFORE_USE, Purpose, Timestamp};
 use crate::store::{Lease, StoreError};
 use countersign_verify::key::Algorithm;
@@ -49,7 +48,7 @@ impl Keys {
         held.records.retain(|record| !record.is_over(now));
         held.unsaved |= held.records != before;
         let retired: Vec<String> = held
-            .files
+            .signers
             .keys()
             .filter(|kid| held.records.iter().any(|record| record.kid == **kid && !record.state(now).is_alive()))
             .cloned()
@@ -58,11 +57,12 @@ impl Keys {
             self.keep_or_undo(held, before, lease, now).await?;
             for kid in retired {
                 let record = held.records.iter().find(|record| record.kid == kid);
-                if let (Some(record), Some((path, signer))) = (record, held.files.get(&kid)) {
-                    files::remove(path, record.public_half(&**signer).as_deref())?;
+                if let (Some(record), Some(signer)) = (record, held.signers.get(&kid)) {
+                    let backend = self.parts.backends.of(record.purpose);
+                    backend.remove(&kid, record.public_half(&**signer)).await?;
                     tracing::info!(%kid, "key retired");
                 }
-                held.files.remove(&kid);
+                held.signers.remove(&kid);
             }
         }
         Ok(())
@@ -75,9 +75,14 @@ impl Keys {
         signs_from: Timestamp,
         now: Timestamp,
     ) -> Result<KeyRecord, SigningKeysError> {
-        let (directory, entropy) = (self.directory.clone(), Arc::clone(&self.entropy));
-        let made = tokio::task::spawn_blocking(move || files::create(&directory, purpose, algorithm, &*entropy)).await;
-        let KeyFile { path, signer, .. } = made.map_err(|fault| StoreError::Io(fault.to_string()))??;
+        let backend = self.parts.backends.of(purpose);
+        let BackendKey { signer, .. } = backend.create(purpose, algorithm).await?;
+        if let Err(fault) = self.test(&*signer, purpose).await {
+            if let Err(fault) = backend.remove(signer.key_id(), None).await {
+                tracing::warn!(kid = signer.key_id(), %fault, "a key that failed its test stays in the backend, unused");
+            }
+            return Err(fault);
+        }
         let kid = signer.key_id().to_owned();
         for current in held.records.iter_mut().filter(|record| is_of(record, purpose, algorithm)) {
             current.signs_until = current.signs_until.or(Some(signs_from));
@@ -96,7 +101,7 @@ impl Keys {
         tracing::info!(%kid, %purpose, %algorithm, %signs_from, "key made");
         held.records.push(record.clone());
         held.unsaved = true;
-        held.files.insert(kid, (path, signer));
+        held.signers.insert(kid, signer);
         Ok(record)
     }
 
@@ -114,20 +119,20 @@ impl Keys {
             // It may have been recorded all the same: then its file is what every replica needs.
             let recorded = match &kept {
                 Err(SigningKeysError::Store(StoreError::LeaseLost)) => Some(Vec::new()),
-                _ => self.records.read().await.ok(),
+                _ => self.parts.records.read().await.ok(),
             };
             let Some(recorded) = recorded else {
                 held.records = before;
                 return kept;
             };
-            let unknown: Vec<String> = held
-                .files
-                .keys()
-                .filter(|kid| before.iter().chain(&recorded).all(|record| record.kid != **kid))
-                .cloned()
-                .collect();
-            for (path, _) in unknown.iter().filter_map(|kid| held.files.remove(kid)) {
-                let _ = files::remove(&path, None);
+            let is_known = |kid: &str| before.iter().chain(&recorded).any(|record| record.kid == kid);
+            let made = held.records.iter().filter(|record| !is_known(&record.kid));
+            for KeyRecord { kid, purpose, .. } in made.cloned().collect::<Vec<_>>() {
+                if held.signers.remove(&kid).is_some()
+                    && let Err(fault) = self.parts.backends.of(purpose).remove(&kid, None).await
+                {
+                    tracing::warn!(%kid, %fault, "a key that was not recorded stays in the backend, unused");
+                }
             }
             held.records = before;
         }
@@ -136,7 +141,7 @@ impl Keys {
 
     /// Records the changes durably, and publishes them.
     pub(super) async fn keep(&self, held: &mut Held, lease: &Lease, now: Timestamp) -> Result<(), SigningKeysError> {
-        self.records.write(&held.records, lease).await?;
+        self.parts.records.write(&held.records, lease).await?;
         held.unsaved = false;
         self.ring.store(Arc::new(held.ring(now)));
         Ok(())
@@ -188,11 +193,13 @@ impl Held {
     pub(super) fn ring(&self, now: Timestamp) -> KeyRing {
         let alive = self.records.iter().filter(|record| record.state(now).is_alive());
         let with_signer = alive.filter_map(|record| {
-            let (_, signer) = self.files.get(&record.kid)?;
+            let signer = self.signers.get(&record.kid)?;
             Some((record.clone(), Arc::clone(signer)))
         });
-        let lacking =
-            self.records.iter().filter(|record| record.state(now).is_alive() && !self.files.contains_key(&record.kid));
+        let lacking = self
+            .records
+            .iter()
+            .filter(|record| record.state(now).is_alive() && !self.signers.contains_key(&record.kid));
         KeyRing::new(with_signer.collect(), self.wanted()).lacking(lacking.count())
     }
 }

@@ -5,8 +5,9 @@ use countersign::app::Installation;
 use countersign::audit::{
     self, AuditError, AuditFollower, AuditLog, Broken, Event, Keeping, LineContent, Note, Opening, Outcome, Sealing,
 };
-use countersign::domain::{ChainHead, DigestKey, Timestamp};
-use countersign::signing::{Keys, SealingKeys};
+use countersign::domain::{ChainHead, DigestKey, SystemEntropy, Timestamp};
+use countersign::http::block_on;
+use countersign::signing::{KeyBackends, KeyFiles, SealingKeys};
 use countersign::store::{AuditHeads as _, Embedded};
 use std::fs;
 use std::path::Path;
@@ -241,7 +242,7 @@ fn open_with(directory: &Path, heads: Arc<Embedded>, keeping: Keeping, now: Time
         replica: "abcdef".to_owned(),
         keeping,
         heads,
-        seal: Arc::new(|_, _| None),
+        seal: Arc::new(|_, _| Box::pin(std::future::ready(None))),
         digests: DigestKey::new(&[7; 32]),
     };
     AuditLog::open(directory, opening, now)
@@ -273,7 +274,8 @@ fn kept(broker: &TestBroker) -> ChainHead {
 
 /// What verifies this broker's checkpoints.
 fn sealing(root: &Path) -> SealingKeys {
-    Keys::checkpoint_keys(&root.join("keys")).unwrap()
+    let files = KeyFiles::new(&root.join("keys"), Arc::new(SystemEntropy));
+    block_on(KeyBackends::one(Arc::new(files)).checkpoint_keys()).unwrap()
 }
 
 fn by(keys: &SealingKeys) -> Option<Sealing<'_>> {

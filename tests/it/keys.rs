@@ -1,9 +1,9 @@
 //! Our own keys over time: abuse cases N1 to N6, N12 and N13, by number.
 
 use crate::support::*;
-use countersign::domain::{KeyState, PUBLISHED_BEFORE_USE, Purpose, SystemEntropy, Timestamp};
+use countersign::domain::{Entropy, KeyState, PUBLISHED_BEFORE_USE, Purpose, SystemEntropy, Timestamp};
 use countersign::http::block_on;
-use countersign::signing::{Es256, Keys, Rotation, SigningKeysError};
+use countersign::signing::{Es256, KeyBackends, KeyFiles, KeyParts, Keys, Rotation, SigningKeysError};
 use countersign::store::{Embedded, KeyRecords};
 use countersign_verify::jws::Compact;
 use countersign_verify::key::Algorithm;
@@ -97,6 +97,14 @@ fn n5_a_key_that_was_revoked_while_the_directory_was_gone_does_not_come_back() {
     assert!(!names(&broker.path("keys")).iter().any(|name| name.contains(&stolen[..12])));
 }
 
+/// Keys in the files of `directory`.
+fn parts(directory: &std::path::Path, records: Arc<dyn KeyRecords>) -> KeyParts {
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let files = KeyFiles::new(directory, Arc::clone(&entropy));
+    files.ensure().unwrap();
+    KeyParts { backends: KeyBackends::one(Arc::new(files)), records, entropy, clock: Arc::new(TestClock::new()) }
+}
+
 /// Recorded before anything else is tried: whoever opens the keys next, whenever this broker dies, finds it dropped.
 #[test]
 fn n5_a_revoked_key_is_recorded_before_its_directory_is_looked_at() {
@@ -106,8 +114,7 @@ fn n5_a_revoked_key_is_recorded_before_its_directory_is_looked_at() {
     block_on(async {
         let (directory, aside) = (root.path().join("keys"), root.path().join("aside"));
         let rotation = Rotation { every: None, algorithms: vec![Algorithm::Es256], longest: "5m".parse().unwrap() };
-        let (keys, _) =
-            Keys::open(&directory, Arc::clone(&records), Arc::new(SystemEntropy), rotation, now).await.unwrap();
+        let (keys, _) = Keys::open(parts(&directory, Arc::clone(&records)), rotation, now).await.unwrap();
         let stolen = keys.list().await.into_iter().find(|key| key.purpose == Purpose::Tokens).unwrap();
         fs::rename(&directory, &aside).unwrap();
         assert!(keys.revoke(&stolen.kid, now).await.is_err(), "another one cannot be made");
@@ -372,8 +379,7 @@ fn a_longer_lifetime_keeps_the_key_for_longer() {
         |longest: &str| Rotation { every: None, algorithms: vec![Algorithm::Es256], longest: longest.parse().unwrap() };
     block_on(async {
         let directory = root.path().join("keys");
-        let entropy = Arc::new(SystemEntropy);
-        let (keys, _) = Keys::open(&directory, records, entropy, rotation("5m"), now).await.unwrap();
+        let (keys, _) = Keys::open(parts(&directory, records), rotation("5m"), now).await.unwrap();
         let first = keys.list().await.into_iter().find(|key| key.purpose == Purpose::Tokens).unwrap();
         keys.follow(rotation("2h"), now).await.unwrap();
         keys.follow(rotation("5m"), now).await.unwrap();

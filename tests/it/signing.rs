@@ -1,8 +1,14 @@
-//! Signing backends: every one keeps one contract, others agree with what it signs, and what is no key for us is refused
-//! by name. A backend is a line in [`every_backend`].
+//! Signers and the backends of keys: every one keeps one contract, others agree with what it signs, and what is no key
+//! for us is refused by name. A signer is a line in [`every_signer`], a backend one in [`every_backend`].
 
 use crate::support::*;
-use countersign::signing::{Ed25519, Es256, KeyFileError, Keys, Rs256, Signer};
+use countersign::domain::{Entropy, Purpose, SystemEntropy, Timestamp};
+use countersign::http::block_on;
+use countersign::signing::{
+    BackendKey, Document, Ed25519, Es256, KeyBackend, KeyBackendError, KeyBackends, KeyFileError, KeyFiles, KeyParts,
+    KeyRing, Keys, PendingSignature, Rotation, Rs256, Signer, Signing, SigningError,
+};
+use countersign::store::Embedded;
 use countersign_verify::SIGNING_ALGORITHMS;
 use countersign_verify::key::{Algorithm, KeySet, KeyUse};
 use josekit::jwk::{Jwk, KeyPair as _};
@@ -11,12 +17,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::sync::Arc;
 
 fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-fn every_backend() -> Vec<Box<dyn Signer>> {
+fn every_signer() -> Vec<Box<dyn Signer>> {
     let es256 = Es256::generate(&[9; 32].into()).unwrap();
     let ed25519 = Ed25519::generate(&[9; 32].into()).unwrap();
     vec![
@@ -24,6 +31,84 @@ fn every_backend() -> Vec<Box<dyn Signer>> {
         Box::new(Ed25519::from_pkcs8(ed25519.as_bytes()).unwrap()),
         Box::new(Rs256::from_pkcs8(Rs256::generate().unwrap().as_ref()).unwrap()),
     ]
+}
+
+/// The signature of a key in this process.
+fn signed(signer: &dyn Signer, message: &[u8]) -> Vec<u8> {
+    match signer.sign(message) {
+        Signing::Now(signature) => signature.unwrap(),
+        Signing::Later(_) => panic!("a key in memory signs at once"),
+    }
+}
+
+/// Every kind of backend, empty, and the same place opened by another process.
+fn every_backend(root: &Path) -> Vec<[Arc<dyn KeyBackend>; 2]> {
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let files = || KeyFiles::new(&root.join("keys"), Arc::clone(&entropy));
+    files().ensure().unwrap();
+    let remote = RemoteKeys::default();
+    vec![[Arc::new(files()), Arc::new(files())], [Arc::new(remote.clone()), Arc::new(remote)]]
+}
+
+#[test]
+fn every_key_backend_keeps_the_contract() {
+    let root = tempfile::tempdir().unwrap();
+    for [one, other] in every_backend(root.path()) {
+        block_on(keeps_the_contract(&*one, &*other));
+    }
+}
+
+/// `other` is the same place, opened by another process.
+async fn keeps_the_contract(one: &dyn KeyBackend, other: &dyn KeyBackend) {
+    assert!(!one.place().is_empty());
+    assert!(one.list().await.unwrap().is_empty() && one.public_halves().await.unwrap().is_empty());
+    let mut made = Vec::new();
+    for purpose in Purpose::ALL {
+        for algorithm in SIGNING_ALGORITHMS {
+            let key = one.create(purpose, algorithm).await.unwrap();
+            assert_eq!((key.purpose, key.signer.algorithm()), (purpose, algorithm));
+            made.push(key);
+        }
+    }
+    let names = |keys: &[BackendKey]| {
+        keys.iter().map(|key| (key.signer.key_id().to_owned(), key.purpose)).collect::<BTreeSet<_>>()
+    };
+    for seen in [one, other] {
+        let listed = seen.list().await.unwrap();
+        assert_eq!((listed.len(), names(&listed)), (made.len(), names(&made)), "{}", seen.place());
+        for key in listed {
+            let made = made.iter().find(|made| made.signer.key_id() == key.signer.key_id()).unwrap();
+            assert_eq!(key.signer.public_jwk(), made.signer.public_jwk());
+            // Many at a time: none is taken for another one.
+            let messages: Vec<_> = (0..20_u32).map(u32::to_be_bytes).collect();
+            let signing = messages.iter().map(|message| match key.signer.sign(message) {
+                Signing::Now(signature) => Box::pin(std::future::ready(signature)) as PendingSignature,
+                Signing::Later(pending) => pending,
+            });
+            for (message, signature) in messages.iter().zip(futures_util::future::join_all(signing).await) {
+                assert!(openssl_accepts(&*made.signer, message, &signature.unwrap()));
+            }
+        }
+    }
+    let (gone, left) = made.split_first().unwrap();
+    other.remove(gone.signer.key_id(), None).await.unwrap();
+    other.remove(gone.signer.key_id(), None).await.unwrap();
+    let seal = left.iter().find(|key| key.purpose == Purpose::Checkpoints).unwrap();
+    other.remove(seal.signer.key_id(), Some("{\"kid\":\"seal\"}".to_owned())).await.unwrap();
+    let left: Vec<_> = left.iter().filter(|key| key.signer.key_id() != seal.signer.key_id()).cloned().collect();
+    for seen in [one, other] {
+        assert_eq!(names(&seen.list().await.unwrap()), names(&left));
+        assert_eq!(seen.public_halves().await.unwrap(), ["{\"kid\":\"seal\"}"]);
+    }
+}
+
+/// The keys for tokens in a directory.
+fn token_keys(directory: &Path) -> Result<KeyRing, KeyFileError> {
+    let files = KeyFiles::new(directory, Arc::new(SystemEntropy));
+    block_on(KeyBackends::one(Arc::new(files)).token_keys()).map_err(|fault| match fault {
+        KeyBackendError::File(fault) => fault,
+        KeyBackendError::Remote(..) => panic!("{fault}"),
+    })
 }
 
 /// What a verifier of josekit, which is OpenSSL, says.
@@ -38,11 +123,11 @@ fn openssl_accepts(signer: &dyn Signer, message: &[u8], signature: &[u8]) -> boo
 }
 
 #[test]
-fn every_backend_keeps_the_contract() {
-    let backends = every_backend();
-    let algorithms: BTreeSet<_> = backends.iter().map(|signer| signer.algorithm()).collect();
+fn every_signer_keeps_the_contract() {
+    let signers = every_signer();
+    let algorithms: BTreeSet<_> = signers.iter().map(|signer| signer.algorithm()).collect();
     assert_eq!(algorithms, SIGNING_ALGORITHMS.into_iter().collect());
-    for signer in backends {
+    for signer in signers {
         let jwk = signer.public_jwk();
         let name = signer.algorithm().name();
         assert_eq!((jwk["alg"].as_str(), jwk["use"].as_str()), (Some(name), Some("sig")));
@@ -65,7 +150,7 @@ fn every_backend_keeps_the_contract() {
         assert!(skipped.is_empty() && set.len() == 1, "the broker's own verifier takes it");
         for number in 0..200_u32 {
             let message = number.to_be_bytes();
-            let signature = signer.sign(&message).unwrap();
+            let signature = signed(&*signer, &message);
             assert!(openssl_accepts(&*signer, &message, &signature), "{name}");
             assert!(!openssl_accepts(&*signer, b"another", &signature), "{name}");
             let mut other = signature.clone();
@@ -89,9 +174,9 @@ fn two_implementations_of_each_curve_agree() {
     let aws_verifier = UnparsedPublicKey::new(&ED25519, dalek.verifying_key().to_bytes());
     for number in 0..2_000_u32 {
         let message = number.to_be_bytes().repeat(number as usize % 9 + 1);
-        let signature = p256::ecdsa::Signature::from_slice(&signer.sign(&message).unwrap()).unwrap();
+        let signature = p256::ecdsa::Signature::from_slice(&signed(&signer, &message)).unwrap();
         verifier.verify(&message, &signature).unwrap();
-        let signature = ours.sign(&message).unwrap();
+        let signature = signed(&ours, &message);
         assert_eq!(signature, aws.sign(&message).as_ref(), "Ed25519 has one signature for a message");
         assert_eq!(signature, dalek.sign(&message).to_bytes());
         aws_verifier.verify(&message, &signature).unwrap();
@@ -105,7 +190,7 @@ fn n10_no_nonce_repeats() {
     let mut seen = BTreeSet::new();
     for number in 0..10_000_u32 {
         // The same message over and over, and others.
-        let signature = signer.sign(&(number % 100).to_be_bytes()).unwrap();
+        let signature = signed(&signer, &(number % 100).to_be_bytes());
         assert!(seen.insert(signature[..32].to_vec()), "the r of signature {number} was there before");
     }
 }
@@ -128,22 +213,22 @@ fn n7_keys_that_others_could_read_or_replace_are_refused() {
     let file = directory.join("a.pem");
     fs::write(&file, pem(&keys().cluster.pair)).unwrap();
     mode(&file, 0o600);
-    assert!(Keys::token_keys(&directory).is_ok());
+    assert!(token_keys(&directory).is_ok());
     for bits in [0o640, 0o604, 0o644, 0o620, 0o602, 0o610] {
         mode(&file, bits);
-        let refused = Keys::token_keys(&directory);
+        let refused = token_keys(&directory);
         assert!(matches!(refused, Err(KeyFileError::Exposed(path, ..)) if path == file), "{bits:o}");
     }
     mode(&file, 0o600);
     for bits in [0o750, 0o705, 0o755, 0o720] {
         mode(&directory, bits);
-        let refused = Keys::token_keys(&directory);
+        let refused = token_keys(&directory);
         assert!(matches!(refused, Err(KeyFileError::Exposed(path, ..)) if path == directory), "{bits:o}");
     }
     mode(&directory, 0o700);
     fs::rename(&file, root.path().join("elsewhere.pem")).unwrap();
     symlink(root.path().join("elsewhere.pem"), &file).unwrap();
-    assert!(matches!(Keys::token_keys(&directory), Err(KeyFileError::Exposed(..))));
+    assert!(matches!(token_keys(&directory), Err(KeyFileError::Exposed(..))));
 }
 
 fn pem(jwk: &Jwk) -> Vec<u8> {
@@ -185,22 +270,22 @@ fn n8_weak_and_wrong_keys_are_refused_and_named() {
     ];
     for (what, text, why) in wrong {
         put("a.pem", &text);
-        let refused = Keys::token_keys(root.path()).err().unwrap_or_else(|| panic!("{what}"));
+        let refused = token_keys(root.path()).err().unwrap_or_else(|| panic!("{what}"));
         let message = refused.to_string();
         assert!(message.contains("a.pem") && message.contains(why), "{what}: {message}");
     }
     let sec1 = openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout"]);
     put("a.pem", &sec1);
-    let message = Keys::token_keys(root.path()).err().unwrap().to_string();
+    let message = token_keys(root.path()).err().unwrap().to_string();
     assert!(message.contains("openssl pkcs8"), "{message}");
     for made in [good.clone(), rsa(2048, "65537"), rsa(3072, "65537"), openssl(&["genpkey", "-algorithm", "ED25519"])] {
         put("a.pem", &made);
-        assert!(Keys::token_keys(root.path()).is_ok());
+        assert!(token_keys(root.path()).is_ok());
     }
     // Abuse case N12: one key for two purposes.
     put("a.pem", &good);
     put("checkpoints-b.pem", &good);
-    assert!(matches!(Keys::token_keys(root.path()), Err(KeyFileError::Twice(..))));
+    assert!(matches!(token_keys(root.path()), Err(KeyFileError::Twice(..))));
     let setup = Setup::new().write();
     fs::create_dir(setup.path().join("keys")).unwrap();
     mode(&setup.path().join("keys"), 0o700);
@@ -235,7 +320,7 @@ fn n9_a_dropped_key_leaves_no_bytes_behind() {
         let output = std::process::Command::new("sh").args(["-c", &script]).current_dir(root.path()).output().unwrap();
         assert_eq!(output.stdout.len(), 32, "{output:?}");
         let masked = output.stdout;
-        let ring = Keys::token_keys(root.path()).unwrap();
+        let ring = token_keys(root.path()).unwrap();
         if kind == "ED25519" {
             assert!(in_memory(&masked, MASK), "while the key is held, the search finds it");
         }
@@ -328,4 +413,144 @@ fn ledger_header_says(token: &str, alg: &str) -> bool {
     use base64::Engine as _;
     let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
     serde_json::from_slice::<Value>(&header).unwrap()["alg"] == alg
+}
+
+/// A key service that is slow, and that fails for one signature in ten: each answer is a token that verifies, or 503,
+/// and an assertion that was answered with 503 can be presented again.
+#[test]
+fn a_failing_key_service_gives_503_and_never_a_wrong_token() {
+    let remote = RemoteKeys::default();
+    let root = Setup::new().write();
+    let backends = KeyBackends { tokens: Arc::new(remote.clone()), checkpoints: Arc::new(RemoteKeys::default()) };
+    let broker = TestBroker::start_on(root, TestClock::new(), backends);
+    let jwks = send(broker.address, b"GET /jwks HTTP/1.1\r\nhost: x\r\n\r\n");
+    let verifier = countersign_verify::Verifier::new(STS, ORDERS, jwks.text.as_bytes()).unwrap();
+    remote.fail_every(10);
+    let before = (remote.asked(), remote.failed());
+    let exchange = |number: usize| {
+        let assertion = Token::github().claim("jti", json!(format!("remote-{number}"))).sign();
+        let reply = broker.exchange(&assertion, &[]);
+        if reply.status == 200 {
+            assert_eq!(
+                verifier.verify(&reply.token(), NOW).unwrap().claims().sub,
+                format!("github:{MAIN}"),
+                "{number}"
+            );
+            return 0;
+        }
+        assert_eq!(reply.refusal(), (503, "temporarily_unavailable", "signing_unavailable"), "{number}");
+        assert!(reply.asks_to_retry() && reply.json.get("access_token").is_none());
+        let mut failures = 1;
+        while broker.exchange(&assertion, &[]).status != 200 {
+            failures += 1;
+            assert!(failures < 10, "{number}: a 503 consumed the assertion");
+        }
+        failures
+    };
+    let failures: u32 = std::thread::scope(|scope| {
+        let exchange = &exchange;
+        let workers: Vec<_> = (0..10)
+            .map(|worker| scope.spawn(move || (0..100).map(|n| exchange(worker * 100 + n)).sum::<u32>()))
+            .collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
+    let (asked, failed) = (remote.asked() - before.0, remote.failed() - before.1);
+    assert_eq!((failures, asked), (failed, 1_000 + failed), "each failure was answered with 503, and nothing else was");
+    assert!(failed > 100, "{failed}");
+}
+
+/// A signature is waited for until a deadline, and only so many are waited for.
+#[test]
+fn a_hanging_key_service_is_waited_for_within_bounds() {
+    let (remote, clock) = (RemoteKeys::default(), TestClock::new());
+    let broker = TestBroker::start_on(Setup::new().write(), clock.clone(), KeyBackends::one(Arc::new(remote.clone())));
+    remote.hang(true);
+    let assertion = |number: usize| Token::github().claim("jti", json!(format!("hang-{number}"))).sign();
+    let unavailable = (503, "temporarily_unavailable", "signing_unavailable");
+    std::thread::scope(|scope| {
+        let (broker, assertion) = (&broker, &assertion);
+        let waiting: Vec<_> = (0..16)
+            .map(|number| scope.spawn(move || broker.exchange(&assertion(number), &[]).refusal() == unavailable))
+            .collect();
+        until("all of them wait", || remote.waiting() == 16);
+        clock.pass(3);
+        assert!(waiting.into_iter().all(|waiting| waiting.join().unwrap()));
+    });
+    assert_eq!(remote.waiting(), 0, "nobody waits for what nobody gets");
+    remote.hang(false);
+    assert_eq!(broker.exchange(&assertion(0), &[]).status, 200, "the assertion was not used up");
+}
+
+#[test]
+fn only_so_many_signatures_are_waited_for() {
+    let (root, remote) = (tempfile::tempdir().unwrap(), RemoteKeys::default());
+    let now = Timestamp::new(NOW).unwrap();
+    let parts = KeyParts {
+        backends: KeyBackends::one(Arc::new(remote.clone())),
+        records: Arc::new(Embedded::open(root.path(), now).unwrap()),
+        entropy: Arc::new(SystemEntropy),
+        clock: Arc::new(TestClock::new()),
+    };
+    let rotation = Rotation { every: None, algorithms: vec![Algorithm::Es256], longest: "5m".parse().unwrap() };
+    block_on(async {
+        let (keys, _) = Keys::open(parts, rotation, now).await.unwrap();
+        remote.hang(true);
+        let nothing = json!({});
+        let sign = || keys.sign(Document::Introspection, &nothing, now);
+        let waiting = futures_util::future::join_all((0..256).map(|_| sign()));
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        assert_eq!(sign().await, Err(SigningError::Busy));
+        remote.hang(false);
+        assert!(waiting.await.iter().all(Result::is_ok));
+        assert!(sign().await.is_ok(), "places are given back");
+    });
+}
+
+/// A key that signs what its public half does not verify is used for nothing.
+#[test]
+fn a_key_is_tested_before_it_is_used() {
+    let remote = RemoteKeys::default();
+    remote.lie();
+    let root = Setup::new().write();
+    let installation = countersign::app::Installation::read(&root.path().join("countersign.toml")).unwrap();
+    let installation = installation.with_key_backends(KeyBackends::one(Arc::new(remote.clone())));
+    let started = block_on(installation.assemble(Arc::new(TestClock::new()), Arc::new(SystemEntropy)));
+    let fault = started.err().unwrap().to_string();
+    assert!(fault.contains("test signature failed: its public half does not verify it"), "{fault}");
+    assert!(fault.contains("the test's key service"), "{fault}");
+    assert!(block_on(remote.list()).unwrap().is_empty(), "a key that was made and failed is removed");
+}
+
+/// What seals the audit log can be kept apart from what signs tokens, and nobody waits for it.
+#[test]
+fn seals_are_signed_by_a_backend_of_their_own_and_hold_nobody_up() {
+    let (tokens, seals, clock) = (RemoteKeys::default(), RemoteKeys::default(), TestClock::new());
+    let backends = KeyBackends { tokens: Arc::new(tokens.clone()), checkpoints: Arc::new(seals.clone()) };
+    let broker = TestBroker::start_on(Setup::new().write(), clock.clone(), backends.clone());
+    let purposes =
+        |remote: &RemoteKeys| block_on(remote.list()).unwrap().iter().map(|key| key.purpose).collect::<BTreeSet<_>>();
+    assert_eq!(purposes(&tokens), [Purpose::Tokens, Purpose::Introspection].into());
+    assert_eq!(purposes(&seals), [Purpose::Checkpoints].into());
+    let exchange = |number: u32| {
+        let assertion = Token::github().claim("jti", json!(format!("seal-{number}"))).sign();
+        assert_eq!(broker.exchange(&assertion, &[]).status, 200, "{number}");
+    };
+    exchange(0);
+    seals.hang(true);
+    std::thread::scope(|scope| {
+        let sealing = scope.spawn(|| block_on(broker.operator.seal()));
+        until("a checkpoint is being signed", || seals.waiting() == 1);
+        (1..=5).for_each(exchange);
+        seals.hang(false);
+        sealing.join().unwrap();
+    });
+    let keys = block_on(backends.checkpoint_keys()).unwrap();
+    let sealing = Some(countersign::audit::Sealing { good: &keys.good, revoked: &keys.revoked });
+    let report = countersign::audit::verify(&broker.audit(), sealing, None).unwrap();
+    assert_eq!((report.events, report.checkpoints), (6, 1), "{report:?}");
+    assert_eq!(report.signed, 1, "the checkpoint covers what was there when it was begun");
+    block_on(broker.operator.seal());
+    let report = countersign::audit::verify(&broker.audit(), sealing, None).unwrap();
+    assert_eq!((report.checkpoints, report.signed), (2, report.head.next));
 }

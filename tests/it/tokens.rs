@@ -281,7 +281,7 @@ fn forge(broker: &TestBroker, typ: &str, change: impl Fn(&mut serde_json::Value)
     let header = json!({"typ": typ, "alg": "ES256", "kid": signer.key_id()});
     let input =
         format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
-    format!("{input}.{}", URL_SAFE_NO_PAD.encode(signer.sign(input.as_bytes()).unwrap()))
+    format!("{input}.{}", URL_SAFE_NO_PAD.encode(signer.signature(input.as_bytes()).unwrap()))
 }
 
 #[test]

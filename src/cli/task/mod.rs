@@ -3,14 +3,13 @@
 mod run;
 
 use super::output::{GOOD, Output, printable, table};
-use super::{Failure, installation, revoke};
+use super::{Failure, ambient, installation, revoke};
 use crate::control::{self, Command, ControlError, Reply};
-use crate::domain::{Entropy, SystemClock, SystemEntropy, TokenId};
+use crate::domain::TokenId;
 use clap::Subcommand;
 use serde_json::Value;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// List and end tasks, or run a command in one.
 #[derive(Debug, Subcommand)]
@@ -63,8 +62,8 @@ fn tasks(config: &Path) -> Result<Vec<Value>, Failure> {
     let installation = installation(config)?;
     let told = match control::ask(installation.control(), &Command::Tasks {}) {
         Err(ControlError::NotRunning(_)) => {
-            let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-            crate::http::block_on(installation.list_tasks(&SystemClock, &entropy))?
+            let (clock, entropy) = ambient();
+            crate::http::block_on(installation.list_tasks(&clock, &entropy))?
         }
         Ok(Reply::Told(told)) => told,
         Ok(Reply::Failed { message }) => return Err(Failure(message)),

@@ -9,7 +9,7 @@ mod target;
 
 use super::file;
 use super::raw::Field;
-use super::{ClientEntry, ClientMethod, Config, IssuerEntry, Problems, Signing, TargetEntry, TaskSettings};
+use super::{ClientEntry, ClientMethod, Config, IssuerEntry, Problems, SigningSettings, TargetEntry, TaskSettings};
 use crate::assertion::IssuerKind;
 use countersign_verify::key::Algorithm;
 use std::collections::HashSet;
@@ -218,7 +218,7 @@ impl Reader<'_> {
     /// verifiers read.
     fn keys_at_once(
         &mut self,
-        signing: &Signing,
+        signing: &SigningSettings,
         tasks: Option<&TaskSettings>,
         targets: &[(Range<usize>, TargetEntry)],
         place: Range<usize>,

@@ -3,7 +3,9 @@
 use super::Reader;
 use crate::config::file;
 use crate::config::raw::{Field, Section};
-use crate::config::{AuditSettings, LimitSettings, RefreshSettings, Server, Signing, TaskSettings, Telemetry, Tls};
+use crate::config::{
+    AuditSettings, LimitSettings, RefreshSettings, Server, SigningSettings, TaskSettings, Telemetry, Tls,
+};
 use crate::domain::Lifetime;
 use countersign_verify::SIGNING_ALGORITHMS;
 use countersign_verify::key::Algorithm;
@@ -171,7 +173,7 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn signing(&mut self, section: &Section<file::Signing>) -> Option<Signing> {
+    pub(super) fn signing(&mut self, section: &Section<file::SigningSettings>) -> Option<SigningSettings> {
         let keys = &section.keys;
         let algorithm = self.signing_algorithm(&keys.algorithm, "signing.algorithm", Algorithm::Es256);
         let rotate_every = self.parsed_or(&keys.rotate_every, "signing.rotate_every", Lifetime::new(30 * 86_400)?);
@@ -181,7 +183,7 @@ impl Reader<'_> {
         }
         let hint = "name a directory, e.g. \"keys\"";
         let directory = self.required_path(&keys.directory, "signing.directory", hint, &section.place);
-        Some(Signing { directory: directory?, algorithm: algorithm?, rotate_every: rotate_every? })
+        Some(SigningSettings { directory: directory?, algorithm: algorithm?, rotate_every: rotate_every? })
     }
 
     pub(super) fn signing_algorithm(

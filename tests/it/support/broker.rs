@@ -11,6 +11,7 @@ use countersign::audit::Event;
 use countersign::config::Config;
 use countersign::domain::{AttributeRecord, Entropy, SystemEntropy, sha256};
 use countersign::exchange::Broker;
+use countersign::signing::KeyBackends;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -185,8 +186,18 @@ impl TestBroker {
     }
 
     pub fn start_with(root: TempDir, clock: TestClock, entropy: Arc<dyn Entropy>) -> Self {
-        let _ = traces();
         let installation = Installation::read(&root.path().join("countersign.toml")).unwrap();
+        Self::serve(installation, root, clock, entropy)
+    }
+
+    /// Starts a broker whose private keys are in `backends`.
+    pub fn start_on(root: TempDir, clock: TestClock, backends: KeyBackends) -> Self {
+        let installation = Installation::read(&root.path().join("countersign.toml")).unwrap();
+        Self::serve(installation.with_key_backends(backends), root, clock, Arc::new(SystemEntropy))
+    }
+
+    fn serve(installation: Installation, root: TempDir, clock: TestClock, entropy: Arc<dyn Entropy>) -> Self {
+        let _ = traces();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (started, starting) = mpsc::channel();
         let serving = clock.clone();

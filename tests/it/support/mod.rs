@@ -1,5 +1,6 @@
 //! A whole broker, issuers that sign, and a client that can be as rude as it likes.
 
+mod backends;
 mod broker;
 mod client;
 mod issuer;
@@ -8,6 +9,7 @@ pub mod redis;
 mod traced;
 mod upstream;
 
+pub use backends::RemoteKeys;
 pub use broker::{Setup, TestBroker, basic, database, everything, records, secret};
 pub use client::{Reply, holds_a_token, read, send, send_to};
 pub use issuer::{Key, Token, keys};
