@@ -315,7 +315,7 @@ pub(super) fn describe_task(task: &TaskState, end: TaskEnd) -> Value {
         "opened": time(record.opened),
         "deadline": time(record.deadline),
         "last_used": task.last_used.to_string(),
-        "key": record.jkt,
+        "key": record.cnf.as_ref().map(ToString::to_string),
         "decision": record.decision,
     })
 }

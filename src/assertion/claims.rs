@@ -4,7 +4,8 @@
 use super::AssertionError;
 use crate::audit::AuditTrail;
 use crate::domain::{Lifetime, Timestamp};
-use countersign_verify::dpop;
+use countersign_verify::confirmation::ConfirmationKey;
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 /// Leeway for the clock of an issuer that is ahead of ours, in seconds. `exp` has no leeway: no token outlives its
@@ -23,10 +24,17 @@ pub(super) fn text<'a>(claims: &'a Map<String, Value>, name: &'static str) -> Re
     }
 }
 
-/// The thumbprint of the key that `cnf` binds a token to (RFC 7800 §3.1): one that is bound in another way cannot be
-/// proved here.
-pub(super) fn bound_to(cnf: &Value) -> Result<String, AssertionError> {
-    dpop::jkt(cnf).map(str::to_owned).ok_or(AssertionError::Bound)
+/// The key that `cnf` binds a token to (RFC 7800 §3.1).
+pub(super) fn bound_to(cnf: &Value) -> Result<ConfirmationKey, AssertionError> {
+    provable(ConfirmationKey::deserialize(cnf).map_err(|_| AssertionError::Bound)?)
+}
+
+/// Returns `key`, if a caller can prove it here.
+pub(super) fn provable(key: ConfirmationKey) -> Result<ConfirmationKey, AssertionError> {
+    match key {
+        ConfirmationKey::Jkt(_) => Ok(key),
+        ConfirmationKey::X5t(_) | ConfirmationKey::SpiffeId(_) => Err(AssertionError::Bound),
+    }
 }
 
 /// A subject: required, at most `most` bytes of printable text without spaces at its ends.

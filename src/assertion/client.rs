@@ -5,7 +5,7 @@ use super::claims::{self, times};
 use super::verify::MARK_MARGIN;
 use super::{AssertionError, ClientAssertion, IssuerKeys, SubjectToken, Untrusted, Verified};
 use crate::audit::AuditTrail;
-use crate::domain::{Digest, FirstUse, Lifetime, Timestamp};
+use crate::domain::{Digest, FirstUse, Lifetime, Timestamp, UsedOnce};
 use countersign_verify::jws::{Bounds, Compact};
 use serde_json::Value;
 use std::marker::PhantomData;
@@ -71,7 +71,11 @@ impl Untrusted<ClientAssertion> {
         let cap = Lifetime::new(MAX_LIFETIME).ok_or(AssertionError::Lifetime)?;
         let expires = times(members, cap, now, trail)?;
         let jti = claims::text(members, "jti")?.ok_or(AssertionError::Claim("jti".into()))?;
-        Ok(FirstUse { key: Digest::of("client jti", &[id, jti]), until: expires.plus(MARK_MARGIN) })
+        Ok(FirstUse {
+            of: UsedOnce::ClientAssertion,
+            key: Digest::of("client jti", &[id, jti]),
+            until: expires.plus(MARK_MARGIN),
+        })
     }
 }
 
@@ -85,7 +89,7 @@ impl Verified<ClientAssertion> {
             workload,
             origin,
             expires,
-            first_use,
+            first_use: first_use.map(|first_use| FirstUse { of: UsedOnce::SubjectToken, ..first_use }),
             jti,
             parent: None,
             client_required,

@@ -2,7 +2,8 @@
 
 use super::verify::MARK_MARGIN;
 use crate::audit::AuditTrail;
-use crate::domain::{Digest, FirstUse, Timestamp};
+use crate::domain::{Digest, FirstUse, Timestamp, UsedOnce};
+use countersign_verify::confirmation::ConfirmationKey;
 use countersign_verify::dpop::{self, Proof, Request};
 
 /// The header fields by which a caller proves that it holds a key, as they came, and the URI that it asked, by our own
@@ -18,7 +19,7 @@ pub struct Proofs {
 /// A key that the caller proved to hold, for this very request. Only this file makes one.
 #[derive(Debug)]
 pub struct Confirmation {
-    jkt: String,
+    key: ConfirmationKey,
     first_use: FirstUse,
 }
 
@@ -57,14 +58,16 @@ impl Confirmation {
             Err(fault) => fault.to_string(),
         })?;
         let until = Timestamp::new(proof.until()).unwrap_or(Timestamp::MAX).plus(MARK_MARGIN);
-        let key = Digest::of("dpop", &[proof.thumbprint(), proof.id()]);
-        Ok(Self { jkt: proof.thumbprint().to_owned(), first_use: FirstUse { key, until } })
+        let thumbprint = proof.thumbprint();
+        let key = Digest::of("dpop", &[&thumbprint.to_string(), proof.id()]);
+        let first_use = FirstUse { of: UsedOnce::Proof, key, until };
+        Ok(Self { key: ConfirmationKey::Jkt(thumbprint), first_use })
     }
 
-    /// The key, by its RFC 7638 thumbprint.
+    /// The key that was proved.
     #[must_use]
-    pub fn jkt(&self) -> &str {
-        &self.jkt
+    pub fn key(&self) -> &ConfirmationKey {
+        &self.key
     }
 
     /// The first use to reserve before the proof counts: a proof is made for one request.
@@ -77,14 +80,18 @@ impl Confirmation {
     ///
     /// # Errors
     /// [`ProofFault::Required`] and [`ProofFault::OtherKey`].
-    pub fn fits(proved: Option<&Self>, needed: Option<&str>, trail: &mut AuditTrail) -> Result<(), ProofFault> {
+    pub fn fits(
+        proved: Option<&Self>,
+        needed: Option<&ConfirmationKey>,
+        trail: &mut AuditTrail,
+    ) -> Result<(), ProofFault> {
         let Some(needed) = needed else { return Ok(()) };
-        let shown = proved.map(Self::jkt);
+        let shown = proved.map(Self::key);
         trail.require(
             "confirmation key",
             shown == Some(needed),
             || format!("a proof by the key {needed}"),
-            || shown.unwrap_or("no proof").to_owned(),
+            || shown.map_or_else(|| "no proof".to_owned(), ToString::to_string),
             if shown.is_some() { ProofFault::OtherKey } else { ProofFault::Required },
         )
     }

@@ -22,9 +22,10 @@ pub use own::{OwnTokens, jti_or_fault};
 pub use refusal::AssertionError;
 pub use verify::{Issuers, LEEWAY};
 
-use crate::domain::{FirstUse, Timestamp, TokenType, Workload};
+use crate::domain::{FirstUse, Timestamp, TokenType, UsedOnce, Workload};
 use countersign_verify::AccessToken;
 use countersign_verify::claims::Origin;
+use countersign_verify::confirmation::ConfirmationKey;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -37,18 +38,18 @@ pub enum SubjectToken {}
 #[derive(Debug)]
 pub enum ClientAssertion {}
 
-/// The differences between the roles while a token is verified.
+/// The role of a token while it is verified.
 pub trait Role {
-    /// True if the token says on whose behalf a token is requested.
-    const IS_SUBJECT: bool;
+    /// What is used by the token, where it counts once.
+    const USED_ONCE: UsedOnce;
 }
 
 impl Role for SubjectToken {
-    const IS_SUBJECT: bool = true;
+    const USED_ONCE: UsedOnce = UsedOnce::SubjectToken;
 }
 
 impl Role for ClientAssertion {
-    const IS_SUBJECT: bool = false;
+    const USED_ONCE: UsedOnce = UsedOnce::ClientAssertion;
 }
 
 /// A token as it came, in the role `R`. Nothing can be read from it.
@@ -83,8 +84,8 @@ pub struct Verified<R> {
     jti: Option<String>,
     parent: Option<Arc<AccessToken>>,
     client_required: bool,
-    /// The thumbprint of the key that its presenter has to prove.
-    bound_to: Option<String>,
+    /// The key that its presenter has to prove.
+    bound_to: Option<ConfirmationKey>,
     role: PhantomData<R>,
 }
 
@@ -119,10 +120,10 @@ impl<R> Verified<R> {
         self.client_required
     }
 
-    /// The RFC 7638 thumbprint of the key that its presenter has to prove (`cnf.jkt`, RFC 9449 §6.1).
+    /// The key that its presenter has to prove (`cnf`, RFC 7800 §3.1).
     #[must_use]
-    pub fn bound_to(&self) -> Option<&str> {
-        self.bound_to.as_deref()
+    pub fn bound_to(&self) -> Option<&ConfirmationKey> {
+        self.bound_to.as_ref()
     }
 
     /// Our own token that was presented, if it was one.

@@ -1,7 +1,7 @@
 //! Our own access tokens as subject tokens. They are verified by our own keys alone, even if another issuer claims our
 //! name.
 
-use super::claims::bound_to;
+use super::claims::provable;
 use super::{AssertionError, Issuer, SubjectToken, Verified};
 use crate::audit::AuditTrail;
 use crate::domain::{Attributes, Timestamp, Workload, sha256};
@@ -136,7 +136,7 @@ impl Verified<SubjectToken> {
             first_use: None,
             jti: None,
             client_required: issuer.client_required,
-            bound_to: claims.cnf.as_ref().map(bound_to).transpose()?,
+            bound_to: claims.cnf.clone().map(provable).transpose()?,
             parent: Some(token),
             role: PhantomData,
         })

@@ -3,7 +3,7 @@
 use super::claims::{self, audience, times};
 use super::{AssertionError, Issuer, OwnTokens, Role, SignsAs, SubjectToken, Untrusted, Verified};
 use crate::audit::AuditTrail;
-use crate::domain::{Attributes, Digest, FirstUse, SpiffeId, Timestamp, TokenType, Workload, WorkloadName};
+use crate::domain::{Attributes, Digest, FirstUse, SpiffeId, Timestamp, TokenType, UsedOnce, Workload, WorkloadName};
 use crate::telemetry::Stage;
 use countersign_verify::claims::Origin;
 use countersign_verify::jws::{Bounds, Compact, Header, Payload};
@@ -182,7 +182,7 @@ impl Issuer {
         let (header, signed_part) = (compact.header().clone(), compact.signing_input());
         let kid = header.key_id.as_deref();
         let keys = self.keys.current(kid, header.algorithm, now).await.map_err(AssertionError::Keys)?;
-        if R::IS_SUBJECT {
+        if R::USED_ONCE == UsedOnce::SubjectToken {
             trail.lap(Stage::Keys);
         }
         // A JWT-SVID without a `kid` is refused, as SPIRE and go-spiffe do.
@@ -209,7 +209,8 @@ impl Issuer {
         let subject = claims::subject(claims, self.kind.subject_bytes)?;
         let jti = claims::text(claims, "jti")?;
         let iss = self.signer.id();
-        if R::IS_SUBJECT {
+        let is_subject = R::USED_ONCE == UsedOnce::SubjectToken;
+        if is_subject {
             trail.subject(&iss, subject, jti);
         }
         // Ahead of the others: whom the entry does not accept learns no more than that, whatever else is wrong.
@@ -235,6 +236,7 @@ impl Issuer {
             origin: Origin { iss: iss.to_string(), sub: subject.to_owned() },
             expires,
             first_use: self.single_use.then(|| FirstUse {
+                of: R::USED_ONCE,
                 // Where there is no `jti`, what was signed stands for the assertion, and never the signature: one of
                 // ECDSA can be written in two ways.
                 key: match jti {
@@ -243,7 +245,7 @@ impl Issuer {
                 },
                 until: expires.plus(MARK_MARGIN),
             }),
-            jti: jti.filter(|_| !R::IS_SUBJECT).map(str::to_owned),
+            jti: jti.filter(|_| !is_subject).map(str::to_owned),
             parent: None,
             client_required: self.client_required,
             bound_to: claims.get("cnf").map(claims::bound_to).transpose()?,

@@ -1,8 +1,9 @@
 //! The event of one decision: the request, every check with the compared values, the decision, and the grant. The
 //! policy question is stored whole, so that the decision can be repeated.
 
-use crate::domain::TaskRecord;
+use crate::domain::{TaskRecord, confirmation_key};
 use crate::policy::{Decision, Question};
+use countersign_verify::confirmation::ConfirmationKey;
 use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
@@ -190,9 +191,9 @@ pub struct Granted {
     pub scope: String,
     /// The token's expiry, in seconds since 1970.
     pub exp: i64,
-    /// The key that it is bound to, by its thumbprint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jkt: Option<String>,
+    /// The key that it is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "jkt", deserialize_with = "confirmation_key")]
+    pub cnf: Option<ConfirmationKey>,
     /// The task that it belongs to.
     pub task: String,
     /// The task that it opened.

@@ -35,13 +35,60 @@ impl Digest {
     }
 }
 
+/// What counts once: it is presented with an exchange, and cannot be presented again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsedOnce {
+    /// The subject token.
+    SubjectToken,
+    /// The assertion by which the client authenticates.
+    ClientAssertion,
+    /// The proof of a confirmation key.
+    Proof,
+}
+
+impl UsedOnce {
+    /// Everything that counts once.
+    pub const ALL: [Self; 3] = [Self::SubjectToken, Self::ClientAssertion, Self::Proof];
+}
+
 /// The first use of an assertion or a proof: the key of its replay guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirstUse {
+    /// What is used.
+    pub of: UsedOnce,
     /// Stands for `(iss, jti)`, or for the signed part where there is no `jti`.
     pub key: Digest,
     /// The time until which the replay guard is stored.
     pub until: Timestamp,
+}
+
+/// The first uses of one exchange, at most one of each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FirstUses([Option<FirstUse>; UsedOnce::ALL.len()]);
+
+impl FirstUses {
+    /// Returns the first uses, in the order of [`UsedOnce::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = &FirstUse> {
+        self.0.iter().flatten()
+    }
+
+    /// Returns true if `of` is used.
+    #[must_use]
+    pub fn has(&self, of: UsedOnce) -> bool {
+        self.iter().any(|first_use| first_use.of == of)
+    }
+}
+
+impl FromIterator<FirstUse> for FirstUses {
+    fn from_iter<I: IntoIterator<Item = FirstUse>>(first_uses: I) -> Self {
+        let mut all = Self::default();
+        for first_use in first_uses {
+            if let Some(place) = all.0.get_mut(first_use.of as usize) {
+                *place = Some(first_use);
+            }
+        }
+        all
+    }
 }
 
 /// SHA-256 over `parts` one after the other.

@@ -3,6 +3,7 @@
 
 mod attribute;
 mod chain_head;
+mod confirmation;
 mod digest;
 mod entropy;
 mod ids;
@@ -22,7 +23,8 @@ pub use attribute::{
     ClaimPointer, MAX_ATTRIBUTE, MAX_SET, NoObject,
 };
 pub use chain_head::ChainHead;
-pub use digest::{Digest, DigestKey, FirstUse, sha256};
+pub use confirmation::confirmation_key;
+pub use digest::{Digest, DigestKey, FirstUse, FirstUses, UsedOnce, sha256};
 pub use entropy::{Entropy, NoEntropy, SystemEntropy};
 pub use ids::{Audience, ClientId, DecisionId, IssuerName, Malformed, SpiffeId, TokenId, TrustDomain, WorkloadName};
 pub use name_template::NameTemplate;

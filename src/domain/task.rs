@@ -1,6 +1,7 @@
 //! The record of a task that was opened.
 
-use super::Timestamp;
+use super::{Timestamp, confirmation_key};
+use countersign_verify::confirmation::ConfirmationKey;
 use serde::{Deserialize, Serialize};
 
 /// The most tokens that a task's budget can allow.
@@ -19,9 +20,9 @@ pub struct TaskRecord {
     /// The client that opened it, where one authenticated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// The key that it is bound to, by its thumbprint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jkt: Option<String>,
+    /// The key that it is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "jkt", deserialize_with = "confirmation_key")]
+    pub cnf: Option<ConfirmationKey>,
     /// The purpose that the client stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,

@@ -117,7 +117,7 @@ pub enum Unavailable {
 }
 
 /// The answer that the caller gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wire {
     /// HTTP status.
     pub status: u16,
@@ -158,7 +158,7 @@ impl Error {
         match self {
             Self::Request(fault) => table::request(*fault),
             Self::Client(fault) => table::client(fault),
-            Self::Assertion(fault) => table::assertion(fault),
+            Self::Assertion(fault) => table::assertion(&table::SUBJECT_TOKEN, fault),
             Self::Proof(fault) => table::proof(fault),
             Self::NotItsAudience => invalid(
                 "presenter_not_audience",

@@ -5,7 +5,6 @@ use crate::assertion::{AssertionError, ProofFault};
 use crate::client::ClientError;
 use crate::form::{CredentialsError, HttpError, RequestError, Required, TaskParameter};
 use crate::rates::Throttled;
-use crate::store::StoreError;
 use countersign_verify::dpop::ProofError;
 
 pub(super) fn client(fault: &ClientError) -> Wire {
@@ -30,46 +29,82 @@ pub(super) fn client(fault: &ClientError) -> Wire {
             "client_throttled",
             "too many wrong secrets came for this client or from this address; try again later",
         ),
-        ClientError::Assertion(fault) => match fault {
-            AssertionError::Type => {
-                told("client_assertion_typ", "the typ of the client assertion is not the one of this kind of token")
-            }
-            AssertionError::Audience => told(
-                "client_assertion_audience",
-                "the aud of the client assertion is not exactly this broker; make it for this audience alone",
-            ),
-            AssertionError::Expired => {
-                told("client_assertion_expired", "the client assertion has expired; make a new one")
-            }
-            AssertionError::NotYetValid => {
-                told("client_assertion_not_yet_valid", "the client assertion is not valid yet; compare the clocks")
-            }
-            AssertionError::Envelope(_)
-            | AssertionError::UnknownIssuer
-            | AssertionError::DeclaredType
-            | AssertionError::Algorithm
-            | AssertionError::HeaderMember
-            | AssertionError::Key(_)
-            | AssertionError::Signature
-            | AssertionError::Claim(_)
-            | AssertionError::Attribute(_)
-            | AssertionError::Lifetime
-            | AssertionError::NotAccepted
-            | AssertionError::OwnToken(_)
-            | AssertionError::Withdrawn
-            | AssertionError::Revoked
-            | AssertionError::Bound
-            | AssertionError::Behind
-            | AssertionError::Keys(_) => told(
-                "client_assertion_refused",
-                "the client assertion is not accepted; the operator can explain this decision",
-            ),
-        },
+        ClientError::Assertion(fault) => assertion(&CLIENT_ASSERTION, fault),
     }
 }
 
-pub(super) fn assertion(fault: &AssertionError) -> Wire {
-    let told = |reason, description| wire(400, "invalid_request", reason, description);
+/// The answers to faults of a token in one role. A role is one value of this type.
+pub(super) struct RoleRows {
+    /// What says as little as can be said of a token that is not accepted.
+    refused: Wire,
+    type_mismatch: Wire,
+    audience: Wire,
+    expired: Wire,
+    not_yet_valid: Wire,
+    revoked: Wire,
+    bound: Wire,
+    /// The keys of its issuer are not available.
+    keys: Wire,
+    /// The view of revocations is not current.
+    behind: Wire,
+}
+
+/// RFC 8693 §2.2.2.
+pub(super) const SUBJECT_TOKEN: RoleRows = {
+    const fn told(reason: &'static str, description: &'static str) -> Wire {
+        wire(400, "invalid_request", reason, description)
+    }
+    RoleRows {
+        refused: REFUSED,
+        type_mismatch: told("subject_token_typ", "the typ of the subject token is not the one of this kind of token"),
+        audience: told(
+            "subject_token_audience",
+            "the aud of the subject token is not exactly this broker; request it for this audience alone",
+        ),
+        expired: told("subject_token_expired", "the subject token has expired; get a new one"),
+        not_yet_valid: told("subject_token_not_yet_valid", "the subject token is not valid yet; compare the clocks"),
+        revoked: told("subject_token_revoked", "the subject token was revoked"),
+        bound: told(
+            "subject_token_bound",
+            "the subject token is bound by another member of cnf than jkt, which cannot be proved here",
+        ),
+        keys: down("issuer_keys_unavailable", "the keys of the issuer are not available; try again"),
+        behind: STORE,
+    }
+};
+
+/// RFC 6749 §5.2. A client learns no more of its assertion than of a wrong secret, except what it can mend.
+const CLIENT_ASSERTION: RoleRows = {
+    const fn told(reason: &'static str, description: &'static str) -> Wire {
+        wire(401, "invalid_client", reason, description)
+    }
+    const REFUSED: Wire = told(
+        "client_assertion_refused",
+        "the client assertion is not accepted; the operator can explain this decision",
+    );
+    RoleRows {
+        refused: REFUSED,
+        type_mismatch: told(
+            "client_assertion_typ",
+            "the typ of the client assertion is not the one of this kind of token",
+        ),
+        audience: told(
+            "client_assertion_audience",
+            "the aud of the client assertion is not exactly this broker; make it for this audience alone",
+        ),
+        expired: told("client_assertion_expired", "the client assertion has expired; make a new one"),
+        not_yet_valid: told(
+            "client_assertion_not_yet_valid",
+            "the client assertion is not valid yet; compare the clocks",
+        ),
+        revoked: REFUSED,
+        bound: REFUSED,
+        keys: REFUSED,
+        behind: REFUSED,
+    }
+};
+
+pub(super) fn assertion(role: &RoleRows, fault: &AssertionError) -> Wire {
     match fault {
         AssertionError::Envelope(_)
         | AssertionError::UnknownIssuer
@@ -83,30 +118,15 @@ pub(super) fn assertion(fault: &AssertionError) -> Wire {
         | AssertionError::Lifetime
         | AssertionError::NotAccepted
         | AssertionError::OwnToken(_)
-        | AssertionError::Withdrawn => REFUSED,
-        AssertionError::Type => {
-            told("subject_token_typ", "the typ of the subject token is not the one of this kind of token")
-        }
-        AssertionError::Audience => told(
-            "subject_token_audience",
-            "the aud of the subject token is not exactly this broker; request it for this audience alone",
-        ),
-        AssertionError::Expired => told("subject_token_expired", "the subject token has expired; get a new one"),
-        AssertionError::NotYetValid => {
-            told("subject_token_not_yet_valid", "the subject token is not valid yet; compare the clocks")
-        }
-        AssertionError::Revoked => told("subject_token_revoked", "the subject token was revoked"),
-        AssertionError::Bound => told(
-            "subject_token_bound",
-            "the subject token is bound by another member of cnf than jkt, which cannot be proved here",
-        ),
-        AssertionError::Behind => unavailable(&Unavailable::Store(StoreError::Stale)),
-        AssertionError::Keys(_) => wire(
-            503,
-            "temporarily_unavailable",
-            "issuer_keys_unavailable",
-            "the keys of the issuer are not available; try again",
-        ),
+        | AssertionError::Withdrawn => role.refused,
+        AssertionError::Type => role.type_mismatch,
+        AssertionError::Audience => role.audience,
+        AssertionError::Expired => role.expired,
+        AssertionError::NotYetValid => role.not_yet_valid,
+        AssertionError::Revoked => role.revoked,
+        AssertionError::Bound => role.bound,
+        AssertionError::Behind => role.behind,
+        AssertionError::Keys(_) => role.keys,
     }
 }
 
@@ -166,10 +186,15 @@ pub(super) fn throttled(fault: Throttled) -> Wire {
     }
 }
 
+const fn down(reason: &'static str, description: &'static str) -> Wire {
+    wire(503, "temporarily_unavailable", reason, description)
+}
+
+const STORE: Wire = down("store_unavailable", "the store is not available; nothing was issued; try again");
+
 pub(super) fn unavailable(fault: &Unavailable) -> Wire {
-    let down = |reason, description| wire(503, "temporarily_unavailable", reason, description);
     match fault {
-        Unavailable::Store(_) => down("store_unavailable", "the store is not available; nothing was issued; try again"),
+        Unavailable::Store(_) => STORE,
         Unavailable::Audit => {
             down("audit_unavailable", "the audit log is not available; nothing was issued; try again")
         }

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::form::{RequestError, TaskParameter};
 use crate::policy::{Decision, Facts, Hints, Policy, Question, TaskFacts};
 use crate::rates::{RateLimiter, WithinIssuerRate};
+use crate::token::LifetimeRule;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -134,12 +135,14 @@ impl Answered {
 /// Returns the lifetime of the token, in seconds.
 fn lifetime(bound: &BoundExchange, max_lifetime: Option<i64>, now: Timestamp) -> Result<i64, Error> {
     // A task may outlive the assertion that opens it; nothing else does.
-    let (left, expired): (_, Error) = match bound.task() {
-        TaskMembership::Opens(terms) => (
-            terms.deadline.map(|deadline| deadline.since(now)),
+    let (left, expired): (_, Error) = match bound.shape().lifetime_rule() {
+        LifetimeRule::UntilDeadline => (
+            bound.task().deadline().map(|deadline| deadline.since(now)),
             RequestError::TaskParameter(TaskParameter::Deadline).into(),
         ),
-        _ => (Some(bound.subject().expires().since(now)), AssertionError::Expired.into()),
+        LifetimeRule::WithinSubjectToken => {
+            (Some(bound.subject().expires().since(now)), AssertionError::Expired.into())
+        }
     };
     let asked = bound.requested().lifetime().map(Lifetime::seconds);
     let bounds = [Some(bound.target().max_lifetime.seconds()), max_lifetime, asked, left];
@@ -169,7 +172,7 @@ fn question(bound: &BoundExchange, scopes: Vec<String>, peer: IpAddr, now: Times
         resource: Facts::from(bound.target()),
         scopes,
         client: bound.client().map(|client| client.id.to_string()),
-        confirmation: bound.confirmation().map(Confirmation::jkt).map(str::to_owned),
+        confirmation: bound.confirmation().map(Confirmation::key).cloned(),
         lifetime: requested.lifetime().map(Lifetime::seconds),
         now: now.seconds(),
         network: peer.to_canonical().to_string(),

@@ -7,11 +7,13 @@ use super::task::{TaskMembership, may_present};
 use crate::assertion::{AssertionError, Confirmation, SubjectToken, Verified};
 use crate::audit::AuditTrail;
 use crate::client::{Client, ClientError};
-use crate::domain::{FirstUse, Network, Scopes, Target, Targets};
+use crate::domain::{FirstUse, FirstUses, Network, Scopes, Target, Targets};
 use crate::error::Error;
+use crate::form::RequestError;
 use crate::policy::Action;
 use crate::rates::{RateLimiter, WithinWorkloadRate};
 use crate::revocation::{Fresh, NotSuspended, Revocations};
+use crate::token::TokenShape;
 use countersign_verify::AccessToken;
 use countersign_verify::claims::MAX_LINEAGE;
 use countersign_verify::revocation::Kind;
@@ -25,6 +27,7 @@ pub struct BoundExchange {
     client_first_use: Option<FirstUse>,
     confirmation: Option<Confirmation>,
     target: Arc<Target>,
+    shape: TokenShape,
     action: Action,
     task: TaskMembership,
     ceiling: Option<Scopes>,
@@ -60,6 +63,7 @@ impl BoundExchange {
     /// - [`Error::NotItsAudience`] if one of our tokens is presented by a client that its `aud` does not name.
     /// - [`Error::UnknownTarget`] and [`Error::SeveralTargets`] if the request does not name one target.
     /// - [`Error::Suspended`] if workload, issuer or target is suspended.
+    /// - [`RequestError::RequestedTokenType`] if a token for the target has another type than the request asks for.
     /// - The errors of [`TaskMembership::bind`].
     pub(super) fn bind(
         requested: Requested,
@@ -88,6 +92,10 @@ impl BoundExchange {
             require_client(caller.client(), Error::TargetNeedsClient, trail)?;
         }
         let parent = subject.parent().map(AccessToken::claims);
+        let shape = TokenShape::for_target(target.audience.as_str() == snapshot.issuer);
+        if !shape.satisfies(requested.token_type()) {
+            return Err(RequestError::RequestedTokenType.into());
+        }
         let task = TaskMembership::bind(requested.task(), &target, parent, snapshot, trail)?;
         let of_target = not_suspended(Kind::Target, target.audience.as_str(), revocations, trail)?;
         let ceiling = ceiling(&subject, &target, requested.scopes());
@@ -107,6 +115,7 @@ impl BoundExchange {
             client: caller.into_client(),
             confirmation,
             target,
+            shape,
             action,
             task,
             ceiling,
@@ -133,6 +142,11 @@ impl BoundExchange {
     /// The target that the token is for.
     pub(super) fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// The shape of the token.
+    pub(super) fn shape(&self) -> TokenShape {
+        self.shape
     }
 
     /// The action that policy is asked about.
@@ -162,10 +176,10 @@ impl BoundExchange {
 
     /// The first uses to reserve: of the subject token, of the client's assertion and of the proof of possession. An
     /// assertion that is both the subject's and the client's is used once.
-    pub(super) fn first_uses(&self) -> [Option<FirstUse>; 3] {
+    pub(super) fn first_uses(&self) -> FirstUses {
         let subject = self.subject.first_use();
         let client = self.client_first_use.filter(|client| subject.is_none_or(|subject| subject.key != client.key));
-        [subject, client, self.confirmation.as_ref().map(Confirmation::first_use)]
+        [subject, client, self.confirmation.as_ref().map(Confirmation::first_use)].into_iter().flatten().collect()
     }
 }
 

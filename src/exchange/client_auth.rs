@@ -10,6 +10,7 @@ use crate::error::{Error, Unavailable};
 use crate::form::{CredentialsError, Form, Parameter, RequestError, Required};
 use crate::revocation::{NotSuspended, Revocations};
 use crate::store::{Reservations, Reserved};
+use countersign_verify::confirmation::ConfirmationKey;
 use countersign_verify::revocation::Kind;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -103,8 +104,8 @@ impl Caller {
         self.first_use.or(self.assertion.as_ref().and_then(Verified::first_use))
     }
 
-    /// The thumbprint of the key that the client's assertion is bound to.
-    pub(super) fn bound_to(&self) -> Option<&str> {
+    /// The key that the client's assertion is bound to.
+    pub(super) fn bound_to(&self) -> Option<&ConfirmationKey> {
         self.assertion.as_ref().and_then(Verified::bound_to)
     }
 

@@ -5,27 +5,27 @@ use super::task::TaskMembership;
 use crate::assertion::Confirmation;
 use crate::audit::{GrantWritten, Granted};
 use crate::client::Client;
-use crate::domain::{DecisionId, Entropy, FirstUse, StatusRow, TaskRecord, Timestamp, TokenId};
+use crate::domain::{DecisionId, Entropy, FirstUses, ListId, StatusRow, TaskRecord, Timestamp, TokenId};
 use crate::error::{Error, Unavailable};
 use crate::revocation::Revocations;
 use crate::signing::TokenSigner;
 use crate::store::StoreError;
-use crate::token::{self, CompactToken, Grant, Opens};
+use crate::token::{CompactToken, Grant, Opens, TokenShape};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::claims::AccessClaims;
 use countersign_verify::jws::MAX_TOKEN_BYTES;
 use countersign_verify::key::Algorithm;
-use countersign_verify::revocation::names_of;
 
 /// A signed token that nobody has yet, with what has to be recorded before anyone gets it. Only this file makes one.
 pub struct MintedToken {
     token: CompactToken,
+    shape: TokenShape,
     expires: Timestamp,
     scope: String,
     granted: Granted,
     algorithm: Algorithm,
-    first_uses: [Option<FirstUse>; 3],
+    first_uses: FirstUses,
     task_use: TaskUse,
     status_row: Option<StatusRow>,
 }
@@ -79,11 +79,7 @@ impl Mint {
         let MintContext { entropy, decision, revocations } = context;
         let bound = authorized.bound();
         let jti = token_id(entropy)?;
-        let status = bound.target().status_list.then(|| revocations.allot(entropy, now)).transpose();
-        let status = status.map_err(|fault| match fault {
-            StoreError::TooManyRows => Unavailable::Busy,
-            fault => Unavailable::Store(fault),
-        })?;
+        let status = bound.target().status_list.then(|| status_entry(revocations, entropy, now)).transpose()?;
         let workload = bound.subject().workload();
         let opens = match bound.task() {
             TaskMembership::Opens(terms) => Some(Opens {
@@ -103,14 +99,14 @@ impl Mint {
             parent: bound.subject().parent(),
             opens,
             status: status.map(|(list, index)| list.reference(&self.issuer, index)),
-            confirmation: bound.confirmation().map(Confirmation::jkt),
+            confirmation: bound.confirmation().map(Confirmation::key),
             now,
             expires: authorized.expires(),
             position: bound.position(),
         };
-        let claims = token::claims(&grant, &jti);
-        let algorithm = bound.target().algorithm;
-        let signed = self.signer.sign(&claims, algorithm, now).await.map_err(|_| Unavailable::Signing)?;
+        let (shape, algorithm) = (bound.shape(), bound.target().algorithm);
+        let claims = shape.claims(&grant, &jti);
+        let signed = self.signer.sign(shape.typ(), &claims, algorithm, now).await.map_err(|_| Unavailable::Signing)?;
         let (token, kid) = (CompactToken::new(signed.0), signed.1);
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Error::TokenTooLarge);
@@ -120,13 +116,14 @@ impl Mint {
             index,
             until: authorized.expires(),
             pos: claims.pos,
-            names: names_of(&claims, &kid).collect(),
+            names: shape.revoked_by(&claims, &kid).collect(),
         });
         let task_use = task_use(authorized, &claims, &kid, decision, now);
         // A client that asks for all scopes by one name finds its token by that name alone (MSAL caches it so).
         let scope = bound.requested().every_scope().unwrap_or(&claims.scope).to_owned();
         Ok(MintedToken {
             token,
+            shape,
             expires: authorized.expires(),
             scope,
             granted: granted(claims, kid, bound.confirmation(), &task_use),
@@ -136,6 +133,18 @@ impl Mint {
             status_row,
         })
     }
+}
+
+/// Allots an entry of a status list.
+fn status_entry(
+    revocations: &Revocations,
+    entropy: &dyn Entropy,
+    now: Timestamp,
+) -> Result<(ListId, u32), Unavailable> {
+    revocations.allot(entropy, now).map_err(|fault| match fault {
+        StoreError::TooManyRows => Unavailable::Busy,
+        fault => Unavailable::Store(fault),
+    })
 }
 
 fn token_id(entropy: &dyn Entropy) -> Result<TokenId, Unavailable> {
@@ -163,7 +172,7 @@ fn task_use(
         workload: workload.name.clone(),
         issuer: workload.issuer.clone(),
         client: bound.client().map(|Client { id, .. }| id.to_string()),
-        jkt: bound.confirmation().map(Confirmation::jkt).map(str::to_owned),
+        cnf: bound.confirmation().map(Confirmation::key).cloned(),
         purpose: terms.purpose.clone(),
         budget: terms.budget,
         targets: terms.targets.clone(),
@@ -185,7 +194,7 @@ fn granted(claims: AccessClaims, kid: String, confirmation: Option<&Confirmation
         aud: claims.aud,
         scope: claims.scope,
         exp: claims.exp,
-        jkt: confirmation.map(Confirmation::jkt).map(str::to_owned),
+        cnf: confirmation.map(Confirmation::key).cloned(),
         opened: match task_use {
             TaskUse::Opens(record) => Some((**record).clone()),
             TaskUse::Implicit | TaskUse::Token(_) => None,
@@ -196,13 +205,18 @@ fn granted(claims: AccessClaims, kid: String, confirmation: Option<&Confirmation
 }
 
 impl MintedToken {
+    /// The shape of the token.
+    pub(super) fn shape(&self) -> TokenShape {
+        self.shape
+    }
+
     /// The token's expiry.
     pub(super) fn expires(&self) -> Timestamp {
         self.expires
     }
 
-    /// The first uses to reserve: of the subject token, of the client's assertion and of the proof of possession.
-    pub(super) fn first_uses(&self) -> [Option<FirstUse>; 3] {
+    /// The first uses to reserve.
+    pub(super) fn first_uses(&self) -> FirstUses {
         self.first_uses
     }
 
@@ -218,7 +232,7 @@ impl MintedToken {
 
     /// True if the token is bound to a key.
     pub(super) fn is_bound(&self) -> bool {
-        self.granted.jkt.is_some()
+        self.granted.cnf.is_some()
     }
 
     /// The granted scope, as the caller is told it.

@@ -5,17 +5,18 @@ use super::mint::TaskUse;
 use crate::assertion::{AssertionError, ProofFault};
 use crate::audit::AuditTrail;
 use crate::client::ClientError;
-use crate::domain::{Clock, Lifetime, Timestamp};
+use crate::domain::{Clock, Lifetime, Timestamp, UsedOnce};
 use crate::error::{Error, Unavailable};
 use crate::revocation::Revocations;
 use crate::store::{BudgetUse, Reservation, Reservations, Reserved, StoreError, TaskRecords};
-use crate::token::CompactToken;
+use crate::token::{CompactToken, TokenShape};
 use countersign_verify::key::Algorithm;
 use std::fmt;
 
 /// An issued token: recorded, and the only value that the HTTP layer can put into an answer as a token.
 pub struct Issued {
     token: CompactToken,
+    shape: TokenShape,
     expires_in: i64,
     scope: String,
     algorithm: Algorithm,
@@ -66,6 +67,7 @@ impl Issued {
             return Err(held.release(Unavailable::Store(fault).into()).await);
         }
         let (scope, algorithm, is_bound) = (minted.scope().to_owned(), minted.algorithm(), minted.is_bound());
+        let shape = minted.shape();
         let (granted, sealed) = minted.split();
         let written = match trail.grant(granted) {
             Ok(written) => written,
@@ -74,7 +76,13 @@ impl Issued {
                 return Err(held.release(Unavailable::Audit.into()).await);
             }
         };
-        Ok(Self { token: sealed.release(written), expires_in, scope, algorithm, is_bound })
+        Ok(Self { token: sealed.release(written), shape, expires_in, scope, algorithm, is_bound })
+    }
+
+    /// The shape of the token.
+    #[must_use]
+    pub fn shape(&self) -> TokenShape {
+        self.shape
     }
 
     /// The algorithm that the token is signed with.
@@ -147,17 +155,15 @@ impl<'a> RecordStores<'a> {
             // Anyone who saw the assertion can present it again, so the refusal may be counted instead of written.
             trail.count_only();
         }
-        let kinds: [(&str, Error); 3] = [
-            ("first use", Error::Replayed),
-            ("client first use", ClientError::Replayed.into()),
-            ("proof's first use", ProofFault::Replayed.into()),
-        ];
-        for (place, (name, replayed)) in kinds.into_iter().enumerate() {
-            if reservation.first_uses.get(place).is_some_and(Option::is_some) {
-                let first = reserved != Reserved::Used(place);
-                let found = if first { "not exchanged before" } else { "exchanged before" };
-                trail.require(name, first, || "not exchanged before", || found, replayed)?;
-            }
+        for of in UsedOnce::ALL.into_iter().filter(|of| reservation.first_uses.has(*of)) {
+            let (name, replayed): (_, Error) = match of {
+                UsedOnce::SubjectToken => ("first use", Error::Replayed),
+                UsedOnce::ClientAssertion => ("client first use", ClientError::Replayed.into()),
+                UsedOnce::Proof => ("proof's first use", ProofFault::Replayed.into()),
+            };
+            let first = reserved != Reserved::Used(of);
+            let found = if first { "not exchanged before" } else { "exchanged before" };
+            trail.require(name, first, || "not exchanged before", || found, replayed)?;
         }
         let slot = match reserved {
             Reserved::Whole(slot) => Ok(slot),

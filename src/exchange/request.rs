@@ -5,6 +5,7 @@ use crate::assertion::{SubjectToken, Untrusted};
 use crate::audit;
 use crate::domain::{Lifetime, Scopes, TokenType, is_absolute_uri};
 use crate::form::{Form, Parameter, RequestError, Required};
+use crate::token::TokenShape;
 
 /// The grant type of RFC 8693 §2.1.
 pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -25,6 +26,7 @@ pub struct ExchangeRequest {
 #[derive(Debug)]
 pub(super) struct Requested {
     targets: Vec<String>,
+    token_type: Option<TokenType>,
     scopes: Scopes,
     lifetime: Option<Lifetime>,
     claimed_client: Option<String>,
@@ -36,6 +38,11 @@ impl Requested {
     /// The names of the target: every `audience` and `resource` value.
     pub(super) fn targets(&self) -> &[String] {
         &self.targets
+    }
+
+    /// The type of token asked for; any if there is none.
+    pub(super) fn token_type(&self) -> Option<TokenType> {
+        self.token_type
     }
 
     /// The scopes asked for; none if all that policy permits are asked for.
@@ -81,14 +88,16 @@ impl ExchangeRequest {
         }
         refuse_unsupported(form)?;
         let subject_token = if exchange { Some(subject_token(form)?) } else { None };
-        match form.single(Parameter::RequestedTokenType)?.map(str::parse) {
-            None | Some(Ok(TokenType::AccessToken | TokenType::Jwt)) => {}
-            Some(_) => return Err(RequestError::RequestedTokenType),
+        let requested_type = form.single(Parameter::RequestedTokenType)?.map(str::parse::<TokenType>).transpose();
+        let requested_type = requested_type.map_err(|_| RequestError::RequestedTokenType)?;
+        if requested_type.is_some_and(|requested| !TokenShape::any_satisfies(requested)) {
+            return Err(RequestError::RequestedTokenType);
         }
         let lifetime = form.single(Parameter::Lifetime)?.map(seconds).transpose()?;
         let (targets, scope, every_scope) = targets_and_scope(form, exchange)?;
         let requested = Requested {
             targets,
+            token_type: requested_type,
             scopes: scope.parse().map_err(|_| RequestError::Scope)?,
             lifetime,
             claimed_client: form.single(Parameter::ClientId)?.map(|id| id.chars().take(256).collect()),

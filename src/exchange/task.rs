@@ -119,6 +119,14 @@ impl TaskMembership {
         Ok(Self::Within { id: task.id.clone(), purpose: task.purpose.clone() })
     }
 
+    /// The deadline of the task to open, if the request names one.
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Self::Opens(terms) => terms.deadline,
+            Self::Implicit | Self::Within { .. } => None,
+        }
+    }
+
     fn open(
         mut terms: TaskTerms,
         parent: Option<&AccessClaims>,

@@ -1,6 +1,6 @@
 //! Answers. Every one is JSON and is not stored, and every one of an endpoint names its decision.
 
-use crate::domain::{DecisionId, TokenType};
+use crate::domain::DecisionId;
 use crate::error::Wire;
 use crate::exchange::{Issued, token_type};
 use actix_web::http::ConnectionType;
@@ -41,7 +41,7 @@ struct TokenAnswer<'a> {
 pub(super) fn token(decision: &DecisionId, issued: &Issued) -> HttpResponse {
     sealed(StatusCode::OK, Some(decision)).json(TokenAnswer {
         access_token: issued.token().expose(),
-        issued_token_type: TokenType::AccessToken.urn(),
+        issued_token_type: issued.shape().issued_token_type().urn(),
         token_type: issued.token_type(),
         expires_in: issued.expires_in(),
         scope: issued.scope(),

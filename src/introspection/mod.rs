@@ -18,7 +18,6 @@ use crate::revocation::RECORD_MARGIN;
 use crate::signing::{Document, Keys};
 use crate::store::{About, Act, Entry, Reserved};
 use countersign_verify::AccessToken;
-use countersign_verify::dpop::jkt;
 use countersign_verify::revocation::Kind as Named;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -174,7 +173,7 @@ impl Introspector {
         }
         let confirmation = proofs.map(|proofs| Confirmation::prove(&proofs, now, trail)).transpose()?;
         // A stolen token that is bound to a key cannot be revoked without the key. A client that owns it needs no key.
-        let needed = claims.cnf.as_ref().filter(|_| !by_client).map(|cnf| jkt(cnf).unwrap_or_default());
+        let needed = claims.cnf.as_ref().filter(|_| !by_client);
         Confirmation::fits(confirmation.as_ref(), needed, trail)?;
         let proof = confirmation.map(|confirmation| confirmation.first_use());
         if let Some(first_use) = proof {

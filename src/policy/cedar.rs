@@ -9,6 +9,7 @@ use cedar_policy::{
     Authorizer, Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicySet, Request,
     RestrictedExpression as Value, Schema,
 };
+use countersign_verify::confirmation::ConfirmationKey;
 use std::fmt::Display;
 
 /// Asks Cedar. Built once for a policy set.
@@ -139,8 +140,12 @@ impl Asker {
             optional(&mut members, "purpose", task.purpose.as_ref());
             context.push(("task".to_owned(), Value::new_record(members).map_err(said)?));
         }
-        if let Some(jkt) = &question.confirmation {
-            let key = [("jkt".to_owned(), text(jkt))];
+        if let Some(key) = &question.confirmation {
+            let key = match key {
+                ConfirmationKey::Jkt(thumbprint) => [("jkt".to_owned(), text(thumbprint.to_string()))],
+                ConfirmationKey::X5t(thumbprint) => [("x5t".to_owned(), text(thumbprint.to_string()))],
+                ConfirmationKey::SpiffeId(id) => [("spiffe_id".to_owned(), text(id))],
+            };
             context.push(("confirmation".to_owned(), Value::new_record(key).map_err(said)?));
         }
         if let Some(lifetime) = question.lifetime {
@@ -202,6 +207,7 @@ mod tests {
     use super::*;
     use crate::domain::{AttributeDeclaration, AttributeRecord, AttributeType, AttributeValues, Attributes, Workload};
     use crate::policy::{Action, Facts, Hints, TaskFacts, schema};
+    use countersign_verify::confirmation::Thumbprint;
     use std::sync::Arc;
 
     fn declared((value, required): (AttributeType, bool)) -> AttributeDeclaration {
@@ -259,7 +265,7 @@ mod tests {
                 resource: Facts { audience: "t".to_owned(), owner: text(), environment: text(), sensitivity: text() },
                 scopes: vec![String::new()],
                 client: text(),
-                confirmation: text(),
+                confirmation: Some(ConfirmationKey::Jkt(Thumbprint::new([1; 32]))),
                 lifetime: Some(1),
                 now: 1_795_304_539,
                 network: "::1".to_owned(),

@@ -15,11 +15,14 @@ pub use question::{Action, Decision, Facts, Hints, Question, TaskFacts, Verdict}
 pub use schema::schema;
 
 use cedar::Asker;
+use countersign_verify::confirmation::{ConfirmationKey, Thumbprint};
 use slices::Slices;
 use std::collections::HashMap;
 
-/// A value that no caller can send: neither a purpose nor a thumbprint may hold it.
+/// A purpose that no caller can send.
 const NOBODYS: &str = "\u{0}";
+/// A thumbprint of which nobody has the key.
+const NOBODYS_KEY: Thumbprint = Thumbprint::new([0; 32]);
 
 /// A loaded, validated policy set. It never changes: a reload makes another one.
 pub struct Policy {
@@ -71,7 +74,7 @@ impl Policy {
         let mut other = question.clone();
         match what {
             "purpose" => other.hints.task_purpose = Some(NOBODYS.to_owned()),
-            _ => other.confirmation = Some(NOBODYS.to_owned()),
+            _ => other.confirmation = Some(ConfirmationKey::Jkt(NOBODYS_KEY)),
         }
         for (verdict, other) in verdicts.iter_mut().zip(self.verdicts(&other)) {
             let depends = |policy: &String| reads(policy) && !(other.permitted && other.determining.contains(policy));

@@ -1,7 +1,8 @@
 //! The question to policy and its answer, as plain facts. Both are stored in the audit log, so that the decision can be
 //! repeated from there.
 
-use crate::domain::{Target, Workload};
+use crate::domain::{Target, Workload, confirmation_key};
+use countersign_verify::confirmation::ConfirmationKey;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -44,9 +45,9 @@ pub struct Question {
     /// The client that authenticated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// The key that the token will be bound to, by its thumbprint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub confirmation: Option<String>,
+    /// The key that the token will be bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "confirmation_key")]
+    pub confirmation: Option<ConfirmationKey>,
     /// The life asked for, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<i64>,

@@ -35,7 +35,7 @@ fn public_jwk(required: &[(&str, &str)], algorithm: Algorithm) -> (String, Map<S
     let named = |(name, value): (&str, &str)| (name.to_owned(), Value::from(value));
     let mut jwk: Map<String, Value> = required.iter().copied().map(named).collect();
     // Every kind of key that signs here has a thumbprint.
-    let kid = thumbprint(&jwk).unwrap_or_default();
+    let kid = thumbprint(&jwk).map(|thumbprint| thumbprint.to_string()).unwrap_or_default();
     jwk.extend([("kid", kid.as_str()), ("use", "sig"), ("alg", algorithm.name())].map(named));
     (kid, jwk)
 }

@@ -6,7 +6,6 @@ use crate::domain::{KeyRecord, KeyState, Purpose, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::SIGNING_ALGORITHMS;
-use countersign_verify::claims::AccessClaims;
 use countersign_verify::feed::SNAPSHOT_TYPE;
 use countersign_verify::key::{Algorithm, KeySet, KeyUse, VerifyingKey};
 use countersign_verify::status::LIST_TYPE;
@@ -65,18 +64,20 @@ impl TokenSigner {
         Self(keys)
     }
 
-    /// Signs `claims` with the key that is active for `algorithm` at `now`. Returns the token and the key's id.
+    /// Signs `claims` as a token with this `typ`, with the key that is active for `algorithm` at `now`. Returns the token
+    /// and the key's id.
     ///
     /// # Errors
     /// [`SigningError`] if no key is active, it cannot be used, or it takes too long; no other key is tried.
     pub async fn sign(
         &self,
-        claims: &AccessClaims,
+        typ: &str,
+        claims: &impl Serialize,
         algorithm: Algorithm,
         now: Timestamp,
     ) -> Result<(String, String), SigningError> {
         // The ring is released before the wait.
-        let token = self.0.ring().begin_token(claims, algorithm, now)?;
+        let token = self.0.ring().begin_token(typ, claims, algorithm, now)?;
         self.0.finish(token).await
     }
 }
@@ -145,15 +146,16 @@ impl KeyRing {
         Self { lacking: count, ..self }
     }
 
-    /// Begins `claims` as an access token, with the key that is active for `algorithm` at `now`. Only [`TokenSigner`]
+    /// Begins `claims` as a token with this `typ`, with the key that is active for `algorithm` at `now`. Only [`TokenSigner`]
     /// calls it.
     fn begin_token(
         &self,
-        claims: &AccessClaims,
+        typ: &str,
+        claims: &impl Serialize,
         algorithm: Algorithm,
         now: Timestamp,
     ) -> Result<UnfinishedJws, SigningError> {
-        self.begin((Purpose::Tokens, typ(Purpose::Tokens)), Some(algorithm), claims, now)
+        self.begin((Purpose::Tokens, typ), Some(algorithm), claims, now)
     }
 
     /// Begins `payload` as a document of the broker. No document is a token.

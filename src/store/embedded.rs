@@ -116,7 +116,7 @@ impl Reservations for Embedded {
     }
 
     fn release(&self, reservation: Reservation, slot: u32) -> StoreAnswer<'_, ()> {
-        let released = reservation.first_uses.iter().flatten().map(|mark| self.journal.release(mark.key, mark.until));
+        let released = reservation.first_uses.iter().map(|mark| self.journal.release(mark.key, mark.until));
         let given_back = reservation.budget.map(|spent| self.tasks.give_back(&spent.task, slot, &self.journal));
         // Each of them, whatever becomes of the others.
         let all: Vec<_> = released.chain(given_back).collect();
@@ -232,14 +232,13 @@ impl Embedded {
     fn reserve_all(&self, reservation: &Reservation, now: Timestamp) -> Result<Reserved, StoreError> {
         let mut done = Ok(Reserved::Whole(0));
         let mut reserved = 0;
-        for (place, mark) in reservation.first_uses.iter().enumerate() {
-            let first = mark.map_or(Ok(true), |mark| self.journal.reserve(mark.key, mark.until, now));
-            match first {
-                Ok(true) => reserved = place + 1,
-                Ok(false) => done = Ok(Reserved::Used(place)),
+        for first_use in reservation.first_uses.iter() {
+            match self.journal.reserve(first_use.key, first_use.until, now) {
+                Ok(true) => reserved += 1,
+                Ok(false) => done = Ok(Reserved::Used(first_use.of)),
                 Err(fault) => done = Err(fault),
             }
-            if reserved <= place {
+            if !matches!(done, Ok(Reserved::Whole(_))) {
                 break;
             }
         }
@@ -247,8 +246,8 @@ impl Embedded {
             done = self.tasks.spend(budget, &self.journal, now);
         }
         if !matches!(done, Ok(Reserved::Whole(_))) {
-            for mark in reservation.first_uses.iter().take(reserved).flatten() {
-                if let Err(fault) = self.journal.release(mark.key, mark.until) {
+            for first_use in reservation.first_uses.iter().take(reserved) {
+                if let Err(fault) = self.journal.release(first_use.key, first_use.until) {
                     tracing::error!(%fault, "first-use mark not taken back");
                 }
             }

@@ -17,7 +17,9 @@ use head::HeadFile;
 pub use head::audit_head;
 pub use redis::{Durability, LinkSettings, Mode, Redis};
 
-use crate::domain::{ChainHead, FirstUse, KeyRecord, Lifetime, StatusRow, TaskRecord, TaskState, Timestamp};
+use crate::domain::{
+    ChainHead, FirstUse, FirstUses, KeyRecord, Lifetime, StatusRow, TaskRecord, TaskState, Timestamp, UsedOnce,
+};
 pub use countersign_verify::revocation::Act;
 use countersign_verify::revocation::{Kind, Name, Record};
 use serde::{Deserialize, Serialize};
@@ -80,18 +82,18 @@ pub trait Reservations: Send + Sync {
     fn count(&self) -> usize;
 }
 
-/// The uses that one request reserves, all or none: up to three replay guards, and one token of a task's budget.
+/// The uses that one request reserves, all or none: replay guards, and one token of a task's budget.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reservation {
     /// Each at most once.
-    pub first_uses: [Option<FirstUse>; 3],
+    pub first_uses: FirstUses,
     /// A token of a task.
     pub budget: Option<BudgetUse>,
 }
 
 impl From<FirstUse> for Reservation {
-    fn from(mark: FirstUse) -> Self {
-        Self { first_uses: [Some(mark), None, None], budget: None }
+    fn from(first_use: FirstUse) -> Self {
+        Self { first_uses: [first_use].into_iter().collect(), budget: None }
     }
 }
 
@@ -100,8 +102,8 @@ impl From<FirstUse> for Reservation {
 pub enum Reserved {
     /// All of it is reserved. A token of a task is this one of its budget, from 1; 0 where it has none.
     Whole(u32),
-    /// The mark in this place was set before.
-    Used(usize),
+    /// This was used before.
+    Used(UsedOnce),
     /// The task's budget is used up.
     BudgetSpent,
     /// The task was idle for too long.

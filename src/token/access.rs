@@ -4,8 +4,8 @@
 use crate::domain::{Attributes, Audience, Scopes, Timestamp, TokenId};
 use countersign_verify::AccessToken;
 use countersign_verify::claims::{AccessClaims, Ancestor, Origin, Task};
+use countersign_verify::confirmation::ConfirmationKey;
 use countersign_verify::status::Status;
-use serde_json::json;
 
 /// The contents of an access token.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub struct Grant<'a> {
     pub opens: Option<Opens<'a>>,
     /// The `status` claim, if the target asks for a status list entry.
     pub status: Option<Status>,
-    /// The key that its presenter must prove, by its RFC 7638 thumbprint.
-    pub confirmation: Option<&'a str>,
+    /// The key that its presenter must prove.
+    pub confirmation: Option<&'a ConfirmationKey>,
     /// Time of minting.
     pub now: Timestamp,
     /// The token's expiry.
@@ -49,9 +49,28 @@ pub struct Opens<'a> {
     pub facts: &'a Attributes,
 }
 
+/// The `task` claim of a token that opens no task: the task of the token above it, or an implicit one.
+pub(super) fn task_of(parent: Option<&AccessToken>, jti: &TokenId) -> Task {
+    match parent {
+        Some(parent) => Task { facts: None, ..parent.claims().task.clone() },
+        None => Task { id: jti.to_string(), ..Task::default() },
+    }
+}
+
+/// The `task` claim of a task token. The deadline is the token's expiry.
+pub(super) fn own_task(grant: &Grant<'_>, jti: &TokenId) -> Task {
+    let opens = grant.opens.as_ref();
+    Task {
+        id: jti.to_string(),
+        purpose: opens.and_then(|opens| opens.purpose).map(str::to_owned),
+        deadline: Some(grant.expires.seconds()),
+        targets: opens.map(|opens| opens.targets.to_vec()).unwrap_or_default(),
+        facts: opens.and_then(|opens| serde_json::to_value(opens.facts).ok()),
+    }
+}
+
 /// The claims of the token `jti`.
-#[must_use]
-pub fn claims(grant: &Grant<'_>, jti: &TokenId) -> AccessClaims {
+pub(super) fn claims(grant: &Grant<'_>, jti: &TokenId, task: Task) -> AccessClaims {
     let lineage = grant.parent.map(|parent| {
         let above = parent.claims();
         let last = Ancestor {
@@ -63,18 +82,6 @@ pub fn claims(grant: &Grant<'_>, jti: &TokenId) -> AccessClaims {
         };
         above.lineage.iter().cloned().chain([last]).collect()
     });
-    let own = || Task { id: jti.to_string(), ..Task::default() };
-    let task = match (&grant.opens, grant.parent) {
-        (Some(opens), _) => Task {
-            purpose: opens.purpose.map(str::to_owned),
-            deadline: Some(grant.expires.seconds()),
-            targets: opens.targets.to_vec(),
-            facts: serde_json::to_value(opens.facts).ok(),
-            ..own()
-        },
-        (None, Some(parent)) => Task { facts: None, ..parent.claims().task.clone() },
-        (None, None) => own(),
-    };
     AccessClaims {
         iss: grant.issuer.to_owned(),
         sub: grant.workload.to_owned(),
@@ -86,7 +93,7 @@ pub fn claims(grant: &Grant<'_>, jti: &TokenId) -> AccessClaims {
         exp: grant.expires.seconds(),
         jti: jti.to_string(),
         act: None,
-        cnf: grant.confirmation.map(|jkt| json!({"jkt": jkt})),
+        cnf: grant.confirmation.cloned(),
         status: grant.status.clone(),
         task,
         origin: grant.origin.clone(),

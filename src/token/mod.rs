@@ -2,6 +2,8 @@
 
 mod access;
 mod compact;
+mod shape;
 
-pub use access::{Grant, Opens, claims};
+pub use access::{Grant, Opens};
 pub use compact::CompactToken;
+pub use shape::{LifetimeRule, TokenShape};

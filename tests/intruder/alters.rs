@@ -45,11 +45,11 @@ fn ask_for_more_after_binding(bound: &mut BoundExchange, lifetime: Lifetime) {
 }
 
 fn mint_without_policy(mint: &Mint, claims: &AccessClaims, now: Timestamp) {
-    drop(mint.signer.sign(claims, Algorithm::Es256, now)); // refused: E0616
+    drop(mint.signer.sign("at+jwt", claims, Algorithm::Es256, now)); // refused: E0616
 }
 
 fn sign_a_token_as_a_document(ring: &KeyRing, claims: &AccessClaims, now: Timestamp) {
-    let _ = ring.begin_token(claims, Algorithm::Es256, now); // refused: E0624
+    let _ = ring.begin_token("at+jwt", claims, Algorithm::Es256, now); // refused: E0624
 }
 
 fn sign_by_the_broker(broker: &Broker) {

@@ -6,7 +6,7 @@ use crate::assertion::{SubjectToken, Verified};
 use crate::domain::{Scopes, Timestamp, Workload};
 use crate::rates::{WithinIssuerRate, WithinWorkloadRate};
 use crate::revocation::{Fresh, NotSuspended};
-use crate::token::CompactToken;
+use crate::token::{CompactToken, TokenShape};
 use countersign_verify::jws::Payload;
 use countersign_verify::key::Algorithm;
 use serde_json::{Map, Value};
@@ -28,7 +28,14 @@ fn authorize_without_policy(bound: BoundExchange, scopes: Scopes, rate: WithinIs
 }
 
 fn respond_without_a_record(token: CompactToken) -> Issued {
-    Issued { token, expires_in: 1, scope: String::new(), algorithm: Algorithm::Es256, is_bound: false } // refused: E0451
+    Issued {
+        token,
+        shape: TokenShape::AccessToken,
+        expires_in: 1,
+        scope: String::new(),
+        algorithm: Algorithm::Es256,
+        is_bound: false,
+    } // refused: E0451
 }
 
 fn skip_the_rate_check_of_the_workload() -> WithinWorkloadRate {

@@ -4,6 +4,7 @@ use crate::support::database;
 use crate::support::redis::*;
 use countersign::domain::{
     Clock as _, Digest, FirstUse, KeyRecord, Lifetime, ListId, Purpose, StatusRow, SystemClock, TaskRecord, Timestamp,
+    UsedOnce,
 };
 use countersign::revocation::Revocations;
 use countersign::store::{
@@ -115,7 +116,7 @@ fn entry(id: &str, act: Act, until: Timestamp) -> Entry {
 }
 
 fn mark(number: u32, until: Timestamp) -> FirstUse {
-    FirstUse { key: Digest::of("test", &[&number.to_string()]), until }
+    FirstUse { of: UsedOnce::SubjectToken, key: Digest::of("test", &[&number.to_string()]), until }
 }
 
 /// Whether this call marked it.
@@ -127,7 +128,7 @@ fn reserve(
 ) -> Result<bool, StoreError> {
     wait(store.reserve(mark(number, until).into(), now)).map(|claimed| match claimed {
         Reserved::Whole(0) => true,
-        Reserved::Used(0) => false,
+        Reserved::Used(UsedOnce::SubjectToken) => false,
         other => panic!("{other:?}"),
     })
 }
@@ -192,13 +193,15 @@ fn a_first_use_is_reserved_once_across_threads_and_restarts_until_it_ends(tried:
 fn a_reservation_is_whole_or_nothing(tried: &Tried<'_>) {
     let root = tempfile::tempdir().unwrap();
     let store = tried.begin(root.path(), 0);
-    let three = |numbers: [u32; 3]| numbers.map(|number| Some(mark(number, tried.at(300))));
+    let of = |of, number| FirstUse { of, ..mark(number, tried.at(300)) };
+    let three =
+        |numbers: [u32; 3]| UsedOnce::ALL.into_iter().zip(numbers).map(|(kind, number)| of(kind, number)).collect();
     let whole = Reservation { first_uses: three([10_001, 10_002, 10_003]), budget: None };
     assert_eq!(wait(store.reserve(whole.clone(), tried.at(0))), Ok(Reserved::Whole(0)));
     let late = Reservation { first_uses: three([10_004, 10_005, 10_003]), budget: None };
-    assert_eq!(wait(store.reserve(late, tried.at(0))), Ok(Reserved::Used(2)));
-    let absent = Reservation { first_uses: [None, Some(mark(10_002, tried.at(300))), None], budget: None };
-    assert_eq!(wait(store.reserve(absent, tried.at(0))), Ok(Reserved::Used(1)), "by its place in the claim");
+    assert_eq!(wait(store.reserve(late, tried.at(0))), Ok(Reserved::Used(UsedOnce::Proof)));
+    let absent = Reservation::from(of(UsedOnce::ClientAssertion, 10_002));
+    assert_eq!(wait(store.reserve(absent, tried.at(0))), Ok(Reserved::Used(UsedOnce::ClientAssertion)), "by its name");
     for number in [10_004, 10_005] {
         assert_eq!(
             reserve(&*store, number, tried.at(300), tried.at(0)),
@@ -207,7 +210,7 @@ fn a_reservation_is_whole_or_nothing(tried: &Tried<'_>) {
         );
     }
     let spending = Some(BudgetUse { task: "nobody".to_owned(), idle: Lifetime::new(60).unwrap(), until: tried.at(60) });
-    let unknown = Reservation { first_uses: [Some(mark(10_006, tried.at(300))), None, None], budget: spending };
+    let unknown = Reservation { budget: spending, ..mark(10_006, tried.at(300)).into() };
     assert_eq!(wait(store.reserve(unknown, tried.at(0))), Ok(Reserved::UnknownTask));
     assert_eq!(reserve(&*store, 10_006, tried.at(300), tried.at(0)), Ok(true));
     assert_eq!(wait(store.release(whole, 0)), Ok(()));
@@ -222,7 +225,7 @@ fn task(id: &str, workload: &str, budget: Option<u32>, opened: Timestamp) -> Tas
         workload: workload.to_owned(),
         issuer: "github".to_owned(),
         client: None,
-        jkt: None,
+        cnf: None,
         purpose: None,
         budget,
         targets: Vec::new(),
@@ -240,8 +243,8 @@ fn a_task_is_used_as_often_as_its_budget_says(tried: &Tried<'_>) {
     let store = tried.begin(root.path(), 0);
     let spend = |store: &dyn Store, id: &str, now: i64| {
         let spending = BudgetUse { task: id.to_owned(), idle: Lifetime::new(100).unwrap(), until: tried.at(now + 50) };
-        let marks = [Some(mark(20_000 + u32::try_from(now).unwrap(), tried.at(now + 9))), None, None];
-        wait(store.reserve(Reservation { first_uses: marks, budget: Some(spending) }, tried.at(now)))
+        let mark = mark(20_000 + u32::try_from(now).unwrap(), tried.at(now + 9));
+        wait(store.reserve(Reservation { budget: Some(spending), ..mark.into() }, tried.at(now)))
     };
     wait(store.open(task("three", "a", Some(3), tried.at(0)), tried.at(0))).unwrap();
     wait(store.open(task("free", "a", None, tried.at(0)), tried.at(0))).unwrap();

@@ -294,7 +294,7 @@ fn to_be_mentioned_by_a_permit_is_not_to_be_compared() {
     }
     assert_eq!(open("!(context has confirmation)", false).0, 200);
     for loose in [
-        "!(context has confirmation && context.confirmation.jkt == \"stolen\")",
+        "!(context has confirmation && context.confirmation has jkt && context.confirmation.jkt == \"stolen\")",
         "context has confirmation || (context has client) == false",
         "true",
     ] {
@@ -319,7 +319,7 @@ fn one_workload_does_not_take_all_places() {
         workload: workload.to_owned(),
         issuer: "github".to_owned(),
         client: None,
-        jkt: None,
+        cnf: None,
         purpose: None,
         budget: None,
         targets: Vec::new(),

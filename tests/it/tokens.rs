@@ -314,6 +314,7 @@ fn what_our_own_key_signed_is_believed_only_as_a_whole_access_token_of_ours() {
         ("no client", forge(&broker, "at+jwt", |claims| drop(claims.as_object_mut().unwrap().remove("client_id")))),
         ("a fraction", forge(&broker, "at+jwt", |claims| claims["exp"] = json!(NOW as f64 + 30.5))),
         ("audiences", forge(&broker, "at+jwt", |claims| claims["aud"] = json!([ORDERS]))),
+        ("no key of ours", forge(&broker, "at+jwt", |claims| claims["cnf"] = json!({"jkt": "x"}))),
     ];
     for (name, token) in wrong {
         off(&broker.introspect("orders-api", &token));
@@ -321,7 +322,8 @@ fn what_our_own_key_signed_is_believed_only_as_a_whole_access_token_of_ours() {
         assert_eq!(reply.refusal(), (400, "invalid_request", "subject_token_refused"), "{name}");
         assert_eq!(broker.reason(&reply), "own_token_invalid", "{name}");
     }
-    let bound = forge(&broker, "at+jwt", |claims| claims["cnf"] = json!({"jkt": "x"}));
+    let certificate = json!({"x5t#S256": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"});
+    let bound = forge(&broker, "at+jwt", |claims| claims["cnf"] = certificate.clone());
     assert_eq!(exchange(&bound).refusal(), (400, "invalid_request", "subject_token_bound"));
     let jwks = send(broker.address, b"GET /jwks HTTP/1.1\r\nhost: x\r\n\r\n");
     let verifier = countersign_verify::Verifier::new(STS, ORDERS, jwks.text.as_bytes()).unwrap();

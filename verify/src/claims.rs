@@ -1,6 +1,7 @@
 //! The claims of an access token that Countersign mints (RFC 9068 §2.2). The broker writes and every resource server
 //! reads this one shape.
 
+use crate::confirmation::ConfirmationKey;
 use crate::status::Status;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -34,7 +35,7 @@ pub struct AccessClaims {
     pub act: Option<Value>,
     /// The key that its presenter must prove (RFC 7800), where it is bound to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cnf: Option<Value>,
+    pub cnf: Option<ConfirmationKey>,
     /// The place of the token's status (draft-ietf-oauth-status-list-20 §6.1), for a target that asks for a status
     /// list.
     #[serde(default, skip_serializing_if = "Option::is_none")]

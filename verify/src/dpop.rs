@@ -1,6 +1,7 @@
 //! Proof that the presenter of a request holds a key (DPoP, RFC 9449). The broker asks it of who wants a bound token
 //! and of who presents one; a resource server asks it beside each bound token.
 
+use crate::confirmation::Thumbprint;
 use crate::jws::{Bounds, Compact, EnvelopeError};
 use crate::key::{Algorithm, KeyError, KeyUse, VerifyingKey};
 use base64::Engine as _;
@@ -68,7 +69,7 @@ pub struct Request<'a> {
 /// A proof that holds for one request. Its [`Proof::id`] may come once: who does not remember it can be shown it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
-    thumbprint: String,
+    thumbprint: Thumbprint,
     id: String,
     issued_at: i64,
 }
@@ -121,8 +122,8 @@ impl Proof {
 
     /// The RFC 7638 thumbprint of the key that was proved: what `cnf.jkt` of a token bound to it says (RFC 9449 §6.1).
     #[must_use]
-    pub fn thumbprint(&self) -> &str {
-        &self.thumbprint
+    pub fn thumbprint(&self) -> Thumbprint {
+        self.thumbprint
     }
 
     /// Its `jti`.
@@ -142,7 +143,7 @@ impl Proof {
 /// for a kind that has no asymmetric signatures. The values have to be those of a key that was read, so that each has
 /// one form.
 #[must_use]
-pub fn thumbprint(jwk: &Map<String, Value>) -> Option<String> {
+pub fn thumbprint(jwk: &Map<String, Value>) -> Option<Thumbprint> {
     let text = |name: &str| jwk.get(name).and_then(Value::as_str);
     let names: &[&str] = match text("kty")? {
         "EC" => &["crv", "kty", "x", "y"],
@@ -152,7 +153,7 @@ pub fn thumbprint(jwk: &Map<String, Value>) -> Option<String> {
     };
     let members: Option<Vec<_>> =
         names.iter().map(|name| Some(format!("\"{name}\":{}", Value::from(text(name)?)))).collect();
-    Some(URL_SAFE_NO_PAD.encode(Sha256::digest(format!("{{{}}}", members?.join(",")))))
+    Some(Thumbprint::new(Sha256::digest(format!("{{{}}}", members?.join(","))).into()))
 }
 
 /// A URI in its normal form, without query and fragment (RFC 3986 §6.2.2, §6.2.3): scheme and host in lower case, no
@@ -184,16 +185,6 @@ fn decoded(text: &str) -> String {
         }
     }
     out
-}
-
-/// The `jkt` of a token's `cnf` (RFC 9449 §6.1): `None` where it is bound to something else than a key by thumbprint,
-/// or to something more.
-#[must_use]
-pub fn jkt(cnf: &Value) -> Option<&str> {
-    let members = cnf.as_object().filter(|members| members.len() == 1)?;
-    let jkt = members.get("jkt")?.as_str()?;
-    let digest = URL_SAFE_NO_PAD.decode(jkt).ok()?;
-    (digest.len() == 32).then_some(jkt)
 }
 
 #[cfg(test)]
@@ -236,18 +227,7 @@ mod tests {
         let ed25519 = read(
             r#"{"alg":"EdDSA","kid":"x","kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
         );
-        assert_eq!(thumbprint(&ed25519).unwrap(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        assert_eq!(thumbprint(&ed25519).unwrap().to_string(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
         assert_eq!(thumbprint(&read(r#"{"kty":"oct","k":"x"}"#)), None);
-    }
-
-    #[test]
-    fn only_a_thumbprint_alone_is_a_binding_that_can_be_proved() {
-        let jkt_of = |text: &str| jkt(&serde_json::from_str(text).unwrap()).map(str::to_owned);
-        let print = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
-        assert_eq!(jkt_of(&format!(r#"{{"jkt":"{print}"}}"#)).as_deref(), Some(print));
-        let both = format!(r#"{{"jkt":"{print}","x5t#S256":"{print}"}}"#);
-        for other in [r#"{"jkt":"x"}"#, r#"{"x5t#S256":"x"}"#, "{}", "null", r#""x""#, r#"{"jkt":1}"#, &both] {
-            assert_eq!(jkt_of(other), None, "{other}");
-        }
     }
 }

@@ -19,6 +19,7 @@
 
 pub mod backoff;
 pub mod claims;
+pub mod confirmation;
 pub mod dpop;
 pub mod feed;
 pub mod json;
@@ -36,7 +37,8 @@ pub mod view;
 mod wycheproof;
 
 use claims::{AccessClaims, MAX_LINEAGE};
-use dpop::{Proof, ProofError, Request, jkt};
+use confirmation::ConfirmationKey;
+use dpop::{Proof, ProofError, Request};
 use jws::{Compact, EnvelopeError};
 use key::{Algorithm, KeySet, KeySetError, KeyUse, NoKey};
 use serde_json::Value;
@@ -191,9 +193,11 @@ impl Verifier {
     ) -> Result<(AccessToken, Proof), Refusal> {
         let verified = self.verify_unproved(token, now)?;
         let proof = Proof::verify(proof, Request { method, uri, token: Some(token) }, now)?;
-        match verified.claims.cnf.as_ref().and_then(jkt) {
-            Some(jkt) if jkt == proof.thumbprint() => Ok((verified, proof)),
-            _ => Err(Refusal::Bound),
+        match verified.claims.cnf {
+            Some(ConfirmationKey::Jkt(jkt)) if jkt == proof.thumbprint() => Ok((verified, proof)),
+            Some(ConfirmationKey::Jkt(_) | ConfirmationKey::X5t(_) | ConfirmationKey::SpiffeId(_)) | None => {
+                Err(Refusal::Bound)
+            }
         }
     }
 

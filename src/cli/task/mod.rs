@@ -106,7 +106,7 @@ fn shown(task: &Value) -> String {
     let targets = if targets.is_empty() { "any that policy permits".to_owned() } else { targets.join(", ") };
     let key = match text(task, "key") {
         "-" => "none: any holder of its token can use it".to_owned(),
-        jkt => jkt.to_owned(),
+        key => printable(key),
     };
     let lines = [
         ("task", text(task, "id").to_owned()),

@@ -91,11 +91,10 @@ impl Redis {
     }
 
     async fn reserve_at_once(&self, reservation: &Reservation, now: Timestamp) -> Result<Reserved, StoreError> {
-        let first_uses: Vec<(usize, &FirstUse)> = places(reservation).collect();
-        let call = first_uses.iter().fold(Call::new(&RESERVE), |call, (_, mark)| call.key(self.mark(mark)));
-        let call = first_uses
-            .iter()
-            .fold(call.arg(first_uses.len()), |call, (_, mark)| call.arg(milliseconds(mark.until, now)));
+        let first_uses: Vec<&FirstUse> = reservation.first_uses.iter().collect();
+        let call = first_uses.iter().fold(Call::new(&RESERVE), |call, mark| call.key(self.mark(mark)));
+        let call =
+            first_uses.iter().fold(call.arg(first_uses.len()), |call, mark| call.arg(milliseconds(mark.until, now)));
         let call = call.arg(format!("{:x}-{:x}", self.own, self.reservations.fetch_add(1, Ordering::Relaxed)));
         let call = match &reservation.budget {
             None => call,
@@ -108,7 +107,7 @@ impl Redis {
         let place = usize::try_from(number).ok().and_then(|number| first_uses.get(number.checked_sub(1)?));
         Ok(match (done.as_str(), place) {
             ("whole", _) => Reserved::Whole(number),
-            ("used", Some((place, _))) => Reserved::Used(*place),
+            ("used", Some(first_use)) => Reserved::Used(first_use.of),
             ("budget", _) => Reserved::BudgetSpent,
             ("idle", _) => Reserved::Idle,
             ("unknown", _) => Reserved::UnknownTask,
@@ -119,20 +118,13 @@ impl Redis {
     /// Reserves as [`Redis::reserve_at_once`] does, where the keys lie on several servers: each by itself, at the same
     /// time. The parts of an incomplete reservation are released.
     async fn reserve_each(&self, reservation: &Reservation, now: Timestamp) -> Result<Reserved, StoreError> {
-        let first_uses: Vec<(usize, &FirstUse)> = places(reservation).collect();
         let single = |part: Reservation| async move { self.reserve_at_once(&part, now).await };
-        let mut parts: Vec<Reservation> = first_uses.iter().map(|(_, mark)| Reservation::from(**mark)).collect();
+        let mut parts: Vec<Reservation> = reservation.first_uses.iter().copied().map(Reservation::from).collect();
         parts.extend(
             reservation.budget.clone().map(|budget| Reservation { budget: Some(budget), ..Reservation::default() }),
         );
         let done = join_all(parts.iter().cloned().map(single)).await;
-        let refused = done.iter().zip(0..).find_map(|(done, part)| match done {
-            Ok(Reserved::Whole(_)) => None,
-            // The first of a part is the one that it is about.
-            Ok(Reserved::Used(_)) => Some(Ok(Reserved::Used(first_uses.get(part).map_or(0, |(place, _)| *place)))),
-            other => Some(other.clone()),
-        });
-        let Some(refused) = refused else {
+        let Some(refused) = done.iter().find(|done| !matches!(done, Ok(Reserved::Whole(_)))).cloned() else {
             let slot = done.last().map_or(0, |last| if let Ok(Reserved::Whole(slot)) = last { *slot } else { 0 });
             return Ok(Reserved::Whole(slot));
         };
@@ -147,16 +139,11 @@ impl Redis {
     }
 
     async fn release_at_once(&self, reservation: &Reservation) -> Result<(), StoreError> {
-        let first_uses: Vec<(usize, &FirstUse)> = places(reservation).collect();
-        let call = first_uses.iter().fold(Call::new(&RELEASE), |call, (_, mark)| call.key(self.mark(mark)));
+        let first_uses: Vec<&FirstUse> = reservation.first_uses.iter().collect();
+        let call = first_uses.iter().fold(Call::new(&RELEASE), |call, mark| call.key(self.mark(mark)));
         let call = reservation.budget.iter().fold(call, |call, spent| call.key(self.task(&spent.task)));
         self.link.write(call.arg(first_uses.len())).await
     }
-}
-
-/// The first uses of a reservation, each with its place in it.
-fn places(reservation: &Reservation) -> impl Iterator<Item = (usize, &FirstUse)> {
-    reservation.first_uses.iter().enumerate().filter_map(|(place, mark)| Some((place, mark.as_ref()?)))
 }
 
 /// Returns the lifetime of a replay guard, in milliseconds. The last second counts.
@@ -179,7 +166,7 @@ impl Reservations for Redis {
             if self.settings.mode != Mode::Cluster {
                 return self.release_at_once(&reservation).await;
             }
-            let mut parts: Vec<Reservation> = places(&reservation).map(|(_, mark)| Reservation::from(*mark)).collect();
+            let mut parts: Vec<Reservation> = reservation.first_uses.iter().copied().map(Reservation::from).collect();
             parts.extend(
                 reservation.budget.map(|budget| Reservation { budget: Some(budget), ..Reservation::default() }),
             );
