@@ -1,9 +1,9 @@
 //! The control socket: how the command line reaches a broker that runs. A Unix socket of mode 0600; only the broker's
 //! own user, and root, are heard. One line of JSON is a request, one line its answer.
 
+use crate::admin::{AdminAnswer, AdminError, AdminRequest, OperatorId};
 use crate::files;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -22,61 +22,12 @@ const MAX_ANSWER: u64 = 128 * 1024 * 1024;
 /// Time limit of a peer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A command to a running broker.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Command {
-    /// Revoke, suspend or let go on what is named, and everything below it.
-    Change {
-        /// The kind of what is named, e.g. `token`.
-        kind: String,
-        /// Its id, as tokens have it.
-        id: String,
-        /// `revoke`, `suspend` or `resume`.
-        act: String,
-        /// For a revocation: only tokens issued before this time are revoked, in seconds since 1970.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        before: Option<i64>,
-        /// The reason that the operator gives.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
-    },
-    /// Every revocation and suspension that is alive.
-    Revocations {},
-    /// Every task that is open.
-    Tasks {},
-    /// Every signing key.
-    Keys {},
-    /// Make a successor for the key of a purpose and an algorithm.
-    RotateKey {
-        /// The purpose of the key.
-        purpose: String,
-        /// The algorithm that the key signs with.
-        algorithm: String,
-    },
-    /// Drop a compromised key and end what it signed.
-    RevokeKey {
-        /// Its id.
-        kid: String,
-        /// The reason that the operator gives.
-        #[serde(default)]
-        reason: Option<String>,
-    },
-    /// Read configuration and policies again.
-    Reload {},
-}
-
 /// A reply.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// Done, by this decision.
-    Done {
-        /// The decision's id.
-        decision: String,
-    },
-    /// Done, and this is to be known.
-    Told(Value),
+    /// Done.
+    Done(AdminAnswer),
     /// Not done, and why.
     Failed {
         /// The reason in words.
@@ -84,10 +35,14 @@ pub enum Reply {
     },
 }
 
-/// The receiver of commands.
+/// The receiver of requests.
 pub trait Commands: Send + Sync {
     /// Does it, for `by`.
-    fn obey(&self, command: Command, by: String) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>>;
+    fn obey(
+        &self,
+        request: AdminRequest,
+        by: OperatorId,
+    ) -> Pin<Box<dyn Future<Output = Result<AdminAnswer, AdminError>> + Send + '_>>;
 }
 
 /// Why the socket cannot be used.
@@ -142,18 +97,6 @@ impl Drop for Control {
     }
 }
 
-/// An operator, by the uid that he is known by.
-#[must_use]
-pub fn operator(uid: u32) -> String {
-    format!("operator (uid {uid})")
-}
-
-/// The operator whose process this is.
-#[must_use]
-pub fn own_operator() -> String {
-    operator(rustix::process::geteuid().as_raw())
-}
-
 /// Answers commands, for ever.
 pub async fn serve(control: Control, commands: Arc<dyn Commands>) {
     loop {
@@ -173,7 +116,7 @@ async fn converse(mut stream: UnixStream, commands: Arc<dyn Commands>) {
     // The mode of the socket keeps others out; this holds where the mode was changed.
     let own = rustix::process::geteuid().as_raw();
     let by = match stream.peer_cred() {
-        Ok(peer) if peer.uid() == own || peer.uid() == 0 => operator(peer.uid()),
+        Ok(peer) if peer.uid() == own || peer.uid() == 0 => OperatorId::unix(peer.uid()),
         _ => return,
     };
     let (reader, mut writer) = stream.split();
@@ -182,7 +125,10 @@ async fn converse(mut stream: UnixStream, commands: Arc<dyn Commands>) {
         return;
     }
     let reply = match serde_json::from_str(&line) {
-        Ok(command) => commands.obey(command, by).await,
+        Ok(request) => match commands.obey(request, by).await {
+            Ok(answer) => Reply::Done(answer),
+            Err(fault) => Reply::Failed { message: fault.to_string() },
+        },
         Err(fault) => Reply::Failed { message: format!("the command cannot be read: {fault}") },
     };
     if let Ok(mut line) = serde_json::to_vec(&reply) {
@@ -195,7 +141,7 @@ async fn converse(mut stream: UnixStream, commands: Arc<dyn Commands>) {
 ///
 /// # Errors
 /// [`ControlError::NotRunning`] where nobody listens, [`ControlError::Io`] where there is no whole answer.
-pub fn ask(path: &Path, command: &Command) -> Result<Reply, ControlError> {
+pub fn ask(path: &Path, request: &AdminRequest) -> Result<Reply, ControlError> {
     let fault = |fault| ControlError::Io(path.to_owned(), fault);
     let mut stream = match Client::connect(path) {
         Ok(stream) => stream,
@@ -205,7 +151,7 @@ pub fn ask(path: &Path, command: &Command) -> Result<Reply, ControlError> {
         Err(other) => return Err(fault(other)),
     };
     stream.set_read_timeout(Some(PATIENCE)).map_err(fault)?;
-    let mut line = serde_json::to_vec(command).map_err(|error| fault(error.into()))?;
+    let mut line = serde_json::to_vec(request).map_err(|error| fault(error.into()))?;
     line.push(b'\n');
     stream.write_all(&line).map_err(fault)?;
     let mut answer = String::new();

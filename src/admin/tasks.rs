@@ -1,8 +1,8 @@
-//! The list of open tasks, from a running broker or from the store alone.
+//! The list of open tasks.
 
-use crate::domain::{Lifetime, TaskRecord, TaskState, Timestamp};
-use crate::revocation::Revocations;
-use crate::store::{StoreError, TaskRecords};
+use super::Admin;
+use crate::domain::{TaskRecord, TaskState};
+use crate::store::StoreError;
 use countersign_verify::revocation::{Kind, Named};
 
 /// The way in which a task ended before its deadline, if it did.
@@ -28,28 +28,26 @@ impl TaskEnd {
     }
 }
 
-/// Every task whose deadline lies ahead, oldest first, and whether it is over all the same.
-///
-/// # Errors
-/// [`StoreError`] when the store cannot say.
-pub async fn list_tasks(
-    tasks: &dyn TaskRecords,
-    revocations: &Revocations,
-    idle: Lifetime,
-    now: Timestamp,
-) -> Result<Vec<(TaskState, TaskEnd)>, StoreError> {
-    let mut tasks = tasks.list(now).await?;
-    tasks.sort_by(|a, b| (a.record.opened, &a.record.id).cmp(&(b.record.opened, &b.record.id)));
-    let end = |task: &TaskState| {
-        if revocations.hits(&names_of(&task.record), task.record.pos) {
-            TaskEnd::Ended
-        } else if now.since(task.idle_since) > idle.seconds() {
-            TaskEnd::Idle
-        } else {
-            TaskEnd::Open
-        }
-    };
-    Ok(tasks.into_iter().map(|task| (task.clone(), end(&task))).collect())
+impl Admin {
+    /// Every task whose deadline lies ahead, oldest first, and whether it ended before.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    pub async fn tasks(&self) -> Result<Vec<(TaskState, TaskEnd)>, StoreError> {
+        let (now, idle) = (self.clock.now(), (self.task_idle)());
+        let mut tasks = self.tasks.list(now).await?;
+        tasks.sort_by(|a, b| (a.record.opened, &a.record.id).cmp(&(b.record.opened, &b.record.id)));
+        let end = |task: &TaskState| {
+            if self.revocations.hits(&names_of(&task.record), task.record.pos) {
+                TaskEnd::Ended
+            } else if now.since(task.idle_since) > idle.seconds() {
+                TaskEnd::Idle
+            } else {
+                TaskEnd::Open
+            }
+        };
+        Ok(tasks.into_iter().map(|task| (task.clone(), end(&task))).collect())
+    }
 }
 
 /// Everything by which a task's token can be revoked.

@@ -1,11 +1,13 @@
 //! The composition root: from a configuration to a broker that serves. The only place that names concrete backends, and
 //! the only one that imports `config`.
 
+mod jobs;
 mod offline;
 mod parts;
 mod running;
 mod stores;
 
+pub use jobs::{JOBS, JobRow};
 pub use running::Listening;
 
 use crate::assertion::{FetchError, IssuerKind, KeyFault, OwnTokens};
@@ -82,9 +84,6 @@ pub enum StartError {
     /// The control socket cannot be opened.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// A reason that cannot be kept.
-    #[error("the reason is empty, longer than 1024 bytes or not printable")]
-    Reason,
     /// The source of randomness failed.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),

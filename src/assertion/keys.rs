@@ -4,6 +4,7 @@
 
 use super::http_fetch::{FetchError, Fetcher};
 use crate::domain::{Clock, Lifetime, Timestamp};
+use crate::telemetry::JobRuns;
 use arc_swap::ArcSwapOption;
 use countersign_verify::backoff::Backoff;
 use countersign_verify::json;
@@ -225,7 +226,7 @@ impl IssuerKeys {
 
     /// Refreshes for ever: at once if nothing is held, then at each interval. After a failure it backs off, from
     /// a second to a quarter of the interval.
-    pub async fn keep_fresh(self: Arc<Self>) {
+    pub async fn keep_fresh(self: Arc<Self>, runs: JobRuns) {
         let every = self.refresh.every.duration();
         // A set that was taken over is as old as it is.
         let age = self.age(self.clock.now()).map(|age| std::time::Duration::from_secs(age.unsigned_abs()));
@@ -238,6 +239,7 @@ impl IssuerKeys {
             // A token may have been first to need them.
             let taken = if held_nothing && self.held.load().is_some() { Ok(0) } else { self.take().await };
             drop(single);
+            runs.count(taken.is_ok());
             wait = match taken {
                 Ok(_) => {
                     backoff.reset();

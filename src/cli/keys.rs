@@ -2,13 +2,12 @@
 //! does.
 
 use super::output::{BOLD, GOOD, Output, table};
-use super::{Failure, ambient, installation};
-use crate::app::Installation;
-use crate::control::{self, Command, ControlError, Reply};
+use super::{Failure, installation, perform, unexpected};
+use crate::admin::{AdminAnswer, AdminRequest, KeyView};
 use crate::domain::Purpose;
 use clap::{Subcommand, ValueEnum};
 use countersign_verify::key::Algorithm;
-use serde_json::Value;
+use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -72,60 +71,36 @@ const HEADING: [&str; 7] = ["key", "purpose", "algorithm", "state", "signs from"
 
 pub(super) fn run(arguments: &KeysArguments, config: &Path, output: Output) -> Result<ExitCode, Failure> {
     let installation = installation(config)?;
-    let command = match arguments {
-        KeysArguments::List => Command::Keys {},
-        KeysArguments::Rotate { purpose, algorithm } => Command::RotateKey {
-            purpose: Purpose::from(*purpose).name().to_owned(),
-            algorithm: algorithm.name().to_owned(),
-        },
-        KeysArguments::Revoke { kid, reason } => Command::RevokeKey { kid: kid.clone(), reason: reason.clone() },
-    };
-    let told = match control::ask(installation.control(), &command) {
-        Err(ControlError::NotRunning(_)) => offline(&installation, arguments)?,
-        Ok(Reply::Told(told)) => told,
-        Ok(Reply::Failed { message }) => return Err(Failure(message)),
-        Ok(Reply::Done { .. }) => return Err(Failure("the broker gave another answer than was asked for".to_owned())),
-        Err(fault) => return Err(fault.into()),
-    };
-    let text = |key: &Value, name: &str| key.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
-    let line = match arguments {
-        KeysArguments::List => {
-            let rows: Vec<Vec<String>> = told
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(|key| {
-                    ["kid", "purpose", "algorithm", "state", "signs_from", "signs_until", "gone"]
-                        .map(|name| text(key, name))
-                        .to_vec()
-                })
-                .collect();
-            table(&HEADING, &rows)
+    let request = match arguments {
+        KeysArguments::List => AdminRequest::Keys {},
+        KeysArguments::Rotate { purpose, algorithm } => {
+            AdminRequest::RotateKey { purpose: (*purpose).into(), algorithm: *algorithm }
         }
-        KeysArguments::Rotate { .. } => {
-            let (kid, from) = (text(&told, "kid"), text(&told, "signs_from"));
-            format!("{GOOD}published{GOOD:#} {BOLD}{kid}{BOLD:#}, which signs from {from}")
-        }
-        KeysArguments::Revoke { .. } => {
-            let kid = text(&told, "kid");
-            format!("{GOOD}revoked{GOOD:#} {BOLD}{kid}{BOLD:#} and every token that it signed")
-        }
+        KeysArguments::Revoke { kid, reason } => AdminRequest::RevokeKey { kid: kid.clone(), reason: reason.clone() },
     };
-    output.print(&line, &told);
+    match (perform(&installation, request)?, arguments) {
+        (AdminAnswer::Keys(keys), _) => {
+            let rows: Vec<Vec<String>> = keys.iter().map(row).collect();
+            output.print(&table(&HEADING, &rows), &json!(keys));
+        }
+        (AdminAnswer::Key(key), KeysArguments::Rotate { .. }) => {
+            let KeyView { kid, signs_from, .. } = &key;
+            let text = format!("{GOOD}published{GOOD:#} {BOLD}{kid}{BOLD:#}, which signs from {signs_from}");
+            output.print(&text, &json!(key));
+        }
+        (AdminAnswer::Key(key), _) => {
+            let kid = &key.kid;
+            let text = format!("{GOOD}revoked{GOOD:#} {BOLD}{kid}{BOLD:#} and every token that it signed");
+            output.print(&text, &json!(key));
+        }
+        _ => return Err(unexpected()),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn offline(installation: &Installation, arguments: &KeysArguments) -> Result<Value, Failure> {
-    let (clock, entropy) = ambient();
-    Ok(crate::http::block_on(async {
-        match arguments {
-            KeysArguments::List => installation.list_keys(&clock, &entropy).await,
-            KeysArguments::Rotate { purpose, algorithm } => {
-                installation.rotate_key((*purpose).into(), *algorithm, &clock, &entropy).await
-            }
-            KeysArguments::Revoke { kid, reason } => {
-                installation.revoke_key(kid, reason.clone(), &clock, &entropy).await
-            }
-        }
-    })?)
+fn row(key: &KeyView) -> Vec<String> {
+    let KeyView { kid, purpose, algorithm, state, signs_from, signs_until, gone, .. } = key;
+    let date = |date: &Option<String>| date.clone().unwrap_or_else(|| "-".to_owned());
+    let texts = [kid, purpose, algorithm, state, signs_from].map(String::clone);
+    texts.into_iter().chain([date(signs_until), date(gone)]).collect()
 }

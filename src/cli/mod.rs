@@ -19,11 +19,14 @@ mod task;
 mod token_source;
 mod wire;
 
+use crate::admin::{AdminAnswer, AdminRequest, OperatorId};
 use crate::app::Installation;
+use crate::control::{self, ControlError, Reply};
 use crate::domain::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::telemetry::LogFormat;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use countersign_verify::revocation::Act;
 use output::Output;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -148,8 +151,8 @@ pub fn run() -> ExitCode {
         Subcommands::Exchange(exchange) => exchange::run(&exchange, output),
         Subcommands::Inspect(inspect) => inspect::run(&inspect, config, output),
         Subcommands::Revoke(revoke) => revoke::run(&revoke, config, output),
-        Subcommands::Suspend(suspend) => revoke::suspend(&suspend, "suspend", config, output),
-        Subcommands::Resume(resume) => revoke::suspend(&resume, "resume", config, output),
+        Subcommands::Suspend(suspend) => revoke::suspend(&suspend, Act::Suspend, config, output),
+        Subcommands::Resume(resume) => revoke::suspend(&resume, Act::Resume, config, output),
         Subcommands::Revocations => revoke::list(config, output),
         Subcommands::Task(task) => task::run(&task, config, output),
         Subcommands::Explain(explain) => explain::run(&explain, config, output),
@@ -173,6 +176,27 @@ pub fn run() -> ExitCode {
 /// The machine's clock and its source of randomness.
 fn ambient() -> (Arc<dyn Clock>, Arc<dyn Entropy>) {
     (Arc::new(SystemClock), Arc::new(SystemEntropy))
+}
+
+/// Has `request` done by the broker that runs, or in its store if none does. A running broker has the store to itself.
+fn perform(installation: &Installation, request: AdminRequest) -> Result<AdminAnswer, Failure> {
+    match control::ask(installation.control(), &request) {
+        Ok(Reply::Done(answer)) => Ok(answer),
+        Ok(Reply::Failed { message }) => Err(Failure(message)),
+        Err(ControlError::NotRunning(_)) if request != (AdminRequest::Reload {}) => {
+            let (clock, entropy) = ambient();
+            crate::http::block_on(async {
+                let admin = installation.admin(&clock, &entropy).await?;
+                Ok(admin.perform(request, &OperatorId::own()).await?)
+            })
+        }
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+/// The fault of an answer to another request.
+fn unexpected() -> Failure {
+    Failure("the broker gave another answer than was asked for; is it of another version?".to_owned())
 }
 
 fn installation(config: &Path) -> Result<Installation, Failure> {

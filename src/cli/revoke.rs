@@ -3,13 +3,13 @@
 
 use super::output::{GOOD, Output, printable, table};
 use super::token_source::TokenSource;
-use super::{Failure, ambient, installation};
+use super::{Failure, ambient, installation, perform, unexpected};
+use crate::admin::{AdminAnswer, AdminRequest, Change, RevocationView};
 use crate::app::Installation;
-use crate::control::{self, Command, ControlError, Reply};
 use crate::domain::{Timestamp, TokenId};
 use clap::Args;
 use countersign_verify::jws::Compact;
-use countersign_verify::revocation::Kind;
+use countersign_verify::revocation::{Act, Kind};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
@@ -114,21 +114,18 @@ pub(super) fn run(arguments: &Revoke, config: &Path, output: Output) -> Result<E
         (Some(jti), _) => (Kind::Token, jti.parse::<TokenId>()?.to_string()),
         (None, None) => (Kind::Token, id_of(&arguments.token.read("")?, &installation)?.to_string()),
     };
-    change(&installation, Wanted { kind, id, act: "revoke", before, reason: arguments.reason.clone() }, output)
+    let act = before.map_or(Act::Revoke, |before| Act::RevokeBefore(before.seconds()));
+    change(&installation, Change { kind, id, act, reason: arguments.reason.clone() }, output)
 }
 
-pub(super) fn suspend(
-    arguments: &Suspend,
-    act: &'static str,
-    config: &Path,
-    output: Output,
-) -> Result<ExitCode, Failure> {
+pub(super) fn suspend(arguments: &Suspend, act: Act, config: &Path, output: Output) -> Result<ExitCode, Failure> {
     let installation = installation(config)?;
     let named = arguments.named.read(&installation)?;
     let (kind, id) = named.ok_or_else(|| {
+        let act = if act == Act::Suspend { "suspend" } else { "resume" };
         Failure(format!("name what to {act}: --task, --workload, --actor, --issuer, --client or --target"))
     })?;
-    change(&installation, Wanted { kind, id, act, before: None, reason: arguments.reason.clone() }, output)
+    change(&installation, Change { kind, id, act, reason: arguments.reason.clone() }, output)
 }
 
 /// Ends the token `jti`, and everything below it.
@@ -138,76 +135,42 @@ pub(super) fn by_id(
     installation: &Installation,
     output: Output,
 ) -> Result<ExitCode, Failure> {
-    change(installation, Wanted { kind: Kind::Token, id: jti.to_string(), act: "revoke", before: None, reason }, output)
+    change(installation, Change { kind: Kind::Token, id: jti.to_string(), act: Act::Revoke, reason }, output)
 }
 
 /// Shows everything that is in force.
 pub(super) fn list(config: &Path, output: Output) -> Result<ExitCode, Failure> {
     let installation = installation(config)?;
-    let told = match control::ask(installation.control(), &Command::Revocations {}) {
-        Err(ControlError::NotRunning(_)) => {
-            let (clock, entropy) = ambient();
-            crate::http::block_on(installation.list_revocations(&clock, &entropy))?
-        }
-        Ok(Reply::Told(told)) => told,
-        Ok(Reply::Failed { message }) => return Err(Failure(message)),
-        Ok(Reply::Done { .. }) => return Err(Failure("the broker gave another answer than was asked for".to_owned())),
-        Err(fault) => return Err(fault.into()),
+    let AdminAnswer::Revocations(records) = perform(&installation, AdminRequest::Revocations {})? else {
+        return Err(unexpected());
     };
-    let text = |record: &Value, name: &str| printable(record.get(name).and_then(Value::as_str).unwrap_or("-"));
     let columns = ["position", "act", "kind", "id", "at", "by", "reason"];
-    let rows: Vec<Vec<String>> = told
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|record| {
-            let position = record.get("position").and_then(Value::as_u64).unwrap_or_default().to_string();
-            std::iter::once(position).chain(columns.iter().skip(1).map(|name| text(record, name))).collect()
-        })
-        .collect();
+    let rows: Vec<Vec<String>> = records.iter().map(row).collect();
     let shown = if rows.is_empty() { "nothing is revoked".to_owned() } else { table(&columns, &rows) };
-    output.print(&shown, &told);
+    output.print(&shown, &json!(records));
     Ok(ExitCode::SUCCESS)
 }
 
-/// A change that the command asks a broker for.
-struct Wanted {
-    kind: Kind,
-    id: String,
-    act: &'static str,
-    before: Option<Timestamp>,
-    reason: Option<String>,
+fn row(record: &RevocationView) -> Vec<String> {
+    let RevocationView { position, act, kind, id, at, by, reason, .. } = record;
+    let text = |text: &Option<String>| text.as_ref().map_or_else(|| "-".to_owned(), |text| printable(text));
+    vec![position.to_string(), act.clone(), kind.clone(), printable(id), text(at), printable(by), text(reason)]
 }
 
-fn change(installation: &Installation, wanted: Wanted, output: Output) -> Result<ExitCode, Failure> {
-    let Wanted { kind, id, act, before, reason } = wanted;
-    let command = Command::Change {
-        kind: kind.name().to_owned(),
-        id: id.clone(),
-        act: act.to_owned(),
-        before: before.map(Timestamp::seconds),
-        reason,
+fn change(installation: &Installation, change: Change, output: Output) -> Result<ExitCode, Failure> {
+    let Change { kind, id, act, .. } = change.clone();
+    let answer = perform(installation, AdminRequest::Change(change));
+    let answer = answer.map_err(|Failure(message)| Failure(format!("not done: {message}")))?;
+    let AdminAnswer::Changed(decision) = answer else { return Err(unexpected()) };
+    let (done, below) = match act {
+        Act::Revoke | Act::RevokeBefore(_) => ("revoked", " and everything below it"),
+        Act::Suspend => ("suspended", " and everything below it"),
+        Act::Resume => ("resumed", ""),
     };
-    let reply = match control::ask(installation.control(), &command) {
-        Err(ControlError::NotRunning(_)) => offline(installation, command)?,
-        other => other?,
-    };
-    match reply {
-        Reply::Done { decision } => {
-            let done = match act {
-                "suspend" => "suspended",
-                "resume" => "resumed",
-                _ => "revoked",
-            };
-            let named = if kind == Kind::Token { id.clone() } else { format!("{kind} {}", printable(&id)) };
-            let below = if act == "resume" { "" } else { " and everything below it" };
-            let text = format!("{GOOD}{done}{GOOD:#} {named}{below} (decision {decision})");
-            output.print(&text, &json!({done: id, "kind": kind.name(), "decision": decision}));
-            Ok(ExitCode::SUCCESS)
-        }
-        Reply::Told(_) => Err(Failure("the broker gave another answer than was asked for".to_owned())),
-        Reply::Failed { message } => Err(Failure(format!("not done: {message}"))),
-    }
+    let named = if kind == Kind::Token { id.clone() } else { format!("{kind} {}", printable(&id)) };
+    let text = format!("{GOOD}{done}{GOOD:#} {named}{below} (decision {decision})");
+    output.print(&text, &json!({done: id, "kind": kind.name(), "decision": decision}));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn moment(text: &str) -> Result<Timestamp, Failure> {
@@ -222,9 +185,4 @@ fn id_of(token: &str, installation: &Installation) -> Result<TokenId, Failure> {
     let payload = compact.verify(key)?;
     let jti = payload.members().get("jti").and_then(Value::as_str).unwrap_or_default();
     Ok(jti.parse()?)
-}
-
-fn offline(installation: &Installation, command: Command) -> Result<Reply, Failure> {
-    let (clock, entropy) = ambient();
-    Ok(crate::http::block_on(installation.change(command, &clock, &entropy))?)
 }

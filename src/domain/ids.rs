@@ -1,5 +1,8 @@
 //! Names and ids as types that parse. A value of one of these has passed its grammar; none is an alias of `String`.
 
+use super::Entropy;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fmt;
 use std::str::FromStr;
 
@@ -107,6 +110,15 @@ name!(
 );
 
 impl DecisionId {
+    /// Returns a new id of a decision of `replica`. An id that repeats while randomness is down tells less; what is
+    /// decided then is answered 503.
+    #[must_use]
+    pub fn random(replica: &str, entropy: &dyn Entropy) -> Self {
+        let mut random = [0; 12];
+        let _ = entropy.fill(&mut random);
+        Self::new(replica, &URL_SAFE_NO_PAD.encode(random))
+    }
+
     /// The decision `rest` of `replica`.
     #[must_use]
     pub fn new(replica: &str, rest: &str) -> Self {

@@ -30,7 +30,7 @@ pub use ids::{Audience, ClientId, DecisionId, IssuerName, Malformed, SpiffeId, T
 pub use name_template::NameTemplate;
 pub use network::Network;
 pub use scope::{MAX_SCOPES, Scope, Scopes};
-pub use signing_key::{JWKS_MAX_AGE, KeyRecord, KeyState, PUBLISHED_BEFORE_USE, Purpose};
+pub use signing_key::{JWKS_MAX_AGE, KeyRecord, KeyState, PUBLISHED_BEFORE_USE, Purpose, UnknownPurpose};
 pub use status::{ListId, StatusRow};
 pub use target::{Target, Targets, is_absolute_uri};
 pub use task::{MAX_BUDGET, TaskRecord, TaskState};

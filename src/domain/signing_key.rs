@@ -4,6 +4,7 @@
 use super::{Lifetime, Timestamp};
 use countersign_verify::key::Algorithm;
 use std::fmt;
+use std::str::FromStr;
 
 /// Cache lifetime of the document at `/jwks`, in seconds: a key that is removed is gone everywhere after that.
 pub const JWKS_MAX_AGE: u32 = 300;
@@ -45,6 +46,19 @@ impl Purpose {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|purpose| purpose.name() == name)
+    }
+}
+
+/// No key has a purpose of this name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key is for `tokens`, `checkpoints` or `introspection`")]
+pub struct UnknownPurpose;
+
+impl FromStr for Purpose {
+    type Err = UnknownPurpose;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPurpose> {
+        Self::named(name).ok_or(UnknownPurpose)
     }
 }
 

@@ -44,8 +44,6 @@ use crate::revocation::Revocations;
 use crate::store::{Reservations, TaskRecords};
 use crate::telemetry::{Metrics, Stage, StageTimer, TraceParent, adopt};
 use arc_swap::ArcSwap;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::claims::AccessClaims;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -249,10 +247,7 @@ impl Broker {
 
     /// Returns a new decision id.
     pub(crate) fn decision(&self) -> DecisionId {
-        let mut random = [0; 12];
-        // An id that repeats while randomness is down tells less; the exchange itself answers 503 then.
-        let _ = self.0.entropy.fill(&mut random);
-        DecisionId::new(&self.0.replica, &URL_SAFE_NO_PAD.encode(random))
+        DecisionId::random(&self.0.replica, &*self.0.entropy)
     }
 }
 

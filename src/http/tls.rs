@@ -2,6 +2,7 @@
 //! leaves the one that is served.
 
 use crate::domain::Clock;
+use crate::telemetry::JobRuns;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
@@ -68,13 +69,16 @@ impl Certificate {
     }
 
     /// Reloads whenever a file has changed, for ever.
-    pub async fn keep_current(self: Arc<Self>, clock: Arc<dyn Clock>) {
+    pub async fn keep_current(self: Arc<Self>, clock: Arc<dyn Clock>, runs: JobRuns) {
         loop {
             clock.sleep(LOOK).await;
             if stamp(&self.chain, &self.key) == **self.stamp.load() {
+                runs.count(true);
                 continue;
             }
-            match self.reload() {
+            let reloaded = self.reload();
+            runs.count(reloaded.is_ok());
+            match reloaded {
                 Ok(()) => tracing::info!(certificate = %self.chain.display(), "certificate reloaded"),
                 // Both files are seldom replaced in one moment: try again until they fit.
                 Err(fault) => tracing::warn!(%fault, "certificate not reloaded"),

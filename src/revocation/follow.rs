@@ -6,6 +6,7 @@ use super::log::{apply, read};
 use super::status_rows::There;
 use crate::domain::{Clock, StatusRow, Timestamp};
 use crate::store::{About, Begun, Entry, Place, RevocationLog, Revoked, StoreError};
+use crate::telemetry::JobRuns;
 use countersign_verify::backoff::Backoff;
 use countersign_verify::revocation::{Name, Record};
 use countersign_verify::view::View;
@@ -87,7 +88,7 @@ impl Revocations {
     }
 
     /// Follows the log for ever, where others append to it.
-    pub async fn follow(self: Arc<Self>) {
+    pub async fn follow(self: Arc<Self>, runs: JobRuns) {
         let Some(shared) = &self.shared else { return };
         let clock = shared.clock();
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
@@ -112,6 +113,7 @@ impl Revocations {
                 }
                 Err(fault) => Err(fault),
             };
+            runs.count(followed.is_ok());
             match followed {
                 Ok(()) => backoff.reset(),
                 Err(fault) => {

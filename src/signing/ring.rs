@@ -64,8 +64,8 @@ impl TokenSigner {
         Self(keys)
     }
 
-    /// Signs `claims` as a token with this `typ`, with the key that is active for `algorithm` at `now`. Returns the token
-    /// and the key's id.
+    /// Signs `claims` as a token with this `typ`, with the key that is active for `algorithm` at `now`. Returns the
+    /// token and the key's id.
     ///
     /// # Errors
     /// [`SigningError`] if no key is active, it cannot be used, or it takes too long; no other key is tried.
@@ -146,8 +146,8 @@ impl KeyRing {
         Self { lacking: count, ..self }
     }
 
-    /// Begins `claims` as a token with this `typ`, with the key that is active for `algorithm` at `now`. Only [`TokenSigner`]
-    /// calls it.
+    /// Begins `claims` as a token with this `typ`, with the key that is active for `algorithm` at `now`. Only
+    /// [`TokenSigner`] calls it.
     fn begin_token(
         &self,
         typ: &str,

@@ -1,6 +1,6 @@
 //! Figures for Prometheus. Every label has a closed set of values: nothing that a caller sends becomes one.
 
-use super::Stage;
+use super::{Job, JobRuns, Stage};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -69,6 +69,7 @@ pub struct Metrics {
     minted: Family<[Label; 1], Counter>,
     introspections: Family<[Label; 2], Counter>,
     reloads: Family<[Label; 1], Counter>,
+    jobs: Family<[Label; 2], Counter>,
     gauges: Gauges,
 }
 
@@ -152,9 +153,26 @@ impl Metrics {
         );
         let reloads = Family::default();
         registry.register("reloads", "Reloads of the configuration, by result", Family::clone(&reloads));
+        let jobs = Family::default();
+        registry.register("job_runs", "Runs of background jobs, by job and result", Family::clone(&jobs));
         let gauges = Gauges::default();
         gauges.register(&mut registry);
-        Self { registry, requests, endpoints, stages, audit, refusals, minted, introspections, reloads, gauges }
+        let metrics = Self {
+            registry,
+            requests,
+            endpoints,
+            stages,
+            audit,
+            refusals,
+            minted,
+            introspections,
+            reloads,
+            jobs,
+            gauges,
+        };
+        // A job that never ran is shown too.
+        Job::ALL.iter().for_each(|job| drop(metrics.job(*job)));
+        metrics
     }
 
     /// An answer of `endpoint`.
@@ -188,6 +206,13 @@ impl Metrics {
     /// A reload that was taken over, or refused.
     pub fn reloaded(&self, done: bool) {
         self.reloads.get_or_create(&[("outcome", if done { "done" } else { "refused" })]).inc();
+    }
+
+    /// The counters of the runs of `job`.
+    #[must_use]
+    pub fn job(&self, job: Job) -> JobRuns {
+        let runs = |result| self.jobs.get_or_create(&[("job", job.name()), ("result", result)]).clone();
+        JobRuns { ok: runs("ok"), failed: runs("failed") }
     }
 
     pub(super) fn audited(&self, took: Duration) {

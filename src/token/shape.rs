@@ -1,5 +1,5 @@
-//! The shapes of token that the broker mints. A shape says what a token is on the wire, which claims it has, what bounds
-//! its life, and what revokes it. Another shape is a variant here, and the compiler asks for the rest.
+//! The shapes of token that the broker mints. A shape says what a token is on the wire, which claims it has, what
+//! bounds its life, and what revokes it. Another shape is a variant here, and the compiler asks for the rest.
 
 use super::access::{self, Grant};
 use crate::domain::{TokenId, TokenType};

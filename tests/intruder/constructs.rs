@@ -27,15 +27,8 @@ fn authorize_without_policy(bound: BoundExchange, scopes: Scopes, rate: WithinIs
     AuthorizedExchange { bound, scopes, expires: Timestamp::MAX, purpose_tested: true, _issuer_rate: rate } // refused: E0451
 }
 
-fn respond_without_a_record(token: CompactToken) -> Issued {
-    Issued {
-        token,
-        shape: TokenShape::AccessToken,
-        expires_in: 1,
-        scope: String::new(),
-        algorithm: Algorithm::Es256,
-        is_bound: false,
-    } // refused: E0451
+fn respond_without_a_record(token: CompactToken, shape: TokenShape, scope: String) -> Issued {
+    Issued { token, shape, expires_in: 1, scope, algorithm: Algorithm::Es256, is_bound: false } // refused: E0451
 }
 
 fn skip_the_rate_check_of_the_workload() -> WithinWorkloadRate {

@@ -10,6 +10,7 @@ const MAY: [(&str, &[&str]); 24] = [
     (
         "cli",
         &[
+            "admin",
             "app",
             "assertion",
             "audit",
@@ -47,7 +48,7 @@ const MAY: [(&str, &[&str]); 24] = [
         ],
     ),
     ("config", &["assertion", "domain"]),
-    ("control", &["files"]),
+    ("control", &["admin", "files"]),
     (
         "http",
         &[
@@ -97,7 +98,7 @@ const MAY: [(&str, &[&str]); 24] = [
     ("client", &["assertion", "domain", "rates"]),
     ("rates", &["domain"]),
     ("signing", &["domain", "files", "store"]),
-    ("revocation", &["domain", "store"]),
+    ("revocation", &["domain", "store", "telemetry"]),
     ("store", &["append", "domain", "files"]),
     ("telemetry", &[]),
     ("token", &["domain"]),
@@ -132,22 +133,14 @@ const HOMES: [(&str, &[&str]); 42] = [
     ("opentelemetry_otlp", &["telemetry/traces.rs"]),
     ("opentelemetry_sdk", &["telemetry/traces.rs"]),
     ("p256", &["signing"]),
-    ("prometheus_client", &["telemetry/metrics.rs"]),
+    ("prometheus_client", &["telemetry/jobs.rs", "telemetry/metrics.rs"]),
     ("quick_cache", &["assertion/own.rs", "client/attempts.rs"]),
     ("redb", &["store/embedded.rs", "store/rows.rs", "store/tasks.rs"]),
     ("redis", &["store"]),
     ("reqwest", &["assertion/http_fetch.rs", "cli/wire.rs", "telemetry/traces.rs"]),
     (
         "rustix",
-        &[
-            "audit",
-            "cli/serve.rs",
-            "control.rs",
-            "admin/figures.rs",
-            "http/connections.rs",
-            "signing/files.rs",
-            "cli/task",
-        ],
+        &["audit", "cli/serve.rs", "control.rs", "admin", "http/connections.rs", "signing/files.rs", "cli/task"],
     ),
     ("rustls", &["http/tls.rs", "app"]),
     ("schemars", &["config"]),

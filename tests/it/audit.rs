@@ -1,6 +1,7 @@
 //! The audit log: one event on every exit, a chain that shows what was done to it, and decisions that can be made again.
 
 use crate::support::*;
+use countersign::admin::OperatorId;
 use countersign::app::Installation;
 use countersign::audit::{
     self, AuditError, AuditFollower, AuditLog, Broken, Event, Keeping, LineContent, Note, Opening, Outcome, Sealing,
@@ -414,7 +415,13 @@ fn m8_what_was_sealed_is_verified_after_the_key_has_gone() {
     use countersign::domain::{PUBLISHED_BEFORE_USE, Purpose};
     let rotate = |broker: &TestBroker| {
         let algorithm = countersign_verify::key::Algorithm::Es256;
-        countersign::http::block_on(broker.operator.rotate(Purpose::Checkpoints, algorithm)).unwrap().kid
+        countersign::http::block_on(broker.operator.admin().rotate_key(
+            Purpose::Checkpoints,
+            algorithm,
+            &OperatorId::own(),
+        ))
+        .unwrap()
+        .kid
     };
     let broker = TestBroker::new();
     broker.exchange(&Token::github().sign(), &[]);
@@ -434,7 +441,7 @@ fn m8_what_was_sealed_is_verified_after_the_key_has_gone() {
     let before = audit::verify(&broker.audit(), by(&sealing(broker.root.path())), None).unwrap();
     assert_eq!(before.checkpoints, 11);
     let sealed_by_stolen = chain(&broker.audit());
-    countersign::http::block_on(broker.operator.revoke_key(&next, "a test", None)).unwrap();
+    countersign::http::block_on(broker.operator.admin().revoke_key(&next, None, &OperatorId::own())).unwrap();
     let keys = sealing(broker.root.path());
     assert!(keys.revoked.has(&next) && !keys.good.has(&next));
     let report = audit::verify(&broker.audit(), by(&keys), Some(&kept(&broker))).unwrap();

@@ -3,7 +3,7 @@
 
 use crate::issuer_keys::{discovered, token};
 use crate::support::*;
-use countersign::admin::Change;
+use countersign::admin::{Change, OperatorId};
 use countersign::assertion::{FetchError, Fetcher};
 use countersign::domain::{Lifetime, Purpose, Timestamp};
 use countersign::policy::Policy;
@@ -207,10 +207,10 @@ fn what_an_operator_revokes_unseen_is_kept_longer_than_any_token_lives() {
     let parsed = countersign_verify::jws::Compact::parse(&token).unwrap().header().clone();
     wait(async {
         let operator = &broker.operator;
-        let (id, by) = ("AAAAAAAAAAAAAAAAAAAAAA".to_owned(), "a test".to_owned());
-        let change = Change { kind: Kind::Token, id, act: Act::Revoke, reason: None, by };
-        operator.change(&change).await.result.unwrap();
-        operator.revoke_key(&parsed.key_id.unwrap(), "a test", None).await.unwrap();
+        let id = "AAAAAAAAAAAAAAAAAAAAAA".to_owned();
+        let change = Change { kind: Kind::Token, id, act: Act::Revoke, reason: None };
+        operator.admin().change(&change, &OperatorId::own()).await.unwrap();
+        operator.admin().revoke_key(&parsed.key_id.unwrap(), None, &OperatorId::own()).await.unwrap();
     });
     let figures = broker.operator.figures();
     assert_eq!((figures.revocations, figures.revocation_position), (2, 2));
@@ -231,7 +231,14 @@ fn figures_are_of_what_is_there() {
     assert_eq!(figures().oldest_issuer_keys - before.oldest_issuer_keys, 100);
     assert_eq!(figures().oldest_signing_key - before.oldest_signing_key, 100);
     // One that is published and does not sign yet is not the oldest that signs.
-    wait(async { broker.operator.rotate(Purpose::Tokens, countersign_verify::key::Algorithm::Es256).await.unwrap() });
+    wait(async {
+        broker
+            .operator
+            .admin()
+            .rotate_key(Purpose::Tokens, countersign_verify::key::Algorithm::Es256, &OperatorId::own())
+            .await
+            .unwrap()
+    });
     broker.clock.advance(100);
     assert_eq!(figures().oldest_signing_key - before.oldest_signing_key, 200);
 }
@@ -244,7 +251,7 @@ fn without_a_key_that_signs_nothing_can_be_minted_and_that_is_told() {
     assert!(broker.operator.can_mint());
     std::fs::remove_dir_all(broker.path("keys")).unwrap();
     std::fs::write(broker.path("keys"), "no directory").unwrap();
-    wait(async { drop(broker.operator.revoke_key(&kid, "a test", None).await) });
+    wait(async { drop(broker.operator.admin().revoke_key(&kid, None, &OperatorId::own()).await) });
     assert!(!broker.operator.can_mint());
     assert_eq!(
         broker.exchange(&Token::cluster().sign(), &[]).refusal(),

@@ -1,6 +1,7 @@
 //! Our own keys over time: abuse cases N1 to N6, N12 and N13, by number.
 
 use crate::support::*;
+use countersign::admin::{AdminError, OperatorId};
 use countersign::domain::{Entropy, KeyState, PUBLISHED_BEFORE_USE, Purpose, SystemEntropy, Timestamp};
 use countersign::http::block_on;
 use countersign::signing::{Es256, KeyBackends, KeyFiles, KeyParts, Keys, Rotation, SigningKeysError};
@@ -28,7 +29,7 @@ fn mint(broker: &TestBroker) -> String {
 }
 
 fn rotate(broker: &TestBroker) -> String {
-    block_on(broker.operator.rotate(Purpose::Tokens, Algorithm::Es256)).unwrap().kid
+    block_on(broker.operator.admin().rotate_key(Purpose::Tokens, Algorithm::Es256, &OperatorId::own())).unwrap().kid
 }
 
 fn active(broker: &TestBroker, token: &str) -> bool {
@@ -55,7 +56,7 @@ fn n1_a_published_key_that_is_revoked_leaves_its_predecessor_signing() {
     let broker = TestBroker::new();
     let signing = kid(&mint(&broker));
     let stolen = rotate(&broker);
-    block_on(broker.operator.revoke_key(&stolen, "a test", None)).unwrap();
+    block_on(broker.operator.admin().revoke_key(&stolen, None, &OperatorId::own())).unwrap();
     for _ in 0..3 {
         broker.tend();
         assert_eq!(kid(&mint(&broker)), signing);
@@ -72,7 +73,9 @@ fn n1_a_published_key_that_is_revoked_leaves_its_predecessor_signing() {
 #[test]
 fn a_key_that_nobody_asks_for_retires_when_its_time_comes() {
     let broker = Setup::new().change("\"6h\"", "\"10m\"").start();
-    let extra = block_on(broker.operator.rotate(Purpose::Tokens, Algorithm::EdDsa)).unwrap().kid;
+    let extra = block_on(broker.operator.admin().rotate_key(Purpose::Tokens, Algorithm::EdDsa, &OperatorId::own()))
+        .unwrap()
+        .kid;
     broker.tend();
     assert!(published(&broker).contains(&extra), "it may be for a target that is still to come");
     broker.clock.advance(30 * 86_400);
@@ -80,8 +83,9 @@ fn a_key_that_nobody_asks_for_retires_when_its_time_comes() {
     broker.clock.advance(600 + 300);
     broker.tend();
     assert!(!published(&broker).contains(&extra));
-    let wrong = block_on(broker.operator.rotate(Purpose::Checkpoints, Algorithm::Rs256));
-    assert!(matches!(wrong, Err(SigningKeysError::Algorithm(..))));
+    let wrong =
+        block_on(broker.operator.admin().rotate_key(Purpose::Checkpoints, Algorithm::Rs256, &OperatorId::own()));
+    assert!(matches!(wrong, Err(AdminError::Keys(SigningKeysError::Algorithm(..)))));
 }
 
 /// A key that is dropped while nothing can be made stays dropped, after a restart too.
@@ -90,7 +94,10 @@ fn n5_a_key_that_was_revoked_while_the_directory_was_gone_does_not_come_back() {
     let broker = TestBroker::new();
     let stolen = kid(&mint(&broker));
     fs::rename(broker.path("keys"), broker.path("aside")).unwrap();
-    assert!(block_on(broker.operator.revoke_key(&stolen, "a test", None)).is_err(), "another one cannot be made");
+    assert!(
+        block_on(broker.operator.admin().revoke_key(&stolen, None, &OperatorId::own())).is_err(),
+        "another one cannot be made"
+    );
     let broker = broker.restart_after(|root| fs::rename(root.join("aside"), root.join("keys")).unwrap());
     assert!(!published(&broker).contains(&stolen));
     assert_ne!(kid(&mint(&broker)), stolen);
@@ -176,7 +183,7 @@ fn a_key_rotates_by_itself_when_its_time_comes() {
         mint(&broker);
     }
     assert!(published(&broker).len() <= 6, "{:?}", published(&broker));
-    let states = block_on(broker.operator.keys());
+    let states = block_on(broker.operator.admin().keys());
     let signing = states.iter().filter(|(key, state)| key.purpose == Purpose::Tokens && *state == KeyState::Active);
     assert_eq!(signing.count(), 1);
 }
@@ -187,7 +194,7 @@ fn n3_a_kid_is_a_thumbprint_and_a_key_that_was_dropped_never_comes_back() {
     let old = kid(&mint(&broker));
     let file = names(&broker.path("keys")).into_iter().find(|name| name.contains(&old[..12])).unwrap();
     let pem = fs::read(broker.path("keys").join(&file)).unwrap();
-    block_on(broker.operator.revoke_key(&old, "a test", None)).unwrap();
+    block_on(broker.operator.admin().revoke_key(&old, None, &OperatorId::own())).unwrap();
     let broker = broker.restart_after(|root| {
         let back = root.join("keys/put-back.pem");
         fs::write(&back, &pem).unwrap();
@@ -226,7 +233,7 @@ fn n5_a_compromised_key_is_gone_at_once_and_everything_below_its_tokens_is_dead(
     let compromised = kid(&token);
     assert!(active(&broker, &token));
     assert_eq!(broker.introspect("ledger-api", &below).json["active"], true);
-    let revoked = block_on(broker.operator.revoke_key(&compromised, "a test", None)).unwrap();
+    let revoked = block_on(broker.operator.admin().revoke_key(&compromised, None, &OperatorId::own())).unwrap();
     assert_eq!(revoked.kid, compromised);
     assert!(!published(&broker).contains(&compromised));
     assert_eq!(broker.introspect("orders-api", &token).text, "{\"active\":false}");
@@ -240,11 +247,11 @@ fn n5_a_compromised_key_is_gone_at_once_and_everything_below_its_tokens_is_dead(
     let broker = broker.restart();
     assert_eq!(broker.introspect("ledger-api", &below).json["active"], false);
     assert!(!active(&broker, &token));
-    let twice = block_on(broker.operator.revoke_key(&compromised, "a test", None)).unwrap();
+    let twice = block_on(broker.operator.admin().revoke_key(&compromised, None, &OperatorId::own())).unwrap();
     assert_eq!(twice.revoked, revoked.revoked, "asking again is safe");
     assert!(matches!(
-        block_on(broker.operator.revoke_key("nobody", "a test", None)),
-        Err(SigningKeysError::Unknown(_))
+        block_on(broker.operator.admin().revoke_key("nobody", None, &OperatorId::own())),
+        Err(AdminError::Keys(SigningKeysError::Unknown(_)))
     ));
 }
 
@@ -266,7 +273,7 @@ fn n5_a_child_of_another_key_dies_with_the_key_above_it() {
     let below = broker.post_as("orders-api", "/token", &onward).token();
     assert_ne!(kid(&token), kid(&below), "the successor signed it");
     assert_eq!(broker.introspect("ledger-api", &below).json["active"], true);
-    block_on(broker.operator.revoke_key(&kid(&token), "a test", None)).unwrap();
+    block_on(broker.operator.admin().revoke_key(&kid(&token), None, &OperatorId::own())).unwrap();
     assert_eq!(broker.introspect("ledger-api", &below).json["active"], false);
 }
 
@@ -307,7 +314,7 @@ fn n6_what_the_records_know_has_to_be_there_and_what_they_do_not_waits() {
 #[test]
 fn n12_each_purpose_has_a_key_of_its_own() {
     let broker = TestBroker::new();
-    let keys = block_on(broker.operator.keys());
+    let keys = block_on(broker.operator.admin().keys());
     let of =
         |purpose| keys.iter().filter(|(key, _)| key.purpose == purpose).map(|(key, _)| &key.kid).collect::<Vec<_>>();
     let all: Vec<_> = Purpose::ALL.into_iter().map(of).collect();
@@ -354,11 +361,11 @@ fn a_signed_answer_says_what_the_plain_one_says() {
 #[test]
 fn n13_where_no_key_can_sign_the_answer_is_503() {
     let broker = TestBroker::new();
-    let keys = block_on(broker.operator.keys());
+    let keys = block_on(broker.operator.admin().keys());
     let token = keys.iter().find(|(key, _)| key.purpose == Purpose::Tokens).unwrap().0.kid.clone();
     fs::remove_dir_all(broker.path("keys")).unwrap();
     // Its successor cannot be made: the directory is gone. It is dropped all the same.
-    assert!(block_on(broker.operator.revoke_key(&token, "a test", None)).is_err());
+    assert!(block_on(broker.operator.admin().revoke_key(&token, None, &OperatorId::own())).is_err());
     assert!(!published(&broker).contains(&token));
     let assertion = Token::github().sign();
     let refused = broker.exchange(&assertion, &[]);

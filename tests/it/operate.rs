@@ -1,10 +1,15 @@
 //! What an operator does to a broker that runs, and what it tells of itself.
 
 use crate::support::*;
-use countersign::app::{Installation, StartError};
+use countersign::admin::{AdminAnswer, AdminRequest, Change, OperatorId};
+use countersign::app::{Installation, JOBS, JobRow, StartError};
 use countersign::config::Config;
-use countersign::domain::SystemEntropy;
+use countersign::control::{self, Reply};
+use countersign::domain::{Clock, Entropy, Purpose, SystemEntropy};
 use countersign::http::block_on;
+use countersign::telemetry::Job;
+use countersign_verify::key::Algorithm;
+use countersign_verify::revocation::{Act, Kind};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,11 +18,81 @@ use std::path::Path;
 use std::sync::Arc;
 
 fn reload(broker: &TestBroker) -> Result<(), String> {
-    use countersign::control::{Command, Reply, ask};
-    match ask(&broker.path("data/control.sock"), &Command::Reload {}).unwrap() {
+    ask(broker, &AdminRequest::Reload {}).map(drop)
+}
+
+/// Asks by the control socket.
+fn ask(broker: &TestBroker, request: &AdminRequest) -> Result<AdminAnswer, String> {
+    match control::ask(&broker.path("data/control.sock"), request).unwrap() {
+        Reply::Done(answer) => Ok(answer),
         Reply::Failed { message } => Err(message),
-        _ => Ok(()),
     }
+}
+
+/// The control socket of a broker that runs and the command line on its store are two faces of one layer.
+#[test]
+fn every_use_case_of_operators_answers_the_same_through_each_face() {
+    let broker = TestBroker::new();
+    broker.exchange(&Token::github().sign(), &[]);
+    let change = |kind, id: &str, act| AdminRequest::Change(Change { kind, id: id.to_owned(), act, reason: None });
+    let key = AdminRequest::RotateKey { purpose: Purpose::Introspection, algorithm: Algorithm::Es256 };
+    assert!(matches!(ask(&broker, &key), Ok(AdminAnswer::Key(key)) if key.purpose == "introspection"));
+    let suspended = ask(&broker, &change(Kind::Workload, "github:x", Act::Suspend));
+    assert!(matches!(suspended, Ok(AdminAnswer::Changed(_))), "{suspended:?}");
+    let wrong = [
+        (change(Kind::Workload, "github:y", Act::Resume), "not suspended"),
+        (change(Kind::Key, "x", Act::Revoke), "countersign keys revoke"),
+        (change(Kind::Token, "x", Act::Revoke), "22 characters"),
+        (change(Kind::Workload, "", Act::Revoke), "empty"),
+        (change(Kind::Workload, "x", Act::RevokeBefore(i64::MAX)), "lies ahead"),
+        (AdminRequest::RevokeKey { kid: "nobody".to_owned(), reason: None }, "no key has the id `nobody`"),
+        (AdminRequest::RevokeKey { kid: "x".to_owned(), reason: Some("\n".to_owned()) }, "the reason is"),
+        (AdminRequest::RotateKey { purpose: Purpose::Checkpoints, algorithm: Algorithm::Rs256 }, "cannot be signed"),
+    ];
+    let lists = [AdminRequest::Keys {}, AdminRequest::Revocations {}, AdminRequest::Tasks {}];
+    let told: Vec<_> = lists.iter().map(|list| ask(&broker, list).unwrap()).collect();
+    let refused: Vec<_> = wrong.iter().map(|(request, _)| ask(&broker, request).unwrap_err()).collect();
+    for (message, (_, part)) in refused.iter().zip(&wrong) {
+        assert!(message.contains(part), "{message}");
+    }
+    let clock: Arc<dyn Clock> = Arc::new(broker.clock.clone());
+    let _broker = broker.restart_after(|root| {
+        let installation = Installation::read(&root.join("countersign.toml")).unwrap();
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        block_on(async {
+            let (admin, by) = (installation.admin(&clock, &entropy).await.unwrap(), OperatorId::own());
+            for (list, told) in lists.into_iter().zip(told) {
+                assert_eq!(admin.perform(list, &by).await.unwrap(), told);
+            }
+            for ((request, _), refused) in wrong.into_iter().zip(refused) {
+                assert_eq!(admin.perform(request, &by).await.unwrap_err().to_string(), refused);
+            }
+            let resumed = admin.perform(change(Kind::Workload, "github:x", Act::Resume), &by).await;
+            assert!(matches!(resumed, Ok(AdminAnswer::Changed(_))));
+        });
+    });
+}
+
+#[test]
+fn every_background_job_is_in_the_metrics_and_on_the_page() {
+    let broker = TestBroker::new();
+    broker.tend();
+    let figures = broker.broker.metrics().render(&broker.operator.figures());
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations/monitoring.md")).unwrap();
+    assert_eq!(JOBS.map(|row| row.job), Job::ALL);
+    for JobRow { job, period, if_it_fails } in JOBS {
+        let name = job.name();
+        assert!(page.contains(&format!("| `{name}` | {period} | {if_it_fails} |")), "{name}");
+        for result in ["ok", "failed"] {
+            let label = format!("countersign_job_runs_total{{job=\"{name}\",result=\"{result}\"}}");
+            assert!(figures.contains(&label), "{label}");
+        }
+    }
+    let runs = |job| {
+        let label = format!("countersign_job_runs_total{{job=\"{job}\",result=\"ok\"}} ");
+        figures.lines().find_map(|line| line.strip_prefix(&label)?.parse::<u64>().ok()).unwrap()
+    };
+    assert!(runs("signing_keys") > 0 && runs("audit_log") > 0, "{figures}");
 }
 
 #[test]

@@ -208,7 +208,7 @@ fn a_task_that_is_idle_for_too_long_is_over() {
     assert_eq!(renew(&broker, &task).status, 200);
     assert_eq!(renew(&broker, &unused).refusal(), (400, "invalid_request", "task_idle"));
     let states = || {
-        let tasks = countersign::http::block_on(broker.operator.tasks()).unwrap();
+        let tasks = countersign::http::block_on(broker.operator.admin().tasks()).unwrap();
         tasks.into_iter().map(|(_, end)| end.name()).collect::<Vec<_>>()
     };
     broker.clock.advance(1_200);

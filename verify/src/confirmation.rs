@@ -1,4 +1,4 @@
-//! The key that a token is bound to (`cnf`, RFC 7800 §3.1): whoever presents the token must prove that key.
+//! The key that a token is bound to (`cnf`, RFC 7800 §3.1). The presenter of the token must prove that key.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -3,11 +3,11 @@
 mod run;
 
 use super::output::{GOOD, Output, printable, table};
-use super::{Failure, ambient, installation, revoke};
-use crate::control::{self, Command, ControlError, Reply};
+use super::{Failure, installation, perform, revoke, unexpected};
+use crate::admin::{AdminAnswer, AdminRequest, TaskView};
 use crate::domain::TokenId;
 use clap::Subcommand;
-use serde_json::Value;
+use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -43,84 +43,69 @@ pub(super) fn run(task: &TaskArguments, config: &Path, output: Output) -> Result
         }
         TaskArguments::List => {
             let tasks = tasks(config)?;
-            output.print(&listed(&tasks), &Value::Array(tasks));
+            output.print(&listed(&tasks), &json!(tasks));
             Ok(ExitCode::SUCCESS)
         }
         TaskArguments::Show { id } => {
             let id: TokenId = id.parse()?;
-            let found = tasks(config)?.into_iter().find(|task| text(task, "id") == id.as_str());
+            let found = tasks(config)?.into_iter().find(|task| task.id == id.as_str());
             let found = found.ok_or_else(|| {
                 Failure(format!("no task `{id}` whose deadline lies ahead; `countersign task list` shows those"))
             })?;
-            output.print(&shown(&found), &found);
+            output.print(&shown(&found), &json!(found));
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-fn tasks(config: &Path) -> Result<Vec<Value>, Failure> {
-    let installation = installation(config)?;
-    let told = match control::ask(installation.control(), &Command::Tasks {}) {
-        Err(ControlError::NotRunning(_)) => {
-            let (clock, entropy) = ambient();
-            crate::http::block_on(installation.list_tasks(&clock, &entropy))?
-        }
-        Ok(Reply::Told(told)) => told,
-        Ok(Reply::Failed { message }) => return Err(Failure(message)),
-        Ok(Reply::Done { .. }) => return Err(Failure("the broker gave another answer than was asked for".to_owned())),
-        Err(fault) => return Err(fault.into()),
-    };
-    match told {
-        Value::Array(tasks) => Ok(tasks),
-        _ => Err(Failure("the broker gave another answer than was asked for".to_owned())),
+fn tasks(config: &Path) -> Result<Vec<TaskView>, Failure> {
+    match perform(&installation(config)?, AdminRequest::Tasks {})? {
+        AdminAnswer::Tasks(tasks) => Ok(tasks),
+        _ => Err(unexpected()),
     }
 }
 
-fn text<'a>(task: &'a Value, name: &str) -> &'a str {
-    task.get(name).and_then(Value::as_str).unwrap_or("-")
+/// A text that may be absent, for people.
+fn text(text: Option<&String>) -> String {
+    text.map_or_else(|| "-".to_owned(), |text| printable(text))
 }
 
 /// Describes how much of its budget a task has used.
-fn used(task: &Value) -> String {
-    let number = |name: &str| task.get(name).and_then(Value::as_u64);
-    let used = number("used").unwrap_or_default();
-    number("budget").map_or_else(|| used.to_string(), |budget| format!("{used} of {budget}"))
+fn used(task: &TaskView) -> String {
+    task.budget.map_or_else(|| task.used.to_string(), |budget| format!("{} of {budget}", task.used))
 }
 
-fn listed(tasks: &[Value]) -> String {
+fn listed(tasks: &[TaskView]) -> String {
     if tasks.is_empty() {
         return "no task is open".to_owned();
     }
-    let row = |task: &Value| {
-        let mut row = ["id", "state", "workload"].map(|name| printable(text(task, name))).to_vec();
-        row.extend([used(task), text(task, "deadline").to_owned(), printable(text(task, "purpose"))]);
-        row
+    let row = |task: &TaskView| {
+        let TaskView { id, state, workload, deadline, purpose, .. } = task;
+        let names = [id, state, workload].map(|name| printable(name));
+        names.into_iter().chain([used(task), text(deadline.as_ref()), text(purpose.as_ref())]).collect()
     };
     let heading = ["task", "state", "workload", "tokens", "deadline", "purpose"];
     table(&heading, &tasks.iter().map(row).collect::<Vec<_>>())
 }
 
-fn shown(task: &Value) -> String {
-    let targets: Vec<&str> =
-        task.get("targets").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+fn shown(task: &TaskView) -> String {
+    let TaskView { id, state, workload, client, purpose, targets, opened, deadline, last_used, key, decision, .. } =
+        task;
     let targets = if targets.is_empty() { "any that policy permits".to_owned() } else { targets.join(", ") };
-    let key = match text(task, "key") {
-        "-" => "none: any holder of its token can use it".to_owned(),
-        key => printable(key),
-    };
+    let unbound = || "none: any holder of its token can use it".to_owned();
     let lines = [
-        ("task", text(task, "id").to_owned()),
-        ("state", text(task, "state").to_owned()),
-        ("workload", printable(text(task, "workload"))),
-        ("client", printable(text(task, "client"))),
-        ("purpose", printable(text(task, "purpose"))),
+        ("task", id.clone()),
+        ("state", state.clone()),
+        ("workload", printable(workload)),
+        ("client", text(client.as_ref())),
+        ("purpose", text(purpose.as_ref())),
         ("targets", targets),
         ("tokens", used(task)),
-        ("opened", text(task, "opened").to_owned()),
-        ("last used", text(task, "last_used").to_owned()),
-        ("deadline", text(task, "deadline").to_owned()),
-        ("key", key),
-        ("decision", text(task, "decision").to_owned()),
+        ("opened", text(opened.as_ref())),
+        ("last used", last_used.clone()),
+        ("deadline", text(deadline.as_ref())),
+        ("key", key.as_deref().map_or_else(unbound, printable)),
+        ("decision", decision.clone()),
     ];
     lines.map(|(name, value)| format!("  {GOOD}{name:<10}{GOOD:#} {value}")).join("\n")
 }
