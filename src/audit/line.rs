@@ -34,7 +34,7 @@ pub enum Note {
 pub struct Checkpoint {
     /// Whose log it is.
     pub replica: String,
-    /// The head of the log when it was signed. The checkpoint stands at most [`MAX_LATE`] lines after it.
+    /// The head of the log when it was signed. The checkpoint stands at most 65,536 lines after it.
     pub head: String,
     /// Time of the signature, in seconds since 1970.
     pub time: i64,
