@@ -18,6 +18,7 @@ use crate::domain::{AttributeRecord, Clock, Entropy, MAX_SKEW, NoEntropy, Timest
 use crate::exchange::{Broker, ClientAuth, Mint, Parts};
 use crate::http::{Certificate, TlsError, UseCases};
 use crate::policy::{self, LoadError, Policy};
+use crate::rates::RateLimiter;
 use crate::revocation::{Revocations, Sharing};
 use crate::signing::{KeyBackends, Keys, SigningKeysError};
 use crate::store::StoreError;
@@ -216,7 +217,7 @@ impl Installation {
         let own_tokens = OwnTokens::new(issuer(), Arc::clone(&keys), Arc::clone(&revocations));
         let client_auth =
             ClientAuth::new(issuer(), Arc::clone(&revocations), Arc::clone(&reservations), Arc::clone(&clock));
-        let (mint, rates) = (Mint::new(issuer(), signer), self.rates(&clock));
+        let (mint, rates) = (Mint::new(issuer(), signer), RateLimiter::new(self.config.limits.rates, &clock));
         let broker = Broker::new(Parts {
             replica,
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -246,7 +247,7 @@ impl Installation {
         let management = self.config.server.management.map(bind).transpose()?;
         let use_cases = Arc::new(self.assemble(Arc::clone(&clock), entropy).await?);
         let control = Control::bind(&self.config.server.control)?;
-        let limits = self.limits();
+        let limits = self.config.limits.http;
         let installation = self.clone();
         Ok(Listening { use_cases, public, management, control, certificate, limits, installation, clock })
     }

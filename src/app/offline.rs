@@ -5,7 +5,7 @@ use super::parts::{digest_key, replica};
 use super::stores::Stores;
 use super::{Installation, StartError};
 use crate::admin::Admin;
-use crate::audit::{AuditLog, Keeping, Opening, Seal};
+use crate::audit::{AuditLog, Opening, Seal};
 use crate::domain::{ChainHead, Clock, Entropy, Timestamp};
 use crate::revocation::Revocations;
 use crate::signing::{Document, Keys};
@@ -44,15 +44,9 @@ impl Installation {
             Box::pin(async move { keys.sign(Document::Checkpoint, &checkpoint, now).await.ok() })
         });
         let audit = &self.config.audit;
-        let keeping = Keeping {
-            segment: audit.segment,
-            retention: Some(audit.retention),
-            refusals: audit.refusals,
-            reserve: audit.reserve,
-        };
         let opening = Opening {
             replica: replica(&self.config.store.path, entropy)?,
-            keeping,
+            keeping: audit.keeping,
             heads,
             seal,
             digests: digest_key(&self.config.store.path, entropy)?,

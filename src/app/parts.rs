@@ -1,22 +1,18 @@
 //! From entries of the configuration to the parts of a broker.
 
 use super::{Installation, StartError, install_crypto};
-use crate::assertion::{FetchError, Fetcher, Issuer, IssuerKeys, Issuers, KeySource, Refresh};
+use crate::assertion::{FetchError, Fetcher, Issuer, IssuerKeys, Issuers, KeySource};
 use crate::client::{CLIENT_ALGORITHMS, Client, Clients, Method};
 use crate::config::{self, ClientMethod, KeyPlace};
 use crate::domain::{Clock, DigestKey, Entropy, Lifetime, NoEntropy, Scopes, Target, Targets};
 use crate::exchange::Snapshot;
 use crate::files;
-use crate::form::FormBounds;
-use crate::http::Limits;
-use crate::rates::{RateLimiter, RateLimits};
 use crate::signing::{
     KeyBackendError, KeyBackends, KeyFiles, KeyParts, KeyRing, Rotation, SealingKeys, SigningKeysError,
 };
 use crate::store::KeyRecords;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_verify::jws::Bounds;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,32 +24,9 @@ impl Installation {
     #[must_use]
     pub fn targets(&self) -> Targets {
         let mut targets = Targets::default();
-        for target in &self.config.targets {
-            let config::TargetEntry {
-                audience,
-                resources,
-                scopes,
-                max_lifetime,
-                algorithm,
-                client_required,
-                status_list,
-                owner,
-                environment,
-                sensitivity,
-            } = target.clone();
-            let target = Target {
-                audience,
-                scopes,
-                max_lifetime,
-                algorithm,
-                client_required,
-                status_list,
-                owner,
-                environment,
-                sensitivity,
-            };
+        for config::TargetEntry { target, resources } in &self.config.targets {
             // The configuration has refused a name that is taken.
-            let _ = targets.register(target, &resources);
+            let _ = targets.register(target.clone(), resources);
         }
         let Some(tasks) = self.config.tasks else { return targets };
         match self.config.server.issuer.parse() {
@@ -97,7 +70,7 @@ impl Installation {
                     let source = fetchers.source(&place, "", false, None);
                     let source = source.map_err(|fault| StartError::Client(id.to_string(), fault.to_string()))?;
                     let algorithms = CLIENT_ALGORITHMS.to_vec();
-                    let keys = IssuerKeys::new(source, algorithms, self.refresh(), Arc::clone(clock));
+                    let keys = IssuerKeys::new(source, algorithms, self.config.refresh, Arc::clone(clock));
                     Method::PrivateKeyJwt(Arc::new(keys))
                 }
             };
@@ -113,7 +86,7 @@ impl Installation {
     /// [`StartError::Issuer`] when the certificates to trust cannot be read.
     pub fn issuers(&self, clock: &Arc<dyn Clock>, before: Option<(&Self, &Issuers)>) -> Result<Issuers, StartError> {
         install_crypto();
-        let (mut fetchers, mut issuers) = (Fetchers::default(), Issuers::within(self.bounds()));
+        let (mut fetchers, mut issuers) = (Fetchers::default(), Issuers::within(self.config.limits.assertion));
         for entry in &self.config.issuers {
             let wrong = |fault| StartError::Issuer(entry.name.to_string(), fault);
             let held = before
@@ -123,7 +96,7 @@ impl Installation {
                 Some(issuer) => Arc::clone(&issuer.keys),
                 None => {
                     let source = fetchers.source_of(entry).map_err(wrong)?;
-                    Arc::new(IssuerKeys::new(source, entry.algorithms.clone(), self.refresh(), Arc::clone(clock)))
+                    Arc::new(IssuerKeys::new(source, entry.algorithms.clone(), self.config.refresh, Arc::clone(clock)))
                 }
             };
             issuers.add(Arc::new(issuer(entry.clone(), keys)));
@@ -131,52 +104,16 @@ impl Installation {
         Ok(issuers)
     }
 
-    /// The size limits of an assertion.
-    fn bounds(&self) -> Bounds {
-        Bounds { token_bytes: self.config.limits.token, json_depth: self.config.limits.json_depth }
-    }
-
-    /// The rate limits.
-    pub(super) fn rates(&self, clock: &Arc<dyn Clock>) -> RateLimiter {
-        let limits = self.config.limits;
-        let limits =
-            RateLimits { network: limits.per_network, workload: limits.per_workload, issuer: limits.per_issuer };
-        RateLimiter::new(limits, clock)
-    }
-
-    /// The limits of the HTTP layer.
-    pub(super) fn limits(&self) -> Limits {
-        let limits = self.config.limits;
-        Limits {
-            body: limits.body,
-            head: limits.head,
-            uri: limits.uri,
-            form: FormBounds { parameters: limits.parameters, targets: limits.targets },
-            head_timeout: limits.head_timeout.duration(),
-            body_timeout: limits.body_timeout.duration(),
-            idle: limits.idle_timeout.duration(),
-            in_flight: limits.in_flight,
-            in_flight_per_network: limits.in_flight_per_network,
-            connections: limits.connections,
-            connections_per_network: limits.connections_per_network,
-        }
-    }
-
-    fn refresh(&self) -> Refresh {
-        let config::RefreshSettings { every, max_stale, cooldown } = self.config.refresh;
-        Refresh { every, max_stale, cooldown }
-    }
-
     /// The rules of key rotation: the algorithms that need a key, how long a key signs, and the longest life of a
     /// token.
     pub(super) fn rotation(&self) -> Rotation {
         let mut algorithms = vec![self.config.signing.algorithm];
-        for target in &self.config.targets {
+        for config::TargetEntry { target, .. } in &self.config.targets {
             if !algorithms.contains(&target.algorithm) {
                 algorithms.push(target.algorithm);
             }
         }
-        let longest = self.config.targets.iter().map(|target| target.max_lifetime).max();
+        let longest = self.config.targets.iter().map(|entry| entry.target.max_lifetime).max();
         let longest = longest.max(self.config.tasks.map(|tasks| tasks.max_deadline));
         let every = Some(self.config.signing.rotate_every);
         Rotation { every, algorithms, longest: longest.unwrap_or(Lifetime::SECOND) }

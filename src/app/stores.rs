@@ -4,8 +4,7 @@ use super::{Installation, StartError};
 use crate::config;
 use crate::domain::Timestamp;
 use crate::store::{
-    AuditHeads, Durability, Embedded, KeyRecords, LinkSettings, Mode, Redis, Reservations, RevocationLog, StoreError,
-    TaskRecords,
+    AuditHeads, Embedded, KeyRecords, LinkSettings, Redis, Reservations, RevocationLog, StoreError, TaskRecords,
 };
 use std::fs;
 use std::path::Path;
@@ -76,20 +75,12 @@ fn settings(redis: &config::RedisSettings) -> Result<LinkSettings, StartError> {
         Ok((read(certificate)?, key))
     });
     Ok(LinkSettings {
-        mode: match &redis.mode {
-            config::RedisMode::Standalone => Mode::Standalone,
-            config::RedisMode::Sentinel { master } => Mode::Sentinel { master: master.clone() },
-            config::RedisMode::Cluster => Mode::Cluster,
-        },
+        mode: redis.mode.clone(),
         urls: redis.urls.clone(),
         username: redis.username.clone(),
         password: password.transpose()?,
         prefix: redis.prefix.clone(),
-        durability: match redis.durability {
-            config::DurabilitySetting::Strict => Durability::Strict,
-            config::DurabilitySetting::Persisted => Durability::Persisted,
-            config::DurabilitySetting::Memory => Durability::Memory,
-        },
+        durability: redis.durability,
         replicas: redis.replicas,
         timeout: redis.timeout.duration(),
         connections: redis.connections,

@@ -52,8 +52,8 @@ impl KeySource {
     }
 }
 
-/// The times at which keys are refreshed.
-#[derive(Debug, Clone, Copy)]
+/// `[keys]`: the times at which keys are refreshed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refresh {
     /// The time between two background refreshes.
     pub every: Lifetime,

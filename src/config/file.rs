@@ -43,8 +43,8 @@ File {
     #[schemars(with = "Revocation")]
     revocation: Section<Revocation>,
     /// Its own keys.
-    #[schemars(with = "SigningSettings")]
-    signing: Section<SigningSettings>,
+    #[schemars(with = "Signing")]
+    signing: Section<Signing>,
     /// The log of every decision.
     #[schemars(with = "Audit")]
     audit: Section<Audit>,
@@ -200,7 +200,7 @@ section!(Revocation {
 });
 section!(
     #[schemars(extend("required" = ["directory"]))]
-    SigningSettings {
+    Signing {
         /// The directory of the keys, of mode 0700; made, with a first key, where it is empty.
         directory: Text,
         /// The algorithm of tokens whose target names none. Default: `ES256`.
@@ -355,7 +355,7 @@ pub(super) fn keys_of_section(name: &str) -> Option<&'static [&'static str]> {
         "store" => Store::KEYS,
         "redis" => Redis::KEYS,
         "revocation" => Revocation::KEYS,
-        "signing" => SigningSettings::KEYS,
+        "signing" => Signing::KEYS,
         "audit" => Audit::KEYS,
         "policy" => Policy::KEYS,
         "keys" => Refresh::KEYS,

@@ -10,14 +10,17 @@ mod show;
 mod store;
 
 pub use problem::{Problem, Problems};
-pub use store::{DurabilitySetting, RedisMode, RedisSettings, Store};
+pub use store::{RedisSettings, Store};
 
-use crate::assertion::{Accept, IssuerKind, SignsAs};
-use crate::domain::{AttributeRecord, Audience, ClientId, IssuerName, Lifetime, NameTemplate, Scopes};
+use crate::assertion::{Accept, IssuerKind, Refresh, SignsAs};
+use crate::audit::Keeping;
+use crate::domain::{AttributeRecord, Audience, ClientId, IssuerName, Lifetime, NameTemplate, Target};
+use crate::http::Limits;
+use crate::rates::RateLimits;
+use countersign_verify::jws::Bounds;
 use countersign_verify::key::Algorithm;
 use ipnet::IpNet;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,7 +42,7 @@ pub struct Config {
     /// `[tasks]`; without it no task can be opened.
     pub tasks: Option<TaskSettings>,
     /// `[keys]`
-    pub refresh: RefreshSettings,
+    pub refresh: Refresh,
     /// `[telemetry]`, where traces go somewhere
     pub telemetry: Option<Telemetry>,
     /// `[[issuers]]`
@@ -84,19 +87,13 @@ pub struct SigningSettings {
     pub rotate_every: Lifetime,
 }
 
-/// The limits of the audit log.
+/// The place and the limits of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditSettings {
     /// The directory of the log.
     pub path: PathBuf,
-    /// Size of a file of the audit log at which the log goes on in a new file, in bytes.
-    pub segment: u64,
-    /// How long a segment is stored.
-    pub retention: Lifetime,
-    /// Refusals of what nobody vouched for that are written in a second.
-    pub refusals: u32,
-    /// Bytes of the disk that these leave free.
-    pub reserve: u64,
+    /// The limits of the log.
+    pub keeping: Keeping,
 }
 
 /// The receiver of traces.
@@ -117,43 +114,15 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// The limits of a request.
+/// The limits of requests, each with the part that holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitSettings {
-    /// The body, in bytes; more is 413.
-    pub body: usize,
-    /// All header fields, in bytes; more is 431.
-    pub head: usize,
-    /// The request target, in bytes; more is 414.
-    pub uri: usize,
-    /// An assertion, in bytes; more is 400.
-    pub token: usize,
-    /// Limit of nesting in the JSON of an assertion; a deeper one is 400.
-    pub json_depth: u8,
-    /// Parameters; more is 400.
-    pub parameters: usize,
-    /// `audience` and `resource` values together; more is 400.
-    pub targets: usize,
-    /// Until the head is read; slower is 408.
-    pub head_timeout: Lifetime,
-    /// Until the body is read; slower is 408.
-    pub body_timeout: Lifetime,
-    /// Idle time after which a connection is closed.
-    pub idle_timeout: Lifetime,
-    /// Requests worked on at once; more is 503.
-    pub in_flight: usize,
-    /// Limit of requests in progress from one network; one more is 429.
-    pub in_flight_per_network: usize,
-    /// Limit of requests from a network in a second; one more is 429.
-    pub per_network: Option<NonZeroU32>,
-    /// Limit of exchanges of a workload in a second; one more is 429.
-    pub per_workload: Option<NonZeroU32>,
-    /// Limit of exchanges of an issuer's workloads in a second; one more is 429.
-    pub per_issuer: Option<NonZeroU32>,
-    /// Connections at once, for each worker; more wait.
-    pub connections: usize,
-    /// Connections at once of one network; more are closed.
-    pub connections_per_network: usize,
+    /// Of the HTTP layer.
+    pub http: Limits,
+    /// Of an assertion.
+    pub assertion: Bounds,
+    /// Of requests in a second.
+    pub rates: RateLimits,
 }
 
 /// The limits of tasks.
@@ -163,17 +132,6 @@ pub struct TaskSettings {
     pub max_deadline: Lifetime,
     /// The longest time for which a task may be idle.
     pub idle: Lifetime,
-}
-
-/// The refresh of issuers' keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RefreshSettings {
-    /// The interval of the background refresh.
-    pub every: Lifetime,
-    /// The greatest age of a key set that is still trusted.
-    pub max_stale: Lifetime,
-    /// The least time between two refreshes that tokens with an unknown `kid` cause.
-    pub cooldown: Lifetime,
 }
 
 /// An issuer of assertions.
@@ -229,26 +187,10 @@ pub enum KeyPlace {
 /// A target.
 #[derive(Debug, Clone)]
 pub struct TargetEntry {
-    /// Its `aud`.
-    pub audience: Audience,
+    /// The target.
+    pub target: Target,
     /// Further names for it.
     pub resources: Vec<String>,
-    /// Its scopes.
-    pub scopes: Scopes,
-    /// The longest life of a token for it.
-    pub max_lifetime: Lifetime,
-    /// The algorithm of the target's tokens.
-    pub algorithm: Algorithm,
-    /// True if only an authenticated client gets a token for the target.
-    pub client_required: bool,
-    /// True if each token has an entry of a status list.
-    pub status_list: bool,
-    /// The owner, for policy and people.
-    pub owner: Option<String>,
-    /// The environment, for policy and people.
-    pub environment: Option<String>,
-    /// The sensitivity of the target's data.
-    pub sensitivity: Option<String>,
 }
 
 /// A client that authenticates.

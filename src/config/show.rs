@@ -1,11 +1,11 @@
 //! The configuration as it is resolved, for people: every default filled in, every path whole, no secret.
 
 use super::{
-    ClientEntry, ClientMethod, Config, IssuerEntry, KeyPlace, LimitSettings, RedisMode, RedisSettings, Server,
-    TargetEntry,
+    ClientEntry, ClientMethod, Config, IssuerEntry, KeyPlace, LimitSettings, RedisSettings, Server, TargetEntry,
 };
 use crate::assertion::{Accept, SignsAs};
 use crate::domain::{AttributeDeclaration, Audience};
+use crate::store::Mode;
 use serde_json::{Map, Value, json};
 use std::num::NonZeroU32;
 
@@ -39,10 +39,10 @@ pub(super) fn show(config: &Config) -> Value {
         },
         "audit": {
             "path": audit.path,
-            "segment_bytes": audit.segment,
-            "retention": audit.retention.to_string(),
-            "refusals_per_second": audit.refusals,
-            "reserve_bytes": audit.reserve,
+            "segment_bytes": audit.keeping.segment,
+            "retention": audit.keeping.retention.map(|retention| retention.to_string()),
+            "refusals_per_second": audit.keeping.refusals,
+            "reserve_bytes": audit.keeping.reserve,
         },
         "policy": {"directory": policies},
         "tasks": tasks.map(|tasks| json!({
@@ -75,29 +75,29 @@ fn server(server: &Server, limits: &LimitSettings) -> Value {
         "trusted_proxies": server.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "tls": tls,
         "limits": {
-            "body_bytes": limits.body,
-            "head_bytes": limits.head,
-            "uri_bytes": limits.uri,
-            "token_bytes": limits.token,
-            "json_depth": limits.json_depth,
-            "parameters": limits.parameters,
-            "targets": limits.targets,
-            "head_timeout": limits.head_timeout.to_string(),
-            "body_timeout": limits.body_timeout.to_string(),
-            "idle_timeout": limits.idle_timeout.to_string(),
-            "in_flight": limits.in_flight,
-            "in_flight_per_network": limits.in_flight_per_network,
-            "requests_per_network": limits.per_network.map_or(0, NonZeroU32::get),
-            "requests_per_workload": limits.per_workload.map_or(0, NonZeroU32::get),
-            "requests_per_issuer": limits.per_issuer.map_or(0, NonZeroU32::get),
-            "connections": limits.connections,
-            "connections_per_network": limits.connections_per_network,
+            "body_bytes": limits.http.body,
+            "head_bytes": limits.http.head,
+            "uri_bytes": limits.http.uri,
+            "token_bytes": limits.assertion.token_bytes,
+            "json_depth": limits.assertion.json_depth,
+            "parameters": limits.http.form.parameters,
+            "targets": limits.http.form.targets,
+            "head_timeout": limits.http.head_timeout.to_string(),
+            "body_timeout": limits.http.body_timeout.to_string(),
+            "idle_timeout": limits.http.idle.to_string(),
+            "in_flight": limits.http.in_flight,
+            "in_flight_per_network": limits.http.in_flight_per_network,
+            "requests_per_network": limits.rates.network.map_or(0, NonZeroU32::get),
+            "requests_per_workload": limits.rates.workload.map_or(0, NonZeroU32::get),
+            "requests_per_issuer": limits.rates.issuer.map_or(0, NonZeroU32::get),
+            "connections": limits.http.connections,
+            "connections_per_network": limits.http.connections_per_network,
         },
     })
 }
 
 fn redis(redis: &RedisSettings) -> Value {
-    let master = if let RedisMode::Sentinel { master } = &redis.mode { Some(master) } else { None };
+    let master = if let Mode::Sentinel { master } = &redis.mode { Some(master) } else { None };
     json!({
         "mode": redis.mode.name(),
         "urls": redis.urls,
@@ -159,10 +159,10 @@ fn attributes(issuer: &IssuerEntry) -> Option<Value> {
     Some(record.attributes.iter().map(|declared| (declared.name.to_string(), marks(declared))).collect())
 }
 
-fn target(target: &TargetEntry) -> Value {
+fn target(TargetEntry { target, resources }: &TargetEntry) -> Value {
     json!({
         "audience": target.audience.as_str(),
-        "resources": target.resources,
+        "resources": resources,
         "scopes": target.scopes.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "max_lifetime": target.max_lifetime.to_string(),
         "algorithm": target.algorithm.name(),

@@ -1,6 +1,7 @@
 //! `[store]` and `[revocation]`: where what outlives a request is kept.
 
 use crate::domain::Lifetime;
+use crate::store::{Durability, Mode};
 use std::path::PathBuf;
 
 /// The store of what outlives a request.
@@ -18,7 +19,7 @@ pub struct Store {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisSettings {
     /// The topology of the servers.
-    pub mode: RedisMode,
+    pub mode: Mode,
     /// The URLs of the servers.
     pub urls: Vec<String>,
     /// The ACL user.
@@ -28,7 +29,7 @@ pub struct RedisSettings {
     /// The prefix of every key.
     pub prefix: String,
     /// What a crash may lose.
-    pub durability: DurabilitySetting,
+    pub durability: Durability,
     /// Number of replicas that confirm a write.
     pub replicas: u32,
     /// Time limit of an answer.
@@ -39,51 +40,4 @@ pub struct RedisSettings {
     pub ca_file: Option<PathBuf>,
     /// PEM files of the certificate that we show, and of its key.
     pub certificate: Option<(PathBuf, PathBuf)>,
-}
-
-/// The topology of the servers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RedisMode {
-    /// A single server.
-    Standalone,
-    /// A server that Sentinels watch.
-    Sentinel {
-        /// The name of the primary at the Sentinels.
-        master: String,
-    },
-    /// A cluster.
-    Cluster,
-}
-
-impl RedisMode {
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Standalone => "standalone",
-            Self::Sentinel { .. } => "sentinel",
-            Self::Cluster => "cluster",
-        }
-    }
-}
-
-/// What a crash of a shared store may lose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DurabilitySetting {
-    /// Loses nothing that was acknowledged.
-    Strict,
-    /// Loses at most the last second, and what no replica had.
-    Persisted,
-    /// Loses everything when the server stops.
-    Memory,
-}
-
-impl DurabilitySetting {
-    pub(super) const ALL: [Self; 3] = [Self::Strict, Self::Persisted, Self::Memory];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Strict => "strict",
-            Self::Persisted => "persisted",
-            Self::Memory => "memory",
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! The size limits of a request, and the limits of requests in progress.
 
-use crate::domain::Network;
+use crate::domain::{Lifetime, Network};
 use crate::error::{Error, Unavailable};
 use crate::form::{FormBounds, HttpError, RequestError};
 use crate::rates::Throttled;
@@ -10,10 +10,9 @@ use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::StreamExt as _;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-/// The bounds of one request and of the server.
-#[derive(Debug, Clone, Copy)]
+/// `[server.limits]`: the bounds of one request and of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Limit of a body, in bytes.
     pub body: usize,
@@ -24,11 +23,11 @@ pub struct Limits {
     /// The limits of the form.
     pub form: FormBounds,
     /// Until the head is read.
-    pub head_timeout: Duration,
+    pub head_timeout: Lifetime,
     /// Until the body is read.
-    pub body_timeout: Duration,
+    pub body_timeout: Lifetime,
     /// Idle time after which a connection is closed.
-    pub idle: Duration,
+    pub idle: Lifetime,
     /// Requests worked on at once.
     pub in_flight: usize,
     /// Limit of requests in progress from one network.
@@ -134,5 +133,5 @@ pub(super) async fn body(
         }
         Ok(body.freeze())
     };
-    actix_web::rt::time::timeout(limits.body_timeout, read).await.unwrap_or(Err(HttpError::TooSlow.into()))
+    actix_web::rt::time::timeout(limits.body_timeout.duration(), read).await.unwrap_or(Err(HttpError::TooSlow.into()))
 }

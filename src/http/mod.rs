@@ -163,7 +163,7 @@ pub fn public(use_cases: &Arc<UseCases>, listener: TcpListener, serving: Serving
     });
     let connections = Arc::new(Connections::new(limits.connections_per_network, proxies));
     // Beyond what an idle connection may take, and a head after it.
-    tokio::spawn(Arc::clone(&connections).close_idle(limits.idle + limits.head_timeout));
+    tokio::spawn(Arc::clone(&connections).close_idle(limits.idle.duration() + limits.head_timeout.duration()));
     let accepted = connections;
     let server = HttpServer::new(move || {
         let routes = {
@@ -176,9 +176,9 @@ pub fn public(use_cases: &Arc<UseCases>, listener: TcpListener, serving: Serving
     .max_connections(limits.connections)
     // Handshakes that nobody finishes must not keep others from theirs.
     .max_connection_rate(limits.connections)
-    .client_request_timeout(limits.head_timeout)
+    .client_request_timeout(limits.head_timeout.duration())
     .tls_handshake_timeout(HANDSHAKE)
-    .keep_alive(limits.idle)
+    .keep_alive(limits.idle.duration())
     .on_connect(move |stream, data| accepted.accepted(stream, data))
     .shutdown_timeout(drain)
     .disable_signals();

@@ -47,7 +47,7 @@ const MAY: [(&str, &[&str]); 24] = [
             "telemetry",
         ],
     ),
-    ("config", &["assertion", "domain"]),
+    ("config", &["assertion", "audit", "domain", "form", "http", "rates", "store"]),
     ("control", &["admin", "files"]),
     (
         "http",

@@ -223,8 +223,11 @@ impl Reader<'_> {
         targets: &[(Range<usize>, TargetEntry)],
         place: Range<usize>,
     ) {
-        let longest =
-            targets.iter().map(|(_, target)| target.max_lifetime).chain(tasks.map(|tasks| tasks.max_deadline)).max();
+        let longest = targets
+            .iter()
+            .map(|(_, entry)| entry.target.max_lifetime)
+            .chain(tasks.map(|tasks| tasks.max_deadline))
+            .max();
         if longest.is_some_and(|longest| longest.seconds() / signing.rotate_every.seconds() > MOST_ROTATIONS) {
             let message = format!(
                 "`signing.rotate_every` is {}, and a token can live for more than {MOST_ROTATIONS} times as long, so that too many keys would be published; rotate less often, or shorten `max_lifetime` or `tasks.max_deadline`",
@@ -262,7 +265,9 @@ impl Reader<'_> {
         }
         self.records_differ(issuers);
         for (place, target) in targets {
-            for name in std::iter::once(target.audience.as_str()).chain(target.resources.iter().map(String::as_str)) {
+            for name in
+                std::iter::once(target.target.audience.as_str()).chain(target.resources.iter().map(String::as_str))
+            {
                 if us == Some(name) {
                     let message =
                         format!("`{name}` is the broker itself and cannot be a target; choose another audience");
@@ -312,7 +317,7 @@ impl Reader<'_> {
                 }
             }
             for audience in &client.introspects {
-                if !targets.iter().any(|(_, target)| target.audience == *audience) {
+                if !targets.iter().any(|(_, entry)| entry.target.audience == *audience) {
                     let message = format!(
                         "`introspects`: `{audience}` is no target's audience; register the target or fix the name"
                     );

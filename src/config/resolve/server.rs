@@ -1,13 +1,17 @@
 //! `[server]`, `[signing]`, `[tasks]` and `[keys]`.
 
 use super::Reader;
+use crate::assertion::Refresh;
+use crate::audit::Keeping;
 use crate::config::file;
 use crate::config::raw::{Field, Section};
-use crate::config::{
-    AuditSettings, LimitSettings, RefreshSettings, Server, SigningSettings, TaskSettings, Telemetry, Tls,
-};
+use crate::config::{AuditSettings, LimitSettings, Server, SigningSettings, TaskSettings, Telemetry, Tls};
 use crate::domain::Lifetime;
+use crate::form::FormBounds;
+use crate::http::Limits;
+use crate::rates::RateLimits;
 use countersign_verify::SIGNING_ALGORITHMS;
+use countersign_verify::jws::Bounds;
 use countersign_verify::key::Algorithm;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -153,27 +157,25 @@ impl Reader<'_> {
             self.problem(keys.token_bytes.place().unwrap_or(0..0), message);
         }
         Some(LimitSettings {
-            body: body?,
-            head: head?,
-            uri: uri?,
-            token: token?,
-            json_depth: json_depth?,
-            parameters: parameters?,
-            targets: targets?,
-            head_timeout: head_timeout?,
-            body_timeout: body_timeout?,
-            idle_timeout: idle_timeout?,
-            in_flight: in_flight?,
-            in_flight_per_network: of_one?,
-            per_network: per_network?,
-            per_workload: per_workload?,
-            per_issuer: per_issuer?,
-            connections: connections?,
-            connections_per_network: of_one_connected?,
+            http: Limits {
+                body: body?,
+                head: head?,
+                uri: uri?,
+                form: FormBounds { parameters: parameters?, targets: targets? },
+                head_timeout: head_timeout?,
+                body_timeout: body_timeout?,
+                idle: idle_timeout?,
+                in_flight: in_flight?,
+                in_flight_per_network: of_one?,
+                connections: connections?,
+                connections_per_network: of_one_connected?,
+            },
+            assertion: Bounds { token_bytes: token?, json_depth: json_depth? },
+            rates: RateLimits { network: per_network?, workload: per_workload?, issuer: per_issuer? },
         })
     }
 
-    pub(super) fn signing(&mut self, section: &Section<file::SigningSettings>) -> Option<SigningSettings> {
+    pub(super) fn signing(&mut self, section: &Section<file::Signing>) -> Option<SigningSettings> {
         let keys = &section.keys;
         let algorithm = self.signing_algorithm(&keys.algorithm, "signing.algorithm", Algorithm::Es256);
         let rotate_every = self.parsed_or(&keys.rotate_every, "signing.rotate_every", Lifetime::new(30 * 86_400)?);
@@ -213,13 +215,9 @@ impl Reader<'_> {
         let retention = self.parsed_or(&keys.retention, "audit.retention", Lifetime::new(400 * 86_400)?);
         let refusals = self.number(&keys.refusals_per_second, "audit.refusals_per_second", 100, 0..=1_000_000);
         let reserve = self.number(&keys.reserve_bytes, "audit.reserve_bytes", 64 << 20, 0..=most);
-        Some(AuditSettings {
-            path: path?,
-            segment: segment?,
-            retention: retention?,
-            refusals: refusals?,
-            reserve: reserve?,
-        })
+        let (segment, retention) = (segment?, Some(retention?));
+        let keeping = Keeping { segment, retention, refusals: refusals?, reserve: reserve? };
+        Some(AuditSettings { path: path?, keeping })
     }
 
     /// None where nothing is exported; the outer one where something is wrong.
@@ -239,7 +237,7 @@ impl Reader<'_> {
         Some(Some(Telemetry { endpoint, sample: sample? }))
     }
 
-    pub(super) fn refresh(&mut self, keys: &file::Refresh) -> Option<RefreshSettings> {
+    pub(super) fn refresh(&mut self, keys: &file::Refresh) -> Option<Refresh> {
         let every = self.parsed_or(&keys.refresh_every, "keys.refresh_every", Lifetime::new(300)?);
         let max_stale = self.parsed_or(&keys.max_stale, "keys.max_stale", Lifetime::new(3_600)?);
         let cooldown = self.parsed_or(&keys.unknown_kid_cooldown, "keys.unknown_kid_cooldown", Lifetime::new(30)?);
@@ -248,7 +246,7 @@ impl Reader<'_> {
             let message = "`keys.max_stale` is shorter than `keys.refresh_every`, so keys would lapse between two refreshes; make it longer";
             self.problem(keys.max_stale.place().or(keys.refresh_every.place()).unwrap_or(0..0), message);
         }
-        Some(RefreshSettings { every, max_stale, cooldown: cooldown? })
+        Some(Refresh { every, max_stale, cooldown: cooldown? })
     }
 
     pub(super) fn tasks(&mut self, keys: &file::Tasks) -> Option<TaskSettings> {

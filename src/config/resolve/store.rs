@@ -3,8 +3,9 @@
 use super::{Reader, is_loopback_name};
 use crate::config::file;
 use crate::config::raw::{Field, Section};
-use crate::config::{DurabilitySetting, RedisMode, RedisSettings, Store};
+use crate::config::{RedisSettings, Store};
 use crate::domain::Lifetime;
+use crate::store::{Durability, Mode};
 use std::ops::Range;
 use std::path::PathBuf;
 use url::Url;
@@ -67,8 +68,8 @@ impl Reader<'_> {
         }
         let durability = self.durability(&keys.durability);
         let replicas = self.number(&keys.replicas, "store.redis.replicas", 0, 0..=MOST_REPLICAS);
-        if durability == Some(DurabilitySetting::Strict)
-            && mode.as_ref().is_some_and(|mode| *mode != RedisMode::Standalone)
+        if durability == Some(Durability::Strict)
+            && mode.as_ref().is_some_and(|mode| *mode != Mode::Standalone)
             && keys.replicas.place().is_none()
         {
             let message = "`store.redis.replicas` is missing: under `durability = \"strict\"` it says how many replicas confirm what is written; write how many each server has";
@@ -104,10 +105,10 @@ impl Reader<'_> {
         })
     }
 
-    fn durability(&mut self, field: &Field<String>) -> Option<DurabilitySetting> {
-        let Some(place) = field.place() else { return Some(DurabilitySetting::Strict) };
+    fn durability(&mut self, field: &Field<String>) -> Option<Durability> {
+        let Some(place) = field.place() else { return Some(Durability::Strict) };
         let name = field.optional("store.redis.durability", self.problems)?.clone();
-        let known = DurabilitySetting::ALL.into_iter().find(|durability| durability.name() == name);
+        let known = Durability::ALL.into_iter().find(|durability| durability.name() == name);
         if known.is_none() {
             let message =
                 format!("`store.redis.durability`: `{name}` is not known; use `strict`, `persisted` or `memory`");
@@ -116,14 +117,14 @@ impl Reader<'_> {
         known
     }
 
-    fn redis_mode(&mut self, keys: &file::Redis) -> Option<RedisMode> {
+    fn redis_mode(&mut self, keys: &file::Redis) -> Option<Mode> {
         let mode = keys.mode.optional("store.redis.mode", self.problems).cloned();
         let place = || keys.mode.place().or(keys.master.place()).unwrap_or(0..0);
         match (mode.as_deref(), keys.master.place()) {
-            (None | Some("standalone"), None) => Some(RedisMode::Standalone),
-            (Some("cluster"), None) => Some(RedisMode::Cluster),
+            (None | Some("standalone"), None) => Some(Mode::Standalone),
+            (Some("cluster"), None) => Some(Mode::Cluster),
             (Some("sentinel"), Some(_)) => {
-                Some(RedisMode::Sentinel { master: self.text(&keys.master, "store.redis.master")? })
+                Some(Mode::Sentinel { master: self.text(&keys.master, "store.redis.master")? })
             }
             (Some("sentinel"), None) => {
                 self.problem(
@@ -145,7 +146,7 @@ impl Reader<'_> {
         }
     }
 
-    fn are_urls(&mut self, urls: &[String], mode: Option<&RedisMode>, plaintext: bool, place: &Range<usize>) -> bool {
+    fn are_urls(&mut self, urls: &[String], mode: Option<&Mode>, plaintext: bool, place: &Range<usize>) -> bool {
         let fault = |text: &String| {
             let Ok(url) = Url::parse(text) else { return Some("is not a URL") };
             let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
@@ -170,7 +171,7 @@ impl Reader<'_> {
         let secure = urls.iter().filter(|url| url.starts_with("rediss:")).count();
         let fault = match (urls.len(), mode) {
             (0, _) => Some("names none; write where the servers are"),
-            (2.., Some(RedisMode::Standalone)) => {
+            (2.., Some(Mode::Standalone)) => {
                 Some("names several, and `mode` is `standalone`; use `sentinel` or `cluster`, or name one")
             }
             (65.., _) => Some("names more than 64; some of them are enough"),

@@ -3,7 +3,7 @@
 use super::Reader;
 use crate::config::file;
 use crate::config::{ClientEntry, ClientMethod, KeyPlace, TargetEntry};
-use crate::domain::{Audience, Scope, Scopes};
+use crate::domain::{Audience, Scope, Scopes, Target};
 use countersign_verify::key::Algorithm;
 use std::ops::Range;
 
@@ -44,9 +44,8 @@ impl Reader<'_> {
         let (owner, environment) = (self.text(&keys.owner, "owner"), self.text(&keys.environment, "environment"));
         let sensitivity = self.text(&keys.sensitivity, "sensitivity");
         let scopes: Scopes = scopes.into_iter().collect();
-        Some(TargetEntry {
+        let target = Target {
             audience: audience?,
-            resources,
             scopes,
             max_lifetime: max_lifetime?,
             algorithm: algorithm?,
@@ -55,7 +54,8 @@ impl Reader<'_> {
             owner,
             environment,
             sensitivity,
-        })
+        };
+        Some(TargetEntry { target, resources })
     }
 
     pub(super) fn client(&mut self, keys: &file::Client, place: &Range<usize>) -> Option<ClientEntry> {

@@ -29,7 +29,22 @@ pub enum Durability {
     Memory,
 }
 
+impl Mode {
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Standalone => "standalone",
+            Self::Sentinel { .. } => "sentinel",
+            Self::Cluster => "cluster",
+        }
+    }
+}
+
 impl Durability {
+    /// Every one, the strictest first.
+    pub const ALL: [Self; 3] = [Self::Strict, Self::Persisted, Self::Memory];
+
     /// Its name in the configuration.
     #[must_use]
     pub fn name(self) -> &'static str {
