@@ -19,8 +19,10 @@ use tokio::net::{UnixListener, UnixStream};
 const MAX_LINE: u64 = 64 * 1024;
 /// The longest answer, in bytes: every task that can be open.
 const MAX_ANSWER: u64 = 128 * 1024 * 1024;
-/// Time limit of a peer.
+/// Time limit for a peer to send or to take a line.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit of an act: a key backend or a store may be slow. The act goes on after it.
+const ACT: Duration = Duration::from_secs(120);
 
 /// A reply.
 #[derive(Debug, Serialize, Deserialize)]
@@ -102,7 +104,7 @@ pub async fn serve(control: Control, commands: Arc<dyn Commands>) {
     loop {
         match control.listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(tokio::time::timeout(PATIENCE, converse(stream, Arc::clone(&commands))));
+                tokio::spawn(converse(stream, Arc::clone(&commands)));
             }
             Err(fault) => {
                 tracing::warn!(%fault, "control connection not accepted");
@@ -121,19 +123,22 @@ async fn converse(mut stream: UnixStream, commands: Arc<dyn Commands>) {
     };
     let (reader, mut writer) = stream.split();
     let mut line = String::new();
-    if tokio::io::BufReader::new(reader.take(MAX_LINE)).read_line(&mut line).await.is_err() {
+    let mut reader = tokio::io::BufReader::new(reader.take(MAX_LINE));
+    if !matches!(tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await, Ok(Ok(_))) {
         return;
     }
     let reply = match serde_json::from_str(&line) {
-        Ok(request) => match commands.obey(request, by).await {
-            Ok(answer) => Reply::Done(answer),
-            Err(fault) => Reply::Failed { message: fault.to_string() },
+        // A task of its own: an operator who does not wait must not leave an act half done.
+        Ok(request) => match tokio::spawn(async move { commands.obey(request, by).await }).await {
+            Ok(Ok(answer)) => Reply::Done(answer),
+            Ok(Err(fault)) => Reply::Failed { message: fault.to_string() },
+            Err(fault) => Reply::Failed { message: format!("the broker failed: {fault}") },
         },
         Err(fault) => Reply::Failed { message: format!("the command cannot be read: {fault}") },
     };
     if let Ok(mut line) = serde_json::to_vec(&reply) {
         line.push(b'\n');
-        let _ = writer.write_all(&line).await;
+        let _ = tokio::time::timeout(PATIENCE, writer.write_all(&line)).await;
     }
 }
 
@@ -150,7 +155,7 @@ pub fn ask(path: &Path, request: &AdminRequest) -> Result<Reply, ControlError> {
         }
         Err(other) => return Err(fault(other)),
     };
-    stream.set_read_timeout(Some(PATIENCE)).map_err(fault)?;
+    stream.set_read_timeout(Some(ACT)).map_err(fault)?;
     let mut line = serde_json::to_vec(request).map_err(|error| fault(error.into()))?;
     line.push(b'\n');
     stream.write_all(&line).map_err(fault)?;

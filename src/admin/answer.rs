@@ -29,7 +29,7 @@ pub enum AdminAnswer {
 /// Why a request of an operator was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// The request cannot be meant; the text says what to ask for instead.
+    /// The request is invalid; the text says what to ask for instead.
     #[error("{0}")]
     Invalid(String),
     /// Nothing of this name is suspended.

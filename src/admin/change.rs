@@ -49,7 +49,7 @@ impl Admin {
     /// Puts `change` in force, on everything below what it names too. Returns the id of the decision.
     ///
     /// # Errors
-    /// - [`AdminError::Invalid`] and [`AdminError::NotSuspended`] for a change that cannot be meant.
+    /// - [`AdminError::Invalid`] and [`AdminError::NotSuspended`] for an invalid change.
     /// - [`AdminError::Change`] if it is not durable: then ask again.
     pub async fn change(&self, change: &Change, by: &OperatorId) -> Result<DecisionId, AdminError> {
         let now = self.clock.now();
@@ -59,7 +59,7 @@ impl Admin {
         }
         let decision = self.decision();
         let mut trail = self.trail(EventKind::Revocation, &decision, now);
-        // Told whatever comes of it.
+        // Written to the event whether the change succeeds or not.
         trail.changed(change.text(by));
         let result: Result<(), Error> = match self.revocations.enter(change.entry(by, &decision, now), now).await {
             Ok(()) => {

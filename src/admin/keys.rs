@@ -59,15 +59,18 @@ impl Admin {
         match &result {
             Ok(key) => {
                 trail.revoked(&key.kid);
-                trail.changed(format!("{} {}: {} is revoked{why}", key.purpose, key.algorithm, key.kid));
+                trail.changed(format!("{} {}: {} is revoked by {by}{why}", key.purpose, key.algorithm, key.kid));
                 let written = trail.done(Outcome::Granted);
                 written.map_err(|fault| StoreError::Io(fault.to_string()))?;
                 // By the key that has taken over: what the compromised one sealed is vouched for again.
-                if key.purpose == Purpose::Checkpoints {
-                    self.audit.seal(now).await.map_err(|fault| StoreError::Io(fault.to_string()))?;
+                if key.purpose == Purpose::Checkpoints
+                    && let Err(fault) = self.audit.seal(now).await
+                {
+                    tracing::error!(%fault, "lines of the audit log wait for a checkpoint");
                 }
             }
             Err(fault) => {
+                trail.changed(format!("{kid} is not revoked, by {by}{why}: {fault}"));
                 let error: Error = Unavailable::Signing.into();
                 let refused = Refused {
                     reason: error.reason().to_owned(),

@@ -65,7 +65,8 @@ impl Admin {
                 AdminAnswer::Key(KeyView::of(&revoked, revoked.state(now)))
             }
             AdminRequest::Reload {} => {
-                return Err(AdminError::Reload("no broker runs, so there is nothing to reload".to_owned()));
+                let message = "only the process of the broker reloads; ask it by its control socket, or send it SIGHUP";
+                return Err(AdminError::Reload(message.to_owned()));
             }
         })
     }

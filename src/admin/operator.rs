@@ -62,23 +62,28 @@ impl Operator {
     }
 
     /// Notes on the audit log that a reload was taken over, or why not.
-    pub fn reloaded(&self, fault: Option<&str>) {
+    pub fn reloaded(&self, fault: Option<&str>, by: &str) {
         let mut trail = self.admin.trail(EventKind::Reload, &self.broker.decision(), self.parts().clock.now());
-        trail.changed(fault.unwrap_or("configuration and policies are in force").to_owned());
+        let text = fault.unwrap_or("configuration and policies are in force");
+        trail.changed(format!("{text} (reloaded by {by})"));
         let _ = trail.done(if fault.is_none() { Outcome::Granted } else { Outcome::Refused });
         self.parts().metrics.reloaded(fault.is_none());
     }
 
-    /// Does what is due: keys, and the audit log.
-    pub async fn tend(&self) {
-        let Parts { audit, clock, metrics, .. } = self.parts();
-        let now = clock.now();
-        let tended = self.keys.tend(now).await;
+    /// Does what is due of the keys.
+    pub async fn tend_keys(&self) {
+        let Parts { clock, metrics, .. } = self.parts();
+        let tended = self.keys.tend(clock.now()).await;
         metrics.job(Job::SigningKeys).count(tended.is_ok());
         if let Err(fault) = tended {
             tracing::error!(%fault, "signing keys not looked after");
         }
-        let tended = audit.tend(now).await;
+    }
+
+    /// Does what is due of the audit log.
+    pub async fn tend_audit(&self) {
+        let Parts { audit, clock, metrics, .. } = self.parts();
+        let tended = audit.tend(clock.now()).await;
         metrics.job(Job::AuditLog).count(tended.is_ok());
         if let Err(fault) = tended {
             tracing::error!(%fault, "audit log not looked after");

@@ -66,7 +66,7 @@ pub enum AdminRequest {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// Read configuration and policies again. Only a running broker does this.
+    /// Read configuration and policies again. The process that serves does this itself, before [`Admin`](super::Admin).
     Reload {},
 }
 

@@ -1,5 +1,5 @@
-//! The background jobs of a broker that serves: a table, and the tasks that run them. Whatever works beside requests is
-//! one of these.
+//! The background jobs of a broker that serves: a table, and the tasks that run them. Listeners, and the reload that a
+//! signal asks for, are in `running.rs`.
 
 use crate::admin::Operator;
 use crate::domain::Clock;
@@ -59,7 +59,10 @@ pub(super) fn start(
     clock: &Arc<dyn Clock>,
     certificate: Option<&Arc<Certificate>>,
 ) -> Vec<JoinHandle<()>> {
-    let mut jobs = vec![tokio::spawn(tend(Arc::clone(operator), Arc::clone(clock)))];
+    let mut jobs = vec![
+        tokio::spawn(tend_keys(Arc::clone(operator), Arc::clone(clock))),
+        tokio::spawn(tend_audit(Arc::clone(operator), Arc::clone(clock))),
+    ];
     let metrics = operator.broker().metrics();
     let ran = metrics.job(Job::Revocations);
     jobs.push(tokio::spawn(Arc::clone(operator.broker().revocations()).follow(ran)));
@@ -70,13 +73,20 @@ pub(super) fn start(
     jobs
 }
 
-async fn tend(operator: Arc<Operator>, clock: Arc<dyn Clock>) {
+async fn tend_audit(operator: Arc<Operator>, clock: Arc<dyn Clock>) {
+    loop {
+        clock.sleep(SECOND).await;
+        operator.tend_audit().await;
+    }
+}
+
+async fn tend_keys(operator: Arc<Operator>, clock: Arc<dyn Clock>) {
     loop {
         // At once where a key was revoked, by another broker too.
         tokio::select! {
             () = clock.sleep(SECOND) => {}
             () = operator.broker().revocations().key_revoked() => {}
         }
-        operator.tend().await;
+        operator.tend_keys().await;
     }
 }

@@ -69,7 +69,7 @@ impl Listening {
         let reloading = Arc::clone(&running);
         beside.push(tokio::spawn(async move {
             while reload.recv().await.is_some() {
-                let _ = reloading.reload().await;
+                let _ = reloading.reload("a signal").await;
             }
         }));
         let drain = server.drain.seconds().try_into().unwrap_or(0);
@@ -119,14 +119,14 @@ impl Running {
     }
 
     /// Takes over configuration and policies as they are on disk now: whole, or not at all.
-    async fn reload(&self) -> Result<(), String> {
+    async fn reload(&self, by: &str) -> Result<(), String> {
         let mut installation = self.installation.lock().await;
         let done = self.take_over(&mut installation).await;
         match &done {
             Ok(()) => tracing::info!("configuration and policies reloaded"),
             Err(fault) => tracing::error!(%fault, "not reloaded; what was in force stays"),
         }
-        self.operator.reloaded(done.as_ref().err().map(String::as_str));
+        self.operator.reloaded(done.as_ref().err().map(String::as_str), by);
         done
     }
 
@@ -155,7 +155,7 @@ impl Commands for Running {
         Box::pin(async move {
             match request {
                 AdminRequest::Reload {} => {
-                    self.reload().await.map_err(AdminError::Reload)?;
+                    self.reload(&by.to_string()).await.map_err(AdminError::Reload)?;
                     Ok(AdminAnswer::Reloaded)
                 }
                 request => self.operator.admin().perform(request, &by).await,

@@ -40,7 +40,7 @@ pub enum ClientAssertion {}
 
 /// The role of a token while it is verified.
 pub trait Role {
-    /// What is used by the token, where it counts once.
+    /// The kind of credential that the role is.
     const USED_ONCE: UsedOnce;
 }
 

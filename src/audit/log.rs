@@ -8,6 +8,8 @@ use crate::append::Appender;
 use crate::domain::{ChainHead, DigestKey, Lifetime, Timestamp};
 use crate::files;
 use crate::store::{AuditHeads, StoreError};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -54,6 +56,9 @@ pub enum AuditError {
     /// The head of the log cannot be stored.
     #[error("the head of the audit log cannot be written to the store: {0}")]
     Head(#[from] StoreError),
+    /// A checkpoint was not written; the next second tries again.
+    #[error("a checkpoint of the audit log was not written: {0}")]
+    Unsealed(&'static str),
     /// The clock stands before the last event.
     #[error(
         "the clock says {0}, and the last event of the audit log is dated {1}; correct the clock, or, if it is right now and was ahead before, move the log away and start with an empty directory"
@@ -85,7 +90,7 @@ pub struct AuditLog {
     pub(super) keeping: Keeping,
     heads: Arc<dyn AuditHeads>,
     seal: Seal,
-    /// Locked while a checkpoint is signed: a checkpoint stands in the segment of the lines that it covers.
+    /// Locked while a checkpoint is signed, so that one is signed at a time.
     pub(super) sealing: tokio::sync::Mutex<()>,
     digests: DigestKey,
     writer: Mutex<Writer>,
@@ -162,7 +167,7 @@ impl AuditLog {
         }
         let head = tail.head().unwrap_or_else(ChainHead::genesis);
         let file = file_at(&segment.path).and_then(|file| Appender::new(file, tail.length)).map_err(io)?;
-        let ends_sealed = matches!(&tail.last, Some(Line { content: LineContent::Note(Note::Checkpoint(_), _), .. }));
+        let ends_sealed = tail.last.as_ref().is_some_and(is_sealed);
         let day = last.map(|last| last.seconds() / DAY).filter(|_| tail.length > 0);
         let writer = Writer {
             segment,
@@ -262,7 +267,7 @@ impl AuditLog {
     }
 
     /// Seals what is written: a checkpoint is signed and written, unless nothing is new. Lines may be written while it
-    /// is being signed, so that a slow backend holds nobody up.
+    /// is being signed, so that a slow backend delays no exchange.
     ///
     /// # Errors
     /// As [`AuditLog::append`].
@@ -359,20 +364,26 @@ impl AuditLog {
             writer.head.clone()
         };
         let checkpoint = Checkpoint { replica: self.replica.clone(), head: head.to_string(), time: now.seconds() };
-        let signed = (self.seal)(checkpoint, now).await;
+        let signed = (self.seal)(checkpoint, now).await.ok_or(AuditError::Unsealed("no key can sign it"))?;
         let mut writer = self.writer();
-        writer.sealed.0 = now;
         let late = writer.head.next - head.next;
-        match signed {
-            Some(signed) if late <= MAX_LATE => {
-                self.note(&mut writer, &Note::Checkpoint(signed), now)?;
-                writer.sealed.1 = if late == 0 { writer.head.next } else { head.next };
-            }
-            Some(_) => tracing::error!(late, "a checkpoint of the audit log was signed too late"),
-            None => tracing::error!("no key can sign a checkpoint of the audit log"),
+        if late > MAX_LATE {
+            return Err(AuditError::Unsealed("it was signed too late"));
         }
+        self.note(&mut writer, &Note::Checkpoint(signed), now)?;
+        writer.sealed = (now, if late == 0 { writer.head.next } else { head.next });
         Ok(())
     }
+}
+
+/// Returns true if `line` is a checkpoint that covers the line before it, so that nothing is left to seal. The broker
+/// wrote it: its signature is not needed for this.
+fn is_sealed(line: &Line) -> bool {
+    let LineContent::Note(Note::Checkpoint(signed), _) = &line.content else { return false };
+    let payload = signed.split('.').nth(1).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
+    let checkpoint = payload.and_then(|payload| serde_json::from_slice::<Checkpoint>(&payload).ok());
+    let before = ChainHead { next: line.sequence, hash: line.previous.clone() };
+    checkpoint.is_some_and(|checkpoint| checkpoint.head == before.to_string())
 }
 
 pub(super) fn file_at(path: &Path) -> io::Result<File> {

@@ -32,13 +32,13 @@ impl AuditLog {
     /// # Errors
     /// [`AuditError`]; the log goes on as it was, and the next second tries again.
     pub async fn tend(self: &Arc<Self>, now: Timestamp) -> Result<(), AuditError> {
-        let ended = match self.blocking(move |log| log.due(now)).await? {
-            DueWork::Nothing => None,
-            DueWork::Checkpoint => {
-                self.seal(now).await?;
-                None
+        let (sealed, ended) = match self.blocking(move |log| log.due(now)).await? {
+            DueWork::Nothing => (Ok(()), None),
+            DueWork::Checkpoint => (self.seal(now).await, None),
+            DueWork::Segment => {
+                let (sealed, ended) = self.begin_segment(now).await?;
+                (sealed, Some(ended))
             }
-            DueWork::Segment => Some(self.begin_segment(now).await?),
         };
         self.blocking(move |log| {
             // Nobody waits for this: events go into the next segment already.
@@ -49,7 +49,9 @@ impl AuditLog {
             log.grow();
             log.prune(now)
         })
-        .await
+        .await?;
+        // A key that cannot sign holds up nothing else.
+        sealed
     }
 
     async fn blocking<T: Send + 'static>(
@@ -78,14 +80,15 @@ impl AuditLog {
         Ok(if self.is_failing() || unsealed { DueWork::Checkpoint } else { DueWork::Nothing })
     }
 
-    async fn begin_segment(&self, now: Timestamp) -> Result<Appender, AuditError> {
+    /// Begins a segment, sealed or not, and gives back the file of the one before it.
+    async fn begin_segment(&self, now: Timestamp) -> Result<(Result<(), AuditError>, Appender), AuditError> {
         let _sealing = self.sealing.lock().await;
-        self.checkpoint(now).await?;
+        let sealed = self.checkpoint(now).await;
         let mut writer = self.writer();
         let next = Segment::new(&self.directory, writer.segment.number + 1);
         let file = file_at(&next.path).and_then(|file| Appender::new(file, 0)).map_err(|fault| self.fault(fault))?;
         (writer.segment, writer.day) = (next, Some(now.seconds() / super::log::DAY));
-        Ok(std::mem::replace(&mut writer.file, file))
+        Ok((sealed, std::mem::replace(&mut writer.file, file)))
     }
 
     /// Somebody who removes or replaces the file must not make the broker write into nothing.

@@ -73,6 +73,8 @@ struct Walk<'a> {
     keys: Option<Sealing<'a>>,
     /// The first event that no checkpoint vouches for yet.
     unsigned: Option<EventPlace>,
+    /// Time of the last event.
+    last_event: i64,
     /// The last lines that no checkpoint vouches for yet, oldest first, at most [`MAX_LATE`]: the next checkpoint names
     /// one of them.
     pending: VecDeque<Pending>,
@@ -114,7 +116,17 @@ impl<'a> Walk<'a> {
             torn: 0,
         };
         let found = kept.is_none_or(|kept| *kept == report.head);
-        Self { keys, unsigned: None, pending: VecDeque::new(), doubtful: None, kept, found, missing: None, report }
+        Self {
+            keys,
+            unsigned: None,
+            last_event: 0,
+            pending: VecDeque::new(),
+            doubtful: None,
+            kept,
+            found,
+            missing: None,
+            report,
+        }
     }
 
     fn follow(&mut self, line: Line, place: LinePlace<'_>) -> Result<(), Broken> {
@@ -124,6 +136,8 @@ impl<'a> Walk<'a> {
             let before = ChainHead { next: line.sequence, hash: line.previous.clone() };
             self.found |= self.kept == Some(&before);
             self.report.head = before.clone();
+            // A checkpoint of this segment may name the last line of the one before it.
+            self.pending.push_back(Pending { head: before.clone(), event: None });
             self.missing = Some(before);
         }
         let jumps =
@@ -148,25 +162,24 @@ impl<'a> Walk<'a> {
         // Lines of the version before had no checkpoints. Notes come by themselves; what a forger would make up are
         // events.
         let is_event = line.version >= SCHEMA_VERSION && matches!(line.content, LineContent::Event(_));
-        self.due(is_event.then(|| line.content.time()), place)
+        self.wait_for_checkpoint(is_event.then(|| line.content.time()), place);
+        Ok(())
     }
 
-    /// A checkpoint has to follow soon: a forger who has no key would leave it out.
-    fn due(&mut self, event: Option<i64>, place: LinePlace<'_>) -> Result<(), Broken> {
+    /// Notes a line that a checkpoint has to cover: a forger who has no key would leave the checkpoints out.
+    fn wait_for_checkpoint(&mut self, event: Option<i64>, place: LinePlace<'_>) {
         if self.keys.is_none() {
-            return Ok(());
+            return;
         }
         let event = event.map(|time| EventPlace { segment: place.segment.to_owned(), number: place.number, time });
         self.pending.push_back(Pending { head: self.report.head.clone(), event: event.clone() });
         if self.pending.len() as u64 > MAX_LATE + 1 {
             self.pending.pop_front();
         }
-        let Some(event) = event else { return Ok(()) };
-        let since = self.unsigned.get_or_insert_with(|| event.clone());
-        if event.time.saturating_sub(since.time) > UNSIGNED {
-            return Err(Broken::Unsigned(since.segment.clone(), since.number));
+        if let Some(event) = event {
+            self.last_event = event.time;
+            self.unsigned.get_or_insert(event);
         }
-        Ok(())
     }
 
     fn checkpoint(&mut self, signed: &str, line: &Line, place: LinePlace<'_>) -> Result<(), Broken> {
@@ -201,8 +214,8 @@ impl<'a> Walk<'a> {
     fn cover(&mut self, head: &ChainHead, sequence: u64) -> Option<()> {
         match self.pending.iter().rposition(|pending| pending.head == *head) {
             Some(covered) => drop(self.pending.drain(..=covered)),
-            // The log begins here, after segments that were removed.
-            None if *head == self.report.head => self.pending.clear(),
+            // The first line of all.
+            None if *head == ChainHead::genesis() && self.report.lines == 0 => {}
             None => return None,
         }
         self.unsigned = self.pending.iter().find_map(|pending| pending.event.clone());
@@ -218,6 +231,10 @@ impl<'a> Walk<'a> {
         // A compromised key may have vouched for anything: a good one has to have come after it.
         if let Some((segment, number)) = self.doubtful {
             return Err(Broken::Unsigned(segment, number));
+        }
+        // While no key could sign, lines wait; a later checkpoint covers them too.
+        if let Some(event) = self.unsigned.filter(|event| self.last_event.saturating_sub(event.time) > UNSIGNED) {
+            return Err(Broken::Unsigned(event.segment, event.number));
         }
         match self.kept {
             Some(kept) if !self.found => Err(Broken::Head(kept.to_string())),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 /// Reads a confirmation key as `cnf` has it, or as earlier versions stored it: the thumbprint alone.
 ///
 /// # Errors
-/// What the format says of anything else.
+/// The error of the deserializer for any other value.
 pub fn confirmation_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ConfirmationKey>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

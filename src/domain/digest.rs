@@ -35,7 +35,7 @@ impl Digest {
     }
 }
 
-/// What counts once: it is presented with an exchange, and cannot be presented again.
+/// A kind of credential that can be used once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UsedOnce {
     /// The subject token.
@@ -54,7 +54,7 @@ impl UsedOnce {
 /// The first use of an assertion or a proof: the key of its replay guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirstUse {
-    /// What is used.
+    /// The kind of the credential.
     pub of: UsedOnce,
     /// Stands for `(iss, jti)`, or for the signed part where there is no `jti`.
     pub key: Digest,

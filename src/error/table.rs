@@ -35,7 +35,7 @@ pub(super) fn client(fault: &ClientError) -> Wire {
 
 /// The answers to faults of a token in one role. A role is one value of this type.
 pub(super) struct RoleRows {
-    /// What says as little as can be said of a token that is not accepted.
+    /// The answer to every fault that the caller must not learn.
     refused: Wire,
     type_mismatch: Wire,
     audience: Wire,

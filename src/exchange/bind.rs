@@ -7,7 +7,7 @@ use super::task::{TaskMembership, may_present};
 use crate::assertion::{AssertionError, Confirmation, SubjectToken, Verified};
 use crate::audit::AuditTrail;
 use crate::client::{Client, ClientError};
-use crate::domain::{FirstUse, FirstUses, Network, Scopes, Target, Targets};
+use crate::domain::{FirstUse, FirstUses, Network, Scopes, Target, Targets, TokenType};
 use crate::error::Error;
 use crate::form::RequestError;
 use crate::policy::Action;
@@ -92,10 +92,11 @@ impl BoundExchange {
             require_client(caller.client(), Error::TargetNeedsClient, trail)?;
         }
         let parent = subject.parent().map(AccessToken::claims);
-        let shape = TokenShape::for_target(target.audience.as_str() == snapshot.issuer);
-        if !shape.satisfies(requested.token_type()) {
-            return Err(RequestError::RequestedTokenType.into());
-        }
+        let shape = TokenShape::choose(target.audience.as_str() == snapshot.issuer, requested.token_type());
+        let presented = || requested.token_type().map_or("any", TokenType::urn);
+        let unsupported = RequestError::RequestedTokenType;
+        let shape =
+            shape.ok_or_else(|| trail.refusal("token type", || "a type of the target", presented, unsupported))?;
         let task = TaskMembership::bind(requested.task(), &target, parent, snapshot, trail)?;
         let of_target = not_suspended(Kind::Target, target.audience.as_str(), revocations, trail)?;
         let ceiling = ceiling(&subject, &target, requested.scopes());

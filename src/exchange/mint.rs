@@ -14,6 +14,7 @@ use crate::token::{CompactToken, Grant, Opens, TokenShape};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_verify::claims::AccessClaims;
+use countersign_verify::confirmation::ConfirmationKey;
 use countersign_verify::jws::MAX_TOKEN_BYTES;
 use countersign_verify::key::Algorithm;
 
@@ -230,9 +231,9 @@ impl MintedToken {
         self.status_row.as_ref()
     }
 
-    /// True if the token is bound to a key.
-    pub(super) fn is_bound(&self) -> bool {
-        self.granted.cnf.is_some()
+    /// The key that the token is bound to.
+    pub(super) fn key(&self) -> Option<&ConfirmationKey> {
+        self.granted.cnf.as_ref()
     }
 
     /// The granted scope, as the caller is told it.

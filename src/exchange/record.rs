@@ -10,6 +10,7 @@ use crate::error::{Error, Unavailable};
 use crate::revocation::Revocations;
 use crate::store::{BudgetUse, Reservation, Reservations, Reserved, StoreError, TaskRecords};
 use crate::token::{CompactToken, TokenShape};
+use countersign_verify::confirmation::ConfirmationKey;
 use countersign_verify::key::Algorithm;
 use std::fmt;
 
@@ -20,7 +21,7 @@ pub struct Issued {
     expires_in: i64,
     scope: String,
     algorithm: Algorithm,
-    is_bound: bool,
+    key: Option<ConfirmationKey>,
 }
 
 impl fmt::Debug for Issued {
@@ -66,7 +67,7 @@ impl Issued {
         {
             return Err(held.release(Unavailable::Store(fault).into()).await);
         }
-        let (scope, algorithm, is_bound) = (minted.scope().to_owned(), minted.algorithm(), minted.is_bound());
+        let (scope, algorithm, key) = (minted.scope().to_owned(), minted.algorithm(), minted.key().cloned());
         let shape = minted.shape();
         let (granted, sealed) = minted.split();
         let written = match trail.grant(granted) {
@@ -76,7 +77,7 @@ impl Issued {
                 return Err(held.release(Unavailable::Audit.into()).await);
             }
         };
-        Ok(Self { token: sealed.release(written), shape, expires_in, scope, algorithm, is_bound })
+        Ok(Self { token: sealed.release(written), shape, expires_in, scope, algorithm, key })
     }
 
     /// The shape of the token.
@@ -94,7 +95,7 @@ impl Issued {
     /// `token_type`: `DPoP` if the token is bound to a key, otherwise `Bearer` (RFC 9449 §5).
     #[must_use]
     pub fn token_type(&self) -> &'static str {
-        token_type(self.is_bound)
+        token_type(self.key.as_ref())
     }
 
     /// The token.
@@ -116,10 +117,14 @@ impl Issued {
     }
 }
 
-/// Returns the `token_type` of a token of ours.
+/// Returns the `token_type` of a token of ours that is bound to `key`. A certificate is proved by the connection, so
+/// that its tokens are sent as bearer tokens (RFC 8705 §3).
 #[must_use]
-pub fn token_type(is_bound: bool) -> &'static str {
-    if is_bound { "DPoP" } else { "Bearer" }
+pub fn token_type(key: Option<&ConfirmationKey>) -> &'static str {
+    match key {
+        Some(ConfirmationKey::Jkt(_)) => "DPoP",
+        Some(ConfirmationKey::X5t(_) | ConfirmationKey::SpiffeId(_)) | None => "Bearer",
+    }
 }
 
 fn opening(fault: StoreError) -> Error {

@@ -60,7 +60,7 @@ struct IntrospectionAnswer<'a> {
 
 /// The answer of introspection about a token in force; about any other token if there is none.
 pub(super) fn introspection(decision: &DecisionId, claims: Option<&AccessClaims>) -> HttpResponse {
-    let token_type = claims.map(|claims| token_type(claims.cnf.is_some()));
+    let token_type = claims.map(|claims| token_type(claims.cnf.as_ref()));
     sealed(StatusCode::OK, Some(decision)).json(IntrospectionAnswer { active: claims.is_some(), token_type, claims })
 }
 

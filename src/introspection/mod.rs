@@ -115,7 +115,7 @@ impl Introspector {
             && let Ok(Value::Object(claims)) = serde_json::to_value(token.claims())
         {
             said.extend(claims);
-            said.insert("token_type".to_owned(), token_type(token.claims().cnf.is_some()).into());
+            said.insert("token_type".to_owned(), token_type(token.claims().cnf.as_ref()).into());
         }
         let snapshot = self.broker.snapshot();
         let (iss, aud) = (snapshot.issuer.as_str(), client.id.as_str());

@@ -9,7 +9,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// The answer of a backend, when it is there.
+/// The future of a backend's answer.
 pub type BackendAnswer<'a, T> = Pin<Box<dyn Future<Output = Result<T, KeyBackendError>> + Send + 'a>>;
 
 /// Makes, lists and removes private keys. A backend is one file, an arm in `app/parts.rs`, and a line in
@@ -87,7 +87,7 @@ pub enum Signing {
     Later(PendingSignature),
 }
 
-/// A signature that a backend is making. It is dropped where it takes too long.
+/// A signature that a backend is making. It is dropped after the deadline.
 pub type PendingSignature = Pin<Box<dyn Future<Output = Result<Vec<u8>, SigningError>> + Send>>;
 
 /// The backends of a broker. What seals the audit log may be kept apart from what signs tokens.

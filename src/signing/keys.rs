@@ -4,24 +4,31 @@
 
 use super::pending::PendingSignatures;
 use super::stock::Unrecorded;
-use super::{Document, KeyBackendError, KeyBackends, KeyRing, Signer, SigningError, TokenSigner, UnfinishedJws, ring};
-use crate::domain::{
-    Clock, Entropy, KeyRecord, KeyState, Lifetime, NoEntropy, PUBLISHED_BEFORE_USE, Purpose, Timestamp,
+use super::{
+    BackendAnswer, Document, KeyBackendError, KeyBackends, KeyRing, Signer, SigningError, TokenSigner, UnfinishedJws,
+    ring,
 };
+use crate::domain::{Clock, Entropy, KeyRecord, Lifetime, NoEntropy, Purpose, Timestamp, within};
 use crate::store::{KeyRecords, Lease, StoreError};
 use arc_swap::{ArcSwap, Guard};
 use countersign_verify::SIGNING_ALGORITHMS;
-use countersign_verify::jws::Compact;
 use countersign_verify::key::{Algorithm, KeyUse, VerifyingKey};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// Cache lifetime of a signed answer of introspection, in seconds.
 pub(super) const ANSWERS_LIVE: i64 = 300;
+
+/// The number of attempts to test a key.
+const TESTS: u32 = 3;
+/// The longest time that a backend may take to list, make or remove keys.
+const BACKEND_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Which keys there have to be, and for how long each signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +97,8 @@ pub(super) struct Held {
     pub(super) records: Vec<KeyRecord>,
     /// What signs with each key, by its id. Each has passed its test.
     pub(super) signers: BTreeMap<String, Arc<dyn Signer>>,
+    /// The fault of the last key that failed its test.
+    pub(super) untested: Option<SigningKeysError>,
     /// True if the records have changed since they were last written, so that a failed write is repeated.
     pub(super) unsaved: bool,
 }
@@ -122,7 +131,7 @@ impl Keys {
     /// # Errors
     /// As [`Keys::open`].
     pub async fn read(parts: KeyParts, rotation: Rotation, now: Timestamp) -> Result<Self, SigningKeysError> {
-        let held = Held { rotation, records: Vec::new(), signers: BTreeMap::new(), unsaved: true };
+        let held = Held { rotation, records: Vec::new(), signers: BTreeMap::new(), untested: None, unsaved: true };
         let ring = ArcSwap::from_pointee(held.ring(now));
         let pending = PendingSignatures::new(Arc::clone(&parts.clock));
         let keys = Self { parts, pending, ring, held: Mutex::new(held), looked: AtomicI64::default() };
@@ -132,6 +141,9 @@ impl Keys {
 
     async fn open_held(&self, held: &mut Held, lease: &Lease, now: Timestamp) -> Result<(), SigningKeysError> {
         self.take_stock(held, Unrecorded::Adopted, now).await?;
+        if let Some(fault) = held.untested.take() {
+            return Err(fault);
+        }
         for record in held.records.iter().filter(|record| record.state(now).is_alive()) {
             if !held.signers.contains_key(&record.kid) {
                 let place = self.parts.backends.of(record.purpose).place();
@@ -184,27 +196,36 @@ impl Keys {
     }
 
     /// Tests a key before it is used: its public half has to verify what it signs. What is signed is no token and no
-    /// document.
+    /// document. A backend that fails once is asked again.
     pub(super) async fn test(&self, signer: &dyn Signer, purpose: Purpose) -> Result<(), SigningKeysError> {
         let place = self.parts.backends.of(purpose).place();
-        let failed = |fault: String| SigningKeysError::Untested(signer.key_id().to_owned(), place, fault);
-        let mut random = [0; 16];
-        self.parts.entropy.fill(&mut random)?;
-        let header = ring::header("key-test+jws", signer);
-        let signed = match ring::begin(&header, signer, &json!({ "random": random })) {
-            Ok(jws) => self.finish(jws).await,
-            Err(fault) => Err(fault),
-        };
-        let (signed, _) = match signed {
-            Ok(signed) => signed,
-            Err(fault) => return Err(failed(fault.to_string())),
+        let failed = |fault: &dyn Display| {
+            SigningKeysError::Untested(signer.key_id().to_owned(), place.clone(), fault.to_string())
         };
         let public = VerifyingKey::from_jwk(signer.public_jwk(), KeyUse::Signature, &SIGNING_ALGORITHMS);
-        let verified = public.ok().zip(Compact::parse(&signed).ok());
-        match verified.and_then(|(public, jws)| jws.verify(&public).ok()) {
-            Some(_) => Ok(()),
-            None => Err(failed("its public half does not verify it".to_owned())),
+        let public = Arc::new(public.map_err(|fault| failed(&fault))?);
+        let header = ring::header("key-test+jws", signer);
+        for attempt in 1.. {
+            let mut random = [0; 16];
+            self.parts.entropy.fill(&mut random)?;
+            let begun = ring::begin(&header, (signer, &public), purpose, &json!({ "random": random }));
+            let tested = match begun {
+                Ok(jws) => self.finish(UnfinishedJws { public: Some(Arc::clone(&public)), ..jws }).await,
+                Err(fault) => Err(fault),
+            };
+            match tested {
+                Ok(_) => return Ok(()),
+                Err(fault) if fault == SigningError::Wrong || attempt == TESTS => return Err(failed(&fault)),
+                Err(_) => {}
+            }
         }
+        Ok(())
+    }
+
+    /// Waits for `answer`, for a bounded time: a task that waits for a backend holds the keys.
+    pub(super) async fn bounded<T>(&self, answer: BackendAnswer<'_, T>) -> Result<T, KeyBackendError> {
+        let late = || Err(KeyBackendError::Remote("their backend".to_owned(), "no answer in time".to_owned()));
+        within(&*self.parts.clock, BACKEND_DEADLINE, answer).await.unwrap_or_else(late)
     }
 
     /// The records of every key, in the order of purpose, algorithm and time.
@@ -243,143 +264,18 @@ impl Keys {
         let published = self.ring.load().records().map(|record| record.kid.clone()).collect::<Vec<_>>();
         let ready = self.parts.records.publish(&published).await?;
         let lease = self.parts.records.take(self.lease_name()?).await?;
-        self.take_stock(&mut held, Unrecorded::Left, now).await?;
+        let taken = self.take_stock(&mut held, Unrecorded::Left, now).await;
         // Where another replica is at it, this one has seen what there is.
-        let Some(lease) = lease else { return Ok(()) };
-        let before = held.records.clone();
-        held.hold_back(&ready, now);
-        let done = self.tend_held(&mut held, &lease, now).await;
-        if done.is_err() {
-            held.records = before;
-        }
+        let Some(lease) = lease else { return taken };
+        let done = match taken {
+            Ok(()) => {
+                held.hold_back(&ready, now);
+                self.tend_held(&mut held, &lease, now).await
+            }
+            Err(fault) => Err(fault),
+        };
         self.let_go(lease).await;
         done
-    }
-
-    /// Makes a successor for the key that signs `purpose` with `algorithm`: published now, signing when everyone can
-    /// have it. Where one is published already, that is the one.
-    ///
-    /// # Errors
-    /// [`SigningKeysError`] when it cannot be made or recorded.
-    pub async fn rotate(
-        &self,
-        purpose: Purpose,
-        algorithm: Algorithm,
-        now: Timestamp,
-    ) -> Result<KeyRecord, SigningKeysError> {
-        let mut held = self.held.lock().await;
-        let lease = self.lease().await?;
-        let made = self.rotate_held(&mut held, (purpose, algorithm), &lease, now).await;
-        self.let_go(lease).await;
-        made
-    }
-
-    async fn rotate_held(
-        &self,
-        held: &mut Held,
-        (purpose, algorithm): (Purpose, Algorithm),
-        lease: &Lease,
-        now: Timestamp,
-    ) -> Result<KeyRecord, SigningKeysError> {
-        self.take_stock(held, Unrecorded::Adopted, now).await?;
-        if purpose != Purpose::Tokens && !held.wanted().contains(&(purpose, algorithm)) {
-            return Err(SigningKeysError::Algorithm(purpose, algorithm));
-        }
-        let waiting =
-            |record: &&KeyRecord| is_of(record, purpose, algorithm) && record.state(now) == KeyState::Published;
-        if let Some(waiting) = held.records.iter().find(waiting) {
-            return Ok(waiting.clone());
-        }
-        let from = if held.current(purpose, algorithm).is_some() { now.plus(PUBLISHED_BEFORE_USE) } else { now };
-        let before = held.records.clone();
-        let made = self.make(held, (purpose, algorithm), from, now).await?;
-        self.keep_or_undo(held, before, lease, now).await?;
-        Ok(made)
-    }
-
-    /// Drops the key `kid`, which is compromised: it signs and verifies nothing from now on, and another one signs at
-    /// once. What it signed is ended by the revocation log, not here.
-    ///
-    /// # Errors
-    /// [`SigningKeysError::Unknown`], or [`SigningKeysError`] if that cannot be recorded durably.
-    pub async fn revoke(&self, kid: &str, now: Timestamp) -> Result<KeyRecord, SigningKeysError> {
-        let mut held = self.held.lock().await;
-        // Dropped here before anything that can fail.
-        if let Some(record) = held.records.iter_mut().find(|record| record.kid == kid) {
-            record.revoked = record.revoked.or(Some(now));
-            held.unsaved = true;
-            self.ring.store(Arc::new(held.ring(now)));
-        }
-        let lease = self.lease().await?;
-        let revoked = self.revoke_held(&mut held, kid, &lease, now).await;
-        self.let_go(lease).await;
-        revoked
-    }
-
-    async fn revoke_held(
-        &self,
-        held: &mut Held,
-        kid: &str,
-        lease: &Lease,
-        now: Timestamp,
-    ) -> Result<KeyRecord, SigningKeysError> {
-        let state_of = |held: &Held| {
-            let known = held.records.iter().find(|record| record.kid == kid);
-            known.map(|record| KeyRecord { revoked: None, ..record.clone() }.state(now))
-        };
-        // Recorded before the directory is looked at, which may be gone.
-        let before = held.records.clone();
-        self.recall(held).await?;
-        match held.records.iter_mut().find(|record| record.kid == kid) {
-            Some(record) => {
-                record.revoked = record.revoked.or(Some(now));
-                // What was recalled with it is seen by all, whether this can be kept or not.
-                self.ring.store(Arc::new(held.ring(now)));
-                self.keep(held, lease, now).await?;
-            }
-            // What has changed meanwhile is taken in below, with its files.
-            None => held.records = before,
-        }
-        self.take_stock(held, Unrecorded::Adopted, now).await?;
-        let state = state_of(held);
-        let unknown = || SigningKeysError::Unknown(kid.to_owned());
-        let record = held.records.iter_mut().find(|record| record.kid == kid).ok_or_else(unknown)?;
-        let (purpose, algorithm) = (record.purpose, record.algorithm);
-        record.revoked = record.revoked.or(Some(now));
-        let revoked = record.clone();
-        held.unsaved = true;
-        let was_needed = matches!(state, Some(KeyState::Active | KeyState::Published));
-        self.ring.store(Arc::new(held.ring(now)));
-        let wanted = held.wanted().contains(&(purpose, algorithm));
-        if state == Some(KeyState::Published) {
-            // Its predecessor goes on as if it had never been.
-            let line = |record: &&mut KeyRecord| is_of(record, purpose, algorithm) && record.revoked.is_none();
-            let last = held.records.iter_mut().filter(line).max_by_key(|record| record.signs_from);
-            if let Some(last) = last.filter(|last| last.state(now) == KeyState::Active) {
-                last.signs_until = None;
-            }
-        }
-        let alone = was_needed && wanted && held.active(purpose, algorithm, now).is_none();
-        let successor = held
-            .records
-            .iter_mut()
-            .find(|record| alone && is_of(record, purpose, algorithm) && record.state(now) == KeyState::Published);
-        let needs_another = alone && successor.is_none();
-        if let Some(successor) = successor {
-            // Nobody can have waited for it: what signs has gone.
-            successor.signs_from = now;
-        }
-        // For good before another one is made: whatever fails after this leaves nothing of the key.
-        self.keep(held, lease, now).await?;
-        if let Some(signer) = held.signers.get(kid) {
-            self.parts.backends.of(purpose).remove(kid, revoked.public_half(&**signer)).await?;
-            held.signers.remove(kid);
-        }
-        if needs_another {
-            self.make(held, (purpose, algorithm), now, now).await?;
-            self.keep(held, lease, now).await?;
-        }
-        Ok(revoked)
     }
 }
 

@@ -2,6 +2,7 @@
 //! folder.
 
 mod backend;
+mod change;
 mod ed25519;
 mod es256;
 mod files;

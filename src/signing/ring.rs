@@ -1,7 +1,7 @@
 //! The key ring of one moment: several keys verify, one of each purpose and algorithm signs. It never changes; a
 //! rotation makes another one.
 
-use super::{Keys, Signer, UnfinishedJws};
+use super::{Keys, Signer, Signing, UnfinishedJws};
 use crate::domain::{KeyRecord, KeyState, Purpose, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,6 +22,9 @@ pub enum SigningError {
     /// The key cannot sign.
     #[error("the signing key cannot be used")]
     Unusable,
+    /// The public half does not verify what the backend signed.
+    #[error("the backend of the signing keys gave a wrong signature")]
+    Wrong,
     /// The backend took too long.
     #[error("the backend of the signing keys takes too long")]
     Timeout,
@@ -113,6 +116,7 @@ pub struct KeyRing {
 struct Key {
     record: KeyRecord,
     signer: Arc<dyn Signer>,
+    public: Arc<VerifyingKey>,
     /// The header of what it usually signs, encoded, with its dot.
     header: String,
 }
@@ -124,18 +128,19 @@ impl KeyRing {
     pub fn new(keys: Vec<(KeyRecord, Arc<dyn Signer>)>, wanted: Vec<(Purpose, Algorithm)>) -> Self {
         let (mut verifying, mut published, mut ring) = (KeySet::default(), Vec::new(), Vec::new());
         for (record, signer) in keys {
-            let Ok(public) = VerifyingKey::from_jwk(signer.public_jwk(), KeyUse::Signature, &SIGNING_ALGORITHMS) else {
+            let public = || VerifyingKey::from_jwk(signer.public_jwk(), KeyUse::Signature, &SIGNING_ALGORITHMS);
+            let (Ok(own), Ok(of_set)) = (public(), public()) else {
                 tracing::error!(kid = signer.key_id(), "a key whose public half cannot verify is not used");
                 continue;
             };
             if record.purpose == Purpose::Tokens {
-                verifying.add(public);
+                verifying.add(of_set);
             }
             if record.purpose != Purpose::Checkpoints {
                 published.push(Value::Object(signer.public_jwk().clone()));
             }
             let header = header(typ(record.purpose), &*signer);
-            ring.push(Key { record, signer, header });
+            ring.push(Key { record, signer, public: Arc::new(own), header });
         }
         Self { keys: ring, verifying, jwks: json!({ "keys": published }).to_string(), wanted, lacking: 0 }
     }
@@ -184,9 +189,9 @@ impl KeyRing {
         // The latest to have begun: its predecessor has handed over to it.
         let key = self.keys.iter().filter(fits).max_by_key(|key| key.record.signs_from).ok_or(SigningError::NoKey)?;
         if typ == self::typ(purpose) {
-            return begin(&key.header, &*key.signer, payload);
+            return begin(&key.header, (&*key.signer, &key.public), purpose, payload);
         }
-        begin(&header(typ, &*key.signer), &*key.signer, payload)
+        begin(&header(typ, &*key.signer), (&*key.signer, &key.public), purpose, payload)
     }
 
     /// The public halves of the keys for tokens, ready to verify.
@@ -240,10 +245,11 @@ pub(super) fn header(typ: &str, signer: &dyn Signer) -> String {
     format!("{}.", URL_SAFE_NO_PAD.encode(header.to_string()))
 }
 
-/// Begins a JWS with this header.
+/// Begins a JWS with this header, by a key and its public half.
 pub(super) fn begin(
     header: &str,
-    signer: &dyn Signer,
+    (signer, public): (&dyn Signer, &Arc<VerifyingKey>),
+    purpose: Purpose,
     payload: &impl Serialize,
 ) -> Result<UnfinishedJws, SigningError> {
     let payload = serde_json::to_vec(payload).map_err(|_| SigningError::Unusable)?;
@@ -251,5 +257,6 @@ pub(super) fn begin(
     signing_input.push_str(header);
     URL_SAFE_NO_PAD.encode_string(payload, &mut signing_input);
     let signature = signer.sign(signing_input.as_bytes());
-    Ok(UnfinishedJws { signing_input, kid: signer.key_id().to_owned(), signature })
+    let public = matches!(signature, Signing::Later(_)).then(|| Arc::clone(public));
+    Ok(UnfinishedJws { signing_input, kid: signer.key_id().to_owned(), purpose, signature, public })
 }

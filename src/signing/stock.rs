@@ -76,12 +76,12 @@ impl Keys {
         }
         let first = |purpose: &Purpose| known.iter().all(|record| record.purpose != *purpose);
         let first: Vec<Purpose> = Purpose::ALL.into_iter().filter(first).collect();
-        for BackendKey { purpose, signer } in self.parts.backends.list().await? {
+        for BackendKey { purpose, signer } in self.bounded(Box::pin(self.parts.backends.list())).await? {
             match known.iter().find(|record| record.kid == signer.key_id()) {
                 Some(record) if !record.state(now).is_alive() && stored.contains(record) => {
                     tracing::warn!(kid = signer.key_id(), "a key that was revoked or has retired is removed");
                     let backend = self.parts.backends.of(purpose);
-                    backend.remove(signer.key_id(), record.public_half(&*signer)).await?;
+                    self.bounded(backend.remove(signer.key_id(), record.public_half(&*signer))).await?;
                     continue;
                 }
                 Some(_) => {}
@@ -97,9 +97,11 @@ impl Keys {
             }
             match self.test(&*signer, purpose).await {
                 Ok(()) => drop(held.signers.insert(signer.key_id().to_owned(), signer)),
-                // Another replica made it: this one goes on without, and is not ready.
-                Err(fault) if unrecorded == Unrecorded::Left => tracing::error!(%fault, "key not used"),
-                Err(fault) => return Err(fault),
+                // The broker goes on without it, and is not ready; a start refuses.
+                Err(fault) => {
+                    tracing::error!(%fault, "key not used");
+                    held.untested = Some(fault);
+                }
             }
         }
         held.know(known);

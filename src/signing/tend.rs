@@ -3,7 +3,7 @@
 
 use super::keys::{ANSWERS_LIVE, Held, Keys, SigningKeysError, is_of};
 use super::{BackendKey, KeyRing};
-use crate::domain::{JWKS_MAX_AGE, KeyRecord, KeyState, PUBLISHED_BEFORE_USE, Purpose, Timestamp};
+use crate::domain::{JWKS_MAX_AGE, KeyRecord, KeyState, Lifetime, PUBLISHED_BEFORE_USE, Purpose, Timestamp};
 use crate::store::{Lease, StoreError};
 use countersign_verify::key::Algorithm;
 use std::sync::Arc;
@@ -18,21 +18,23 @@ impl Keys {
         if held.unsaved {
             self.keep(held, lease, now).await?;
         }
-        let before = held.records.clone();
         for (purpose, algorithm) in held.wanted() {
-            match held.current(purpose, algorithm).map(|current| current.signs_from) {
-                None => drop(self.make(held, (purpose, algorithm), now, now).await?),
-                Some(since) => {
-                    let due = held
-                        .rotation
-                        .every
-                        .is_some_and(|every| since.plus(every.seconds() - PUBLISHED_BEFORE_USE) <= now && since <= now);
-                    if due {
-                        self.make(held, (purpose, algorithm), now.plus(PUBLISHED_BEFORE_USE), now).await?;
-                    }
+            let due = |since: Timestamp, every: Lifetime| {
+                since.plus(every.seconds() - PUBLISHED_BEFORE_USE) <= now && since <= now
+            };
+            let signs_from = match held.current(purpose, algorithm).map(|current| current.signs_from) {
+                None => now,
+                Some(since) if held.rotation.every.is_some_and(|every| due(since, every)) => {
+                    now.plus(PUBLISHED_BEFORE_USE)
                 }
-            }
+                Some(_) => continue,
+            };
+            // Each is recorded before the next one is made, so that a failure leaves no key without a record.
+            let before = held.records.clone();
+            self.make(held, (purpose, algorithm), signs_from, now).await?;
+            self.keep_or_undo(held, before, lease, now).await?;
         }
+        let before = held.records.clone();
         let (longest, wanted, every) = (held.rotation.longest.seconds(), held.wanted(), held.rotation.every);
         for record in &mut held.records {
             // Nobody asks for its algorithm any more, or yet: it is kept as long as a key signs, and then it retires.
@@ -59,7 +61,7 @@ impl Keys {
                 let record = held.records.iter().find(|record| record.kid == kid);
                 if let (Some(record), Some(signer)) = (record, held.signers.get(&kid)) {
                     let backend = self.parts.backends.of(record.purpose);
-                    backend.remove(&kid, record.public_half(&**signer)).await?;
+                    self.bounded(backend.remove(&kid, record.public_half(&**signer))).await?;
                     tracing::info!(%kid, "key retired");
                 }
                 held.signers.remove(&kid);
@@ -76,9 +78,9 @@ impl Keys {
         now: Timestamp,
     ) -> Result<KeyRecord, SigningKeysError> {
         let backend = self.parts.backends.of(purpose);
-        let BackendKey { signer, .. } = backend.create(purpose, algorithm).await?;
+        let BackendKey { signer, .. } = self.bounded(backend.create(purpose, algorithm)).await?;
         if let Err(fault) = self.test(&*signer, purpose).await {
-            if let Err(fault) = backend.remove(signer.key_id(), None).await {
+            if let Err(fault) = self.bounded(backend.remove(signer.key_id(), None)).await {
                 tracing::warn!(kid = signer.key_id(), %fault, "a key that failed its test stays in the backend, unused");
             }
             return Err(fault);
@@ -129,7 +131,7 @@ impl Keys {
             let made = held.records.iter().filter(|record| !is_known(&record.kid));
             for KeyRecord { kid, purpose, .. } in made.cloned().collect::<Vec<_>>() {
                 if held.signers.remove(&kid).is_some()
-                    && let Err(fault) = self.parts.backends.of(purpose).remove(&kid, None).await
+                    && let Err(fault) = self.bounded(self.parts.backends.of(purpose).remove(&kid, None)).await
                 {
                     tracing::warn!(%kid, %fault, "a key that was not recorded stays in the backend, unused");
                 }

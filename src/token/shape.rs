@@ -27,10 +27,12 @@ pub enum LifetimeRule {
 impl TokenShape {
     const ALL: [Self; 2] = [Self::AccessToken, Self::TaskToken];
 
-    /// Chooses the shape of a token for a target, or for the broker itself.
+    /// Chooses the shape of a token for a target, or for the broker itself; none if no shape for it satisfies
+    /// `requested`.
     #[must_use]
-    pub fn for_target(is_broker: bool) -> Self {
-        if is_broker { Self::TaskToken } else { Self::AccessToken }
+    pub fn choose(is_broker: bool, requested: Option<TokenType>) -> Option<Self> {
+        let shape = if is_broker { Self::TaskToken } else { Self::AccessToken };
+        Some(shape).filter(|shape| shape.satisfies(requested))
     }
 
     /// Returns true if some shape satisfies `requested_token_type` (RFC 8693 §2.1).
@@ -40,8 +42,7 @@ impl TokenShape {
     }
 
     /// Returns true if the shape satisfies `requested_token_type`. An access token of this broker is a JWT too.
-    #[must_use]
-    pub fn satisfies(self, requested: Option<TokenType>) -> bool {
+    fn satisfies(self, requested: Option<TokenType>) -> bool {
         match self {
             Self::AccessToken | Self::TaskToken => {
                 matches!(requested, None | Some(TokenType::AccessToken | TokenType::Jwt))

@@ -28,7 +28,7 @@ fn authorize_without_policy(bound: BoundExchange, scopes: Scopes, rate: WithinIs
 }
 
 fn respond_without_a_record(token: CompactToken, shape: TokenShape, scope: String) -> Issued {
-    Issued { token, shape, expires_in: 1, scope, algorithm: Algorithm::Es256, is_bound: false } // refused: E0451
+    Issued { token, shape, expires_in: 1, scope, algorithm: Algorithm::Es256, key: None } // refused: E0451
 }
 
 fn skip_the_rate_check_of_the_workload() -> WithinWorkloadRate {

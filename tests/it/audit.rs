@@ -1,6 +1,8 @@
 //! The audit log: one event on every exit, a chain that shows what was done to it, and decisions that can be made again.
 
 use crate::support::*;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign::admin::OperatorId;
 use countersign::app::Installation;
 use countersign::audit::{
@@ -247,6 +249,55 @@ fn open_with(directory: &Path, heads: Arc<Embedded>, keeping: Keeping, now: Time
         digests: DigestKey::new(&[7; 32]),
     };
     AuditLog::open(directory, opening, now)
+}
+
+/// A checkpoint that was written late covers neither the lines before it nor itself: they are sealed at the next start.
+#[test]
+fn m8_what_a_late_checkpoint_does_not_cover_is_sealed_after_a_restart() {
+    let broker = TestBroker::new();
+    let reply = broker.exchange(&Token::github().sign(), &[]);
+    let event = broker.event(&reply);
+    drop(broker);
+    let root = tempfile::tempdir().unwrap();
+    let now = Timestamp::new(NOW).unwrap();
+    let heads = Arc::new(Embedded::open(&root.path().join("data"), now).unwrap());
+    let seals = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    // Appends a line while each checkpoint is being signed, if it is told to.
+    let late: Arc<std::sync::Mutex<Option<std::sync::Weak<AuditLog>>>> = Arc::default();
+    let open = || {
+        let (seals, late, event) = (Arc::clone(&seals), Arc::clone(&late), event.clone());
+        let opening = Opening {
+            replica: "abcdef".to_owned(),
+            keeping: Keeping { segment: 1 << 16, retention: None, refusals: 3, reserve: 0 },
+            heads: Arc::clone(&heads) as _,
+            seal: Arc::new(move |checkpoint, _| {
+                seals.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                if let Some(log) = late.lock().unwrap().take().and_then(|log| log.upgrade()) {
+                    log.append(&event).unwrap();
+                }
+                let payload = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&checkpoint).unwrap());
+                Box::pin(std::future::ready(Some(format!("x.{payload}.x"))))
+            }),
+            digests: DigestKey::new(&[7; 32]),
+        };
+        Arc::new(AuditLog::open(&root.path().join("log"), opening, now).unwrap())
+    };
+    let sealed = |expected: u32| assert_eq!(seals.load(std::sync::atomic::Ordering::SeqCst), expected);
+    let log = open();
+    log.append(&event).unwrap();
+    block_on(log.seal(now)).unwrap();
+    sealed(1);
+    drop(log);
+    let log = open();
+    block_on(log.seal(now)).unwrap();
+    sealed(1); // It ended with a checkpoint that covers all of it.
+    log.append(&event).unwrap();
+    *late.lock().unwrap() = Some(Arc::downgrade(&log));
+    block_on(log.seal(now)).unwrap();
+    sealed(2);
+    drop(log);
+    block_on(open().seal(now)).unwrap();
+    sealed(3);
 }
 
 #[test]

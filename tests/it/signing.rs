@@ -8,7 +8,7 @@ use countersign::signing::{
     BackendKey, Document, Ed25519, Es256, KeyBackend, KeyBackendError, KeyBackends, KeyFileError, KeyFiles, KeyParts,
     KeyRing, Keys, PendingSignature, Rotation, Rs256, Signer, Signing, SigningError,
 };
-use countersign::store::Embedded;
+use countersign::store::{Embedded, KeyRecords};
 use countersign_verify::SIGNING_ALGORITHMS;
 use countersign_verify::key::{Algorithm, KeySet, KeyUse};
 use josekit::jwk::{Jwk, KeyPair as _};
@@ -459,6 +459,85 @@ fn a_failing_key_service_gives_503_and_never_a_wrong_token() {
     assert!(failed > 100, "{failed}");
 }
 
+/// A key service that signs with another key than the one that it was asked for gives no token away.
+#[test]
+fn a_key_service_that_signs_wrongly_gives_503() {
+    let remote = RemoteKeys::default();
+    let backends = KeyBackends::one(Arc::new(remote.clone()));
+    let broker = TestBroker::start_on(Setup::new().write(), TestClock::new(), backends);
+    let assertion = Token::github().sign();
+    remote.lie(true);
+    assert_eq!(broker.exchange(&assertion, &[]).refusal(), (503, "temporarily_unavailable", "signing_unavailable"));
+    remote.lie(false);
+    assert_eq!(broker.exchange(&assertion, &[]).status, 200, "the assertion was not used up");
+}
+
+/// A key without a record must never come to sign: one that was made is recorded before the next one is made.
+#[test]
+fn a_backend_that_fails_half_way_leaves_no_key_without_a_record() {
+    let (root, remote) = (tempfile::tempdir().unwrap(), RemoteKeys::default());
+    let now = Timestamp::new(NOW).unwrap();
+    let records: Arc<dyn KeyRecords> = Arc::new(Embedded::open(root.path(), now).unwrap());
+    let open = || {
+        let parts = KeyParts {
+            backends: KeyBackends::one(Arc::new(remote.clone())),
+            records: Arc::clone(&records),
+            entropy: Arc::new(SystemEntropy),
+            clock: Arc::new(TestClock::new()),
+        };
+        let algorithms = vec![Algorithm::Es256, Algorithm::EdDsa];
+        Keys::open(parts, Rotation { every: None, algorithms, longest: "5m".parse().unwrap() }, now)
+    };
+    block_on(async {
+        remote.break_after(1);
+        let fault = open().await.err().unwrap().to_string();
+        assert!(fault.contains("its test signature failed: the signing key cannot be used"), "{fault}");
+        let kids = |keys: Vec<BackendKey>| keys.iter().map(|key| key.signer.key_id().to_owned()).collect::<Vec<_>>();
+        let recorded: Vec<_> = records.read().await.unwrap().into_iter().map(|record| record.kid).collect();
+        assert_eq!((kids(remote.list().await.unwrap()), recorded.len()), (recorded, 1));
+        remote.break_after(1_000);
+        let (keys, _) = open().await.unwrap();
+        assert_eq!(keys.ring().missing(now), 0);
+        assert_eq!(remote.list().await.unwrap().len(), 4);
+    });
+}
+
+/// While no key can seal the audit log, events are written, the job says that it fails, and nothing is lost by it.
+#[test]
+fn lines_that_no_key_could_seal_are_sealed_later() {
+    let (seals, clock) = (RemoteKeys::default(), TestClock::new());
+    let backends = KeyBackends { tokens: Arc::new(RemoteKeys::default()), checkpoints: Arc::new(seals.clone()) };
+    let broker = TestBroker::start_on(Setup::new().write(), clock.clone(), backends.clone());
+    let exchange = |number: u32| {
+        let assertion = Token::github().claim("jti", json!(format!("unsealed-{number}"))).sign();
+        assert_eq!(broker.exchange(&assertion, &[]).status, 200, "{number}");
+    };
+    let verify = || {
+        let keys = block_on(backends.checkpoint_keys()).unwrap();
+        let sealing = Some(countersign::audit::Sealing { good: &keys.good, revoked: &keys.revoked });
+        countersign::audit::verify(&broker.audit(), sealing, None)
+    };
+    seals.fail_every(1);
+    exchange(0);
+    clock.advance(100);
+    broker.tend();
+    let figures = broker.broker.metrics().render(&broker.operator.figures());
+    let failed = figures.lines().find(|line| line.contains("job=\"audit_log\",result=\"failed\"")).unwrap();
+    assert!(!failed.ends_with(" 0"), "{failed}");
+    for number in 1..5 {
+        clock.advance(100);
+        let assertion = Token::github().claim("jti", json!(format!("unsealed-{number}")));
+        let times = assertion.claim("iat", json!(NOW + 100 + i64::from(number) * 100));
+        let token = times.claim("exp", json!(NOW + 400 + i64::from(number) * 100)).sign();
+        assert_eq!(broker.exchange(&token, &[]).status, 200, "{number}");
+    }
+    assert!(matches!(verify(), Err(countersign::audit::Broken::Unsigned(..))), "{:?}", verify());
+    seals.fail_every(0);
+    block_on(broker.operator.seal());
+    let report = verify().unwrap();
+    assert_eq!((report.events, report.signed), (5, report.head.next));
+}
+
 /// A signature is waited for until a deadline, and only so many are waited for.
 #[test]
 fn a_hanging_key_service_is_waited_for_within_bounds() {
@@ -511,13 +590,13 @@ fn only_so_many_signatures_are_waited_for() {
 #[test]
 fn a_key_is_tested_before_it_is_used() {
     let remote = RemoteKeys::default();
-    remote.lie();
+    remote.lie(true);
     let root = Setup::new().write();
     let installation = countersign::app::Installation::read(&root.path().join("countersign.toml")).unwrap();
     let installation = installation.with_key_backends(KeyBackends::one(Arc::new(remote.clone())));
     let started = block_on(installation.assemble(Arc::new(TestClock::new()), Arc::new(SystemEntropy)));
     let fault = started.err().unwrap().to_string();
-    assert!(fault.contains("test signature failed: its public half does not verify it"), "{fault}");
+    assert!(fault.contains("test signature failed: the backend of the signing keys gave a wrong signature"), "{fault}");
     assert!(fault.contains("the test's key service"), "{fault}");
     assert!(block_on(remote.list()).unwrap().is_empty(), "a key that was made and failed is removed");
 }

@@ -24,6 +24,8 @@ struct State {
     failed: AtomicU32,
     /// Every so many signatures one fails; zero for none.
     fails_every: AtomicU32,
+    /// The number of signatures after which all fail; zero for never.
+    breaks_at: AtomicU32,
     /// True while nothing is answered.
     hangs: AtomicBool,
     resumed: Notify,
@@ -45,9 +47,14 @@ impl RemoteKeys {
         self.0.resumed.notify_waiters();
     }
 
-    /// Signs with another key than the one that is asked for.
-    pub fn lie(&self) {
-        self.0.lies.store(true, Ordering::SeqCst);
+    /// Signs with another key than the one that is asked for, from now on or no more.
+    pub fn lie(&self, lies: bool) {
+        self.0.lies.store(lies, Ordering::SeqCst);
+    }
+
+    /// Fails every signature after the next `count`.
+    pub fn break_after(&self, count: u32) {
+        self.0.breaks_at.store(self.asked() + count, Ordering::SeqCst);
     }
 
     pub fn asked(&self) -> u32 {
@@ -166,7 +173,8 @@ impl Signer for RemoteKey {
             drop(waiting);
             let number = state.asked.fetch_add(1, Ordering::SeqCst) + 1;
             let every = state.fails_every.load(Ordering::SeqCst);
-            if every > 0 && number.is_multiple_of(every) {
+            let breaks_at = state.breaks_at.load(Ordering::SeqCst);
+            if (every > 0 && number.is_multiple_of(every)) || (breaks_at > 0 && number > breaks_at) {
                 state.failed.fetch_add(1, Ordering::SeqCst);
                 return Err(SigningError::Unusable);
             }

@@ -300,7 +300,10 @@ impl TestBroker {
 
     /// Does what the broker does each second.
     pub fn tend(&self) {
-        countersign::http::block_on(self.operator.tend());
+        countersign::http::block_on(async {
+            self.operator.tend_keys().await;
+            self.operator.tend_audit().await;
+        });
     }
 
     pub fn write(&self, name: &str, text: &str) {
