@@ -6,6 +6,7 @@ mod event;
 mod follow;
 mod line;
 mod log;
+mod seal;
 mod segment;
 mod trail;
 mod upkeep;

@@ -18,23 +18,11 @@ impl Keys {
         if held.unsaved {
             self.keep(held, lease, now).await?;
         }
-        for (purpose, algorithm) in held.wanted() {
-            let due = |since: Timestamp, every: Lifetime| {
-                since.plus(every.seconds() - PUBLISHED_BEFORE_USE) <= now && since <= now
-            };
-            let signs_from = match held.current(purpose, algorithm).map(|current| current.signs_from) {
-                None => now,
-                Some(since) if held.rotation.every.is_some_and(|every| due(since, every)) => {
-                    now.plus(PUBLISHED_BEFORE_USE)
-                }
-                Some(_) => continue,
-            };
-            // Each is recorded before the next one is made, so that a failure leaves no key without a record.
-            let before = held.records.clone();
-            self.make(held, (purpose, algorithm), signs_from, now).await?;
-            self.keep_or_undo(held, before, lease, now).await?;
-        }
         let before = held.records.clone();
+        if let Err(fault) = self.make_due(held, now).await {
+            self.undo(held, before, &[]).await;
+            return Err(fault);
+        }
         let (longest, wanted, every) = (held.rotation.longest.seconds(), held.wanted(), held.rotation.every);
         for record in &mut held.records {
             // Nobody asks for its algorithm any more, or yet: it is kept as long as a key signs, and then it retires.
@@ -66,6 +54,24 @@ impl Keys {
                 }
                 held.signers.remove(&kid);
             }
+        }
+        Ok(())
+    }
+
+    /// Makes the keys that are missing, and successors for those whose time comes.
+    async fn make_due(&self, held: &mut Held, now: Timestamp) -> Result<(), SigningKeysError> {
+        for (purpose, algorithm) in held.wanted() {
+            let due = |since: Timestamp, every: Lifetime| {
+                since.plus(every.seconds() - PUBLISHED_BEFORE_USE) <= now && since <= now
+            };
+            let signs_from = match held.current(purpose, algorithm).map(|current| current.signs_from) {
+                None => now,
+                Some(since) if held.rotation.every.is_some_and(|every| due(since, every)) => {
+                    now.plus(PUBLISHED_BEFORE_USE)
+                }
+                Some(_) => continue,
+            };
+            self.make(held, (purpose, algorithm), signs_from, now).await?;
         }
         Ok(())
     }
@@ -127,18 +133,24 @@ impl Keys {
                 held.records = before;
                 return kept;
             };
-            let is_known = |kid: &str| before.iter().chain(&recorded).any(|record| record.kid == kid);
-            let made = held.records.iter().filter(|record| !is_known(&record.kid));
-            for KeyRecord { kid, purpose, .. } in made.cloned().collect::<Vec<_>>() {
-                if held.signers.remove(&kid).is_some()
-                    && let Err(fault) = self.bounded(self.parts.backends.of(purpose).remove(&kid, None)).await
-                {
-                    tracing::warn!(%kid, %fault, "a key that was not recorded stays in the backend, unused");
-                }
-            }
-            held.records = before;
+            self.undo(held, before, &recorded).await;
         }
         kept
+    }
+
+    /// Goes back to the records `before`, and removes every key that was made since and is not `recorded`: a key
+    /// without a record must never come to sign.
+    async fn undo(&self, held: &mut Held, before: Vec<KeyRecord>, recorded: &[KeyRecord]) {
+        let is_known = |kid: &str| before.iter().chain(recorded).any(|record| record.kid == kid);
+        let made: Vec<_> = held.records.iter().filter(|record| !is_known(&record.kid)).cloned().collect();
+        for KeyRecord { kid, purpose, .. } in made {
+            if held.signers.remove(&kid).is_some()
+                && let Err(fault) = self.bounded(self.parts.backends.of(purpose).remove(&kid, None)).await
+            {
+                tracing::warn!(%kid, %fault, "a key that was not recorded stays in the backend, unused");
+            }
+        }
+        held.records = before;
     }
 
     /// Records the changes durably, and publishes them.

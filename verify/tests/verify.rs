@@ -77,7 +77,9 @@ fn each_claim_is_compared() {
     assert_eq!(verify(&claims(), NOW), Ok(()));
     assert_eq!(verify(&with("iss", json!("https://other.test")), NOW), Err(Refusal::Issuer));
     assert_eq!(verify(&with("aud", json!("https://other.test")), NOW), Err(Refusal::Audience));
-    assert_eq!(verify(&with("cnf", json!({"jkt": "x"})), NOW), Err(Refusal::Bound));
+    let key = json!({"jkt": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"});
+    assert_eq!(verify(&with("cnf", key), NOW), Err(Refusal::Bound));
+    assert_eq!(verify(&with("cnf", json!({"jkt": "x"})), NOW), Err(Refusal::Claims));
     assert_eq!(verify(&with("exp", json!("soon")), NOW), Err(Refusal::Claims));
     let above = |count: usize| vec![json!({"jti": "a", "kid": "b", "aud": "c", "client_id": "d"}); count];
     assert_eq!(verify(&with("lineage", json!(above(8))), NOW), Ok(()));
