@@ -464,7 +464,7 @@ fn a_failing_key_service_gives_503_and_never_a_wrong_token() {
 fn a_key_service_that_signs_wrongly_gives_503() {
     let remote = RemoteKeys::default();
     let backends = KeyBackends::one(Arc::new(remote.clone()));
-    let broker = TestBroker::start_on(Setup::new().write(), TestClock::new(), backends);
+    let broker = TestBroker::start_on(Setup::new().write(), TestClock::still(), backends);
     let assertion = Token::github().sign();
     remote.lie(true);
     assert_eq!(broker.exchange(&assertion, &[]).refusal(), (503, "temporarily_unavailable", "signing_unavailable"));
@@ -483,7 +483,7 @@ fn a_backend_that_fails_half_way_leaves_no_key_without_a_record() {
             backends: KeyBackends::one(Arc::new(remote.clone())),
             records: Arc::clone(&records),
             entropy: Arc::new(SystemEntropy),
-            clock: Arc::new(TestClock::new()),
+            clock: Arc::new(TestClock::still()),
         };
         let algorithms = vec![Algorithm::Es256, Algorithm::EdDsa];
         Keys::open(parts, Rotation { every: None, algorithms, longest: "5m".parse().unwrap() }, now)
@@ -505,7 +505,7 @@ fn a_backend_that_fails_half_way_leaves_no_key_without_a_record() {
 /// While no key can seal the audit log, events are written, the job says that it fails, and nothing is lost by it.
 #[test]
 fn lines_that_no_key_could_seal_are_sealed_later() {
-    let (seals, clock) = (RemoteKeys::default(), TestClock::new());
+    let (seals, clock) = (RemoteKeys::default(), TestClock::still());
     let backends = KeyBackends { tokens: Arc::new(RemoteKeys::default()), checkpoints: Arc::new(seals.clone()) };
     let broker = TestBroker::start_on(Setup::new().write(), clock.clone(), backends.clone());
     let exchange = |number: u32| {
@@ -541,7 +541,7 @@ fn lines_that_no_key_could_seal_are_sealed_later() {
 /// A signature is waited for until a deadline, and only so many are waited for.
 #[test]
 fn a_hanging_key_service_is_waited_for_within_bounds() {
-    let (remote, clock) = (RemoteKeys::default(), TestClock::new());
+    let (remote, clock) = (RemoteKeys::default(), TestClock::still());
     let broker = TestBroker::start_on(Setup::new().write(), clock.clone(), KeyBackends::one(Arc::new(remote.clone())));
     remote.hang(true);
     let assertion = |number: usize| Token::github().claim("jti", json!(format!("hang-{number}"))).sign();
@@ -568,7 +568,7 @@ fn only_so_many_signatures_are_waited_for() {
         backends: KeyBackends::one(Arc::new(remote.clone())),
         records: Arc::new(Embedded::open(root.path(), now).unwrap()),
         entropy: Arc::new(SystemEntropy),
-        clock: Arc::new(TestClock::new()),
+        clock: Arc::new(TestClock::still()),
     };
     let rotation = Rotation { every: None, algorithms: vec![Algorithm::Es256], longest: "5m".parse().unwrap() };
     block_on(async {
@@ -594,7 +594,7 @@ fn a_key_is_tested_before_it_is_used() {
     let root = Setup::new().write();
     let installation = countersign::app::Installation::read(&root.path().join("countersign.toml")).unwrap();
     let installation = installation.with_key_backends(KeyBackends::one(Arc::new(remote.clone())));
-    let started = block_on(installation.assemble(Arc::new(TestClock::new()), Arc::new(SystemEntropy)));
+    let started = block_on(installation.assemble(Arc::new(TestClock::still()), Arc::new(SystemEntropy)));
     let fault = started.err().unwrap().to_string();
     assert!(fault.contains("test signature failed: the backend of the signing keys gave a wrong signature"), "{fault}");
     assert!(fault.contains("the test's key service"), "{fault}");
@@ -604,7 +604,7 @@ fn a_key_is_tested_before_it_is_used() {
 /// What seals the audit log can be kept apart from what signs tokens, and nobody waits for it.
 #[test]
 fn seals_are_signed_by_a_backend_of_their_own_and_hold_nobody_up() {
-    let (tokens, seals, clock) = (RemoteKeys::default(), RemoteKeys::default(), TestClock::new());
+    let (tokens, seals, clock) = (RemoteKeys::default(), RemoteKeys::default(), TestClock::still());
     let backends = KeyBackends { tokens: Arc::new(tokens.clone()), checkpoints: Arc::new(seals.clone()) };
     let broker = TestBroker::start_on(Setup::new().write(), clock.clone(), backends.clone());
     let purposes =

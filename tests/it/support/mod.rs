@@ -53,6 +53,8 @@ struct Times {
     wall: AtomicI64,
     /// Seconds that have passed beside those that really have.
     passed: AtomicU64,
+    /// True if only those seconds count.
+    still: bool,
     /// Notified when time passes.
     passing: Notify,
 }
@@ -62,13 +64,22 @@ impl TestClock {
         Self::at(NOW)
     }
 
+    /// A clock whose monotonic time stands still as well, until a test lets it pass.
+    pub fn still() -> Self {
+        Self::made(NOW, true)
+    }
+
     /// The machine's time, standing still.
     pub fn real() -> Self {
         Self::at(SystemClock.now().seconds())
     }
 
     fn at(wall: i64) -> Self {
-        Self(Arc::new(Times { wall: AtomicI64::new(wall), passed: AtomicU64::new(0), passing: Notify::new() }))
+        Self::made(wall, false)
+    }
+
+    fn made(wall: i64, still: bool) -> Self {
+        Self(Arc::new(Times { wall: AtomicI64::new(wall), passed: AtomicU64::new(0), still, passing: Notify::new() }))
     }
 
     /// Sets the wall clock ahead, or back.
@@ -90,7 +101,8 @@ impl Clock for TestClock {
     }
 
     fn monotonic(&self) -> Duration {
-        SystemClock.monotonic() + Duration::from_secs(self.0.passed.load(Ordering::SeqCst))
+        let real = if self.0.still { Duration::ZERO } else { SystemClock.monotonic() };
+        real + Duration::from_secs(self.0.passed.load(Ordering::SeqCst))
     }
 
     fn sleep(&self, duration: Duration) -> Sleep<'_> {
@@ -105,7 +117,7 @@ impl Clock for TestClock {
                     return;
                 }
                 tokio::select! {
-                    () = tokio::time::sleep(left) => {}
+                    () = tokio::time::sleep(left), if !self.0.still => {}
                     () = passing => {}
                 }
             }
