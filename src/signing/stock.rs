@@ -76,6 +76,7 @@ impl Keys {
         }
         let first = |purpose: &Purpose| known.iter().all(|record| record.purpose != *purpose);
         let first: Vec<Purpose> = Purpose::ALL.into_iter().filter(first).collect();
+        held.untested = None;
         for BackendKey { purpose, signer } in self.bounded(Box::pin(self.parts.backends.list())).await? {
             match known.iter().find(|record| record.kid == signer.key_id()) {
                 Some(record) if !record.state(now).is_alive() && stored.contains(record) => {
@@ -84,25 +85,24 @@ impl Keys {
                     self.bounded(backend.remove(signer.key_id(), record.public_half(&*signer))).await?;
                     continue;
                 }
-                Some(_) => {}
-                None if unrecorded == Unrecorded::Adopted => {
-                    let longest = held.rotation.longest.seconds();
-                    adopt(&mut known, (purpose, &*signer), first.contains(&purpose), longest, now);
-                    held.unsaved = true;
-                }
-                None => continue,
+                None if unrecorded == Unrecorded::Left => continue,
+                _ => {}
             }
-            if held.signers.contains_key(signer.key_id()) {
+            if !held.signers.contains_key(signer.key_id())
+                && let Err(fault) = self.test(&*signer, purpose).await
+            {
+                // The broker goes on without it, and is not ready if it is recorded; a start refuses. It is never
+                // adopted: its predecessor would hand over to a key that cannot sign.
+                tracing::error!(%fault, "key not used");
+                held.untested = Some(fault);
                 continue;
             }
-            match self.test(&*signer, purpose).await {
-                Ok(()) => drop(held.signers.insert(signer.key_id().to_owned(), signer)),
-                // The broker goes on without it, and is not ready; a start refuses.
-                Err(fault) => {
-                    tracing::error!(%fault, "key not used");
-                    held.untested = Some(fault);
-                }
+            if known.iter().all(|record| record.kid != signer.key_id()) {
+                let longest = held.rotation.longest.seconds();
+                adopt(&mut known, (purpose, &*signer), first.contains(&purpose), longest, now);
+                held.unsaved = true;
             }
+            held.signers.entry(signer.key_id().to_owned()).or_insert(signer);
         }
         held.know(known);
         Ok(())

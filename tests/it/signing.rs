@@ -502,6 +502,24 @@ fn a_backend_that_fails_half_way_leaves_no_key_without_a_record() {
     });
 }
 
+/// A key that an operator added, and that cannot sign, must not become the successor of one that can.
+#[test]
+fn a_key_that_fails_its_test_is_not_adopted() {
+    let remote = RemoteKeys::default();
+    let backends = KeyBackends::one(Arc::new(remote.clone()));
+    let broker = TestBroker::start_on(Setup::new().write(), TestClock::still(), backends);
+    let added = block_on(remote.create(Purpose::Tokens, Algorithm::Es256)).unwrap().signer;
+    let rotate = || {
+        let by = countersign::admin::OperatorId::own();
+        block_on(broker.operator.admin().rotate_key(Purpose::Tokens, Algorithm::Es256, &by))
+    };
+    let is_known = || block_on(broker.operator.admin().keys()).iter().any(|(key, _)| key.kid == added.key_id());
+    remote.lie(true);
+    assert!(rotate().is_err() && !is_known());
+    remote.lie(false);
+    assert!(rotate().is_ok() && is_known(), "once it signs, it is adopted");
+}
+
 /// While no key can seal the audit log, events are written, the job says that it fails, and nothing is lost by it.
 #[test]
 fn lines_that_no_key_could_seal_are_sealed_later() {
